@@ -1,1 +1,99 @@
-fn main() {}
+//! Developer chores, `cargo xtask NAME`. Each is a row of [`LEGS`] and one file; `ci` runs the rows that CI runs.
+
+mod arm;
+mod ci;
+mod golden;
+mod licences;
+mod peers;
+mod sh;
+mod x86;
+
+use anyhow::Result;
+use clap::{Arg, Command};
+
+/// One chore.
+struct Leg {
+    name: &'static str,
+    about: &'static str,
+    /// Whether `cargo xtask ci` (and so `.ci/run`) runs it, in the table's order.
+    in_ci: bool,
+    run: fn(&[String]) -> Result<()>,
+}
+
+/// Every chore, cheap ones first so that a broken tree fails soon.
+const LEGS: &[Leg] = &[
+    Leg {
+        name: "tests",
+        about: "The README's test command: cargo test --release --workspace",
+        in_ci: true,
+        run: ci::tests,
+    },
+    Leg {
+        name: "lint",
+        about: "rustfmt and clippy over the workspace, warnings are errors",
+        in_ci: true,
+        run: ci::lint,
+    },
+    Leg {
+        name: "licences",
+        about: "Dependency licences and bans against deny.toml",
+        in_ci: true,
+        run: licences::run,
+    },
+    Leg {
+        name: "x86",
+        about: "core's tests on each instruction set of this x86-64 processor",
+        in_ci: true,
+        run: x86::run,
+    },
+    Leg {
+        name: "arm",
+        about: "core's tests on aarch64 under emulation: i8mm, dotprod, plain NEON",
+        in_ci: true,
+        run: arm::run,
+    },
+    Leg {
+        name: "peers",
+        about: "Logits and greedy text against llama.cpp",
+        in_ci: true,
+        run: peers::run,
+    },
+    Leg {
+        name: "golden",
+        about: "Remake tests/golden with Hugging Face transformers (needs torch; not in CI)",
+        in_ci: false,
+        run: golden::run,
+    },
+];
+
+fn main() -> Result<()> {
+    let rest = Arg::new("rest")
+        .num_args(0..)
+        .trailing_var_arg(true)
+        .allow_hyphen_values(true)
+        .help("Handed on to the chore");
+    let command = Command::new("xtask")
+        .about("Developer chores of Dram")
+        .subcommand_required(true)
+        .subcommands(
+            LEGS.iter()
+                .map(|leg| Command::new(leg.name).about(leg.about).arg(rest.clone())),
+        )
+        .subcommand(
+            Command::new("ci")
+                .about("Everything .ci/run does, in order, with the time of each leg")
+                .arg(Arg::new("legs").num_args(0..).help("Only these legs")),
+        );
+    let matches = command.get_matches();
+    let (name, sub) = matches.subcommand().expect("clap requires a subcommand");
+    let words = |id: &str| {
+        sub.get_many::<String>(id)
+            .unwrap_or_default()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    match LEGS.iter().find(|leg| leg.name == name) {
+        Some(leg) => (leg.run)(&words("rest")),
+        None => ci::run(LEGS, &words("legs")),
+    }
+}

@@ -1,0 +1,93 @@
+//! dram-core's tests on aarch64 Linux under emulation, once for each tier of dispatch.
+//!
+//! Debian's `rustc-web` brings an arm64 standard library beside it, so no toolchain is downloaded. Emulation is tens of
+//! times slower than a processor and says nothing about speed.
+
+use crate::sh;
+use anyhow::{Result, ensure};
+use std::process::Command;
+
+const TARGET: &str = "aarch64-unknown-linux-gnu";
+const PACKAGES: &[&str] = &[
+    "rustc-web",
+    "libstd-rust-web-dev:arm64",
+    "gcc-aarch64-linux-gnu",
+    "libc6-dev-arm64-cross",
+    "qemu-user-static",
+];
+
+/// The processors that stand for the three tiers: emulated model, what it must offer, which tests run there. The whole
+/// suite runs once; the lower tiers differ only in the kernels.
+const TIERS: &[(&str, &str, &str)] = &[
+    ("max", "neon,dotprod,i8mm", ""),
+    ("cortex-a76", "neon,dotprod", "kernels"),
+    ("cortex-a57", "neon", "kernels"),
+];
+
+/// Runs the tiers; words given are handed to the test binary (a filter, say).
+pub(crate) fn run(rest: &[String]) -> Result<()> {
+    if !sh::succeeds("dpkg", &["--verify", "libstd-rust-web-dev:arm64"]) {
+        sh::run(Command::new("dpkg").args(["--add-architecture", "arm64"]))?;
+        sh::run(Command::new("apt-get").args(["update", "-qq"]))?;
+    }
+    sh::apt_install(PACKAGES)?;
+    for (cpu, isa, filter) in TIERS {
+        println!("--- aarch64, -cpu {cpu}, which must offer {isa}");
+        let seen = sh::tee(
+            sh::cargo(&[
+                "test",
+                "--release",
+                "--package",
+                "dram-core",
+                "--target",
+                TARGET,
+                "--",
+                "--nocapture",
+            ])
+            .args(if filter.is_empty() {
+                &[][..]
+            } else {
+                std::slice::from_ref(filter)
+            })
+            .args(rest)
+            .env("RUSTC", "/usr/bin/rustc")
+            .env("RUSTDOC", "/usr/bin/rustdoc")
+            .env(
+                "CARGO_TARGET_DIR",
+                std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target/arm".into()),
+            )
+            .env(
+                "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
+                "aarch64-linux-gnu-gcc",
+            )
+            .env(
+                "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER",
+                format!("timeout 900 qemu-aarch64-static -cpu {cpu}"),
+            )
+            .env("DRAM_REQUIRE_ISA", isa),
+        )?;
+        ran(&seen, isa)?;
+    }
+    Ok(())
+}
+
+/// Fails unless the tests' own output names each of these instruction sets as one that ran.
+pub(crate) fn ran(output: &str, isa: &str) -> Result<()> {
+    let lines: Vec<&str> = output
+        .lines()
+        .filter(|line| line.contains("instruction sets:"))
+        .collect();
+    ensure!(
+        !lines.is_empty(),
+        "no test printed the instruction sets that it ran on"
+    );
+    for name in isa.split(',') {
+        let named = |line: &&str| line.split([' ', ',', ':']).any(|word| word == name);
+        ensure!(
+            lines.iter().any(named),
+            "the tests did not run on {name}; they ran on: {}",
+            lines.join("; ")
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! Remakes the golden values of tests/golden with Hugging Face transformers. Not in CI: torch is 3 GB with what it pulls.
+
+use crate::sh;
+use anyhow::Result;
+use std::process::Command;
+
+const PACKAGES: &[&str] = &["torch==2.15.0", "transformers", "numpy", "gguf"];
+
+/// Makes a Python with torch in the cache unless `$DRAM_GOLDEN_PYTHON` names one, and runs the script.
+pub(crate) fn run(rest: &[String]) -> Result<()> {
+    let python = match std::env::var_os("DRAM_GOLDEN_PYTHON") {
+        Some(python) => python.into(),
+        None => {
+            let venv = sh::cache_dir().join("golden");
+            let python = venv.join("bin/python");
+            if !python
+                .to_str()
+                .is_some_and(|p| sh::succeeds(p, &["-c", "import torch, transformers, gguf"]))
+            {
+                sh::run(
+                    Command::new("python3")
+                        .args(["-m", "venv", "--clear"])
+                        .arg(&venv),
+                )?;
+                sh::run(
+                    Command::new(&python)
+                        .args(["-m", "pip", "install", "--quiet"])
+                        .args(PACKAGES),
+                )?;
+            }
+            python
+        }
+    };
+    sh::run(
+        Command::new(python)
+            .arg(sh::root().join("tests/golden/make_llama.py"))
+            .args(rest),
+    )
+}
