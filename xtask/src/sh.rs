@@ -13,12 +13,6 @@ pub(crate) fn root() -> PathBuf {
         .to_path_buf()
 }
 
-/// Where cargo puts what it builds for this machine.
-pub(crate) fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| root().join("target"), |dir| root().join(dir))
-}
-
 /// Where things stay that take long to make: `$DRAM_CACHE`, else `~/.cache/dram`.
 pub(crate) fn cache_dir() -> PathBuf {
     match (std::env::var_os("DRAM_CACHE"), std::env::var_os("HOME")) {
@@ -115,7 +109,7 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
             .output();
         out.is_ok_and(|o| o.status.success() && o.stdout.starts_with(b"ii"))
     };
-    if packages.iter().all(|p| installed(&p)) {
+    if packages.iter().all(|p| installed(p)) {
         return Ok(());
     }
     run(Command::new("apt-get").args(["update", "-qq"]))?;
