@@ -1,0 +1,139 @@
+//! Everything that can go wrong, in one enum. Each variant says where (file, key or tensor), what was expected and what was found.
+
+use std::path::PathBuf;
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the runtime refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system would not open, read or map a file.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+
+    /// The file does not begin with GGUF's magic.
+    #[error("{file}: not a GGUF file: expected the first four bytes to be \"GGUF\", got {got}")]
+    NotGguf {
+        /// The file.
+        file: String,
+        /// Its first bytes.
+        got: String,
+    },
+
+    /// The file was written for big-endian machines.
+    #[error(
+        "{file}: a big-endian GGUF file; expected little-endian: convert it again without --bigendian"
+    )]
+    BigEndian {
+        /// The file.
+        file: String,
+    },
+
+    /// A GGUF version other than 2 and 3.
+    #[error(
+        "{file}: expected GGUF version 2 or 3, got {got}: convert the model again with a current converter"
+    )]
+    Version {
+        /// The file.
+        file: String,
+        /// The version in its header.
+        got: u32,
+    },
+
+    /// A count, offset, length, type or alignment in the file cannot be right.
+    #[error("{file}: {what}: expected {expected}, got {got}")]
+    Corrupt {
+        /// The file.
+        file: String,
+        /// The part of the file: a header field, a key or a tensor.
+        what: String,
+        /// What would have been accepted.
+        expected: String,
+        /// What was found.
+        got: String,
+    },
+
+    /// The metadata lacks a key that is needed.
+    #[error("{file}: expected the metadata key `{key}`, got none")]
+    MissingKey {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+    },
+
+    /// A metadata key holds another type than is needed, or a value out of range.
+    #[error("{file}: metadata key `{key}`: expected {expected}, got {got}")]
+    BadKey {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+        /// What would have been accepted.
+        expected: String,
+        /// What was found.
+        got: String,
+    },
+
+    /// The file lacks a tensor that is needed.
+    #[error("{file}: expected a tensor `{tensor}`, got none")]
+    MissingTensor {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+    },
+
+    /// A tensor has another shape than the model's configuration asks for.
+    #[error("{file}: tensor `{tensor}`: expected shape {expected:?}, got {got:?}")]
+    BadShape {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// In GGML's order: the row length comes first.
+        expected: Vec<usize>,
+        /// In GGML's order: the row length comes first.
+        got: Vec<usize>,
+    },
+
+    /// A tensor is stored in a format that this runtime does not read.
+    #[error(
+        "{file}: tensor `{tensor}`: expected one of the formats {expected}, got {got}: quantise the model to one of these"
+    )]
+    UnsupportedFormat {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// The names of the formats in [`crate::quant::FORMATS`].
+        expected: String,
+        /// The name of the format, or its number.
+        got: String,
+    },
+
+    /// An instruction set was asked for that this machine or build does not have.
+    #[error("DRAM_ISA: expected one of {available}, got `{wanted}`")]
+    InstructionSet {
+        /// What the environment variable said.
+        wanted: String,
+        /// What this machine has.
+        available: String,
+    },
+
+    /// The system would not start a worker thread.
+    #[error("could not start worker thread {index}: {source}")]
+    Thread {
+        /// Which of the workers.
+        index: usize,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}

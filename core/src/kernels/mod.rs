@@ -1,0 +1,268 @@
+//! The arithmetic of a forward pass, once per instruction set, chosen once at run time.
+//!
+//! The scalar code is the specification: every instruction set gives the same bits, so a result depends neither on the machine, nor on the
+//! number of threads, nor on how many tokens are evaluated together.
+
+mod product;
+mod scalar;
+
+pub use product::{Activations, Product, Weight};
+
+use crate::quant::activation::{BLOCK, QuantizedMut};
+use crate::quant::{Codec, Format};
+use crate::{Error, Result};
+use half::f16;
+use product::Tile;
+use std::sync::LazyLock;
+
+/// One instruction set's kernels. A value is handed out only where the processor has the instructions.
+pub struct Kernels {
+    name: &'static str,
+    /// Conversions by GGML number; a format that is not listed takes its own scalar code.
+    codecs: &'static [(u32, Codec)],
+    /// Products by GGML number; a format that is not listed takes its own scalar code.
+    products: &'static [(u32, unsafe fn(&Tile<'_>))],
+    quantize_activations: unsafe fn(&[f32], QuantizedMut<'_>),
+    round_activations: unsafe fn(&[f32], &mut [f32]),
+    scores: unsafe fn(&[f32], &[f16], usize, f32, &mut [f32]),
+    mix: unsafe fn(&[f32], &[f16], usize, &mut [f32]),
+    narrow: unsafe fn(&[f32], &mut [f16]),
+    rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    softmax: unsafe fn(&mut [f32]),
+    silu_mul: unsafe fn(&mut [f32], &[f32]),
+    add: unsafe fn(&mut [f32], &[f32]),
+    rope: unsafe fn(&mut [f32], usize, &[f32], &[f32], Pairs),
+}
+
+/// Which values of a head RoPE rotates together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// `(2i, 2i + 1)`, as GGUF files of the llama family hold their rows.
+    Interleaved,
+    /// `(i, i + d / 2)`, as Hugging Face checkpoints and the NeoX family do.
+    Halves,
+}
+
+/// The instruction sets of this build, best first, each with its test. Scalar comes last and is always there.
+type Row = (&'static Kernels, fn() -> bool);
+static TABLE: &[Row] = &[(&scalar::KERNELS, || true)];
+
+/// The names of the instruction sets that this machine has and this build knows, best first.
+#[must_use]
+pub fn available() -> Vec<&'static str> {
+    every().map(|kernels| kernels.name).collect()
+}
+
+/// The kernels of every instruction set that this machine has, best first.
+pub fn every() -> impl Iterator<Item = &'static Kernels> {
+    TABLE.iter().filter(|row| row.1()).map(|row| row.0)
+}
+
+/// The kernels in use: the best that the machine has, or the one that the environment variable `DRAM_ISA` names.
+///
+/// # Errors
+/// [`Error::InstructionSet`] when `DRAM_ISA` names one that is not [`available`]. [`selected`] then stays with the best one.
+pub fn check_selected() -> Result<&'static Kernels> {
+    static CHOICE: LazyLock<Result<&'static Kernels, String>> =
+        LazyLock::new(|| match std::env::var("DRAM_ISA") {
+            Ok(wanted) if !wanted.is_empty() => {
+                every().find(|kernels| kernels.name == wanted).ok_or(wanted)
+            }
+            _ => Ok(best()),
+        });
+    CHOICE
+        .as_ref()
+        .copied()
+        .map_err(|wanted| Error::InstructionSet {
+            wanted: wanted.clone(),
+            available: available().join(", "),
+        })
+}
+
+/// The kernels in use; see [`check_selected`], which says when `DRAM_ISA` could not be followed.
+#[must_use]
+pub fn selected() -> &'static Kernels {
+    static SELECTED: LazyLock<&'static Kernels> =
+        LazyLock::new(|| check_selected().unwrap_or_else(|_| best()));
+    *SELECTED
+}
+
+fn best() -> &'static Kernels {
+    every().next().unwrap_or(&scalar::KERNELS)
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kernels({})", self.name)
+    }
+}
+
+/// All methods panic when lengths do not agree with what is written beside the arguments.
+impl Kernels {
+    /// The instruction set's name: `scalar`, `avx2`, `avx512vnni`, `neon`, `dotprod` or `i8mm`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn codec(&self, format: &Format) -> Codec {
+        self.codecs
+            .iter()
+            .find(|row| row.0 == format.ggml_id)
+            .map_or(format.codec, |row| row.1)
+    }
+
+    /// [`Format::quantize`] on this instruction set. `source`: `[values]`.
+    pub fn quantize(&self, format: &Format, source: &[f32], blocks: &mut [u8]) {
+        assert_eq!(
+            format.bytes(source.len()),
+            Some(blocks.len()),
+            "{}: bytes of {} values",
+            format.name,
+            source.len()
+        );
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.codec(format).quantize)(source, blocks) }
+    }
+
+    /// [`Format::dequantize`] on this instruction set. `values`: `[values]`.
+    pub fn dequantize(&self, format: &Format, blocks: &[u8], values: &mut [f32]) {
+        assert_eq!(
+            format.bytes(values.len()),
+            Some(blocks.len()),
+            "{}: bytes of {} values",
+            format.name,
+            values.len()
+        );
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.codec(format).dequantize)(blocks, values) }
+    }
+
+    /// [`Format::quantize_dequantize`] on this instruction set. `source`, `rounded`: `[values]`.
+    pub fn quantize_dequantize(&self, format: &Format, source: &[f32], rounded: &mut [f32]) {
+        assert!(
+            source.len().is_multiple_of(format.block),
+            "{}: {} values are no whole number of blocks",
+            format.name,
+            source.len()
+        );
+        assert_eq!(
+            source.len(),
+            rounded.len(),
+            "{}: as many values out as in",
+            format.name
+        );
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.codec(format).quantize_dequantize)(source, rounded) }
+    }
+
+    /// Rounds `source`, `[tokens, cols]`, to int8 blocks of 32.
+    pub fn quantize_activations(&self, source: &[f32], out: QuantizedMut<'_>) {
+        assert!(
+            source.len().is_multiple_of(BLOCK) && out.values.len() == source.len(),
+            "as many values out as in, in whole blocks"
+        );
+        assert!(
+            out.scales.len() * BLOCK == source.len() && out.sums.len() * BLOCK == source.len(),
+            "one scale and one sum per block"
+        );
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.quantize_activations)(source, out) }
+    }
+
+    /// Rounds `source`, `[values]`, to int8 blocks and back.
+    pub fn round_activations(&self, source: &[f32], rounded: &mut [f32]) {
+        assert!(
+            source.len().is_multiple_of(BLOCK) && source.len() == rounded.len(),
+            "as many values out as in, in whole blocks"
+        );
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.round_activations)(source, rounded) }
+    }
+
+    /// Attention scores of one query head: `out[t] = scale · (query · keys[t])`.
+    ///
+    /// `query`: `[head_dim]`; `keys`: `out.len()` keys of `head_dim` values, `stride` values from one to the next; `out`: `[positions]`.
+    pub fn scores(&self, query: &[f32], keys: &[f16], stride: usize, scale: f32, out: &mut [f32]) {
+        check_strided(keys.len(), query.len(), stride, out.len());
+        // SAFETY: the processor has this table's instructions, and the last key lies inside `keys`.
+        unsafe { (self.scores)(query, keys, stride, scale, out) }
+    }
+
+    /// Attention's weighted sum of one head: `out = Σₜ weights[t] · values[t]`, in the order of `t`.
+    ///
+    /// `weights`: `[positions]`; `values`: as many of `head_dim` values, `stride` values from one to the next; `out`: `[head_dim]`.
+    pub fn mix(&self, weights: &[f32], values: &[f16], stride: usize, out: &mut [f32]) {
+        check_strided(values.len(), out.len(), stride, weights.len());
+        // SAFETY: the processor has this table's instructions, and the last value lies inside `values`.
+        unsafe { (self.mix)(weights, values, stride, out) }
+    }
+
+    /// f32 to f16, nearest, ties to even. Both `[values]`.
+    pub fn narrow(&self, source: &[f32], out: &mut [f16]) {
+        assert_eq!(source.len(), out.len(), "as many values out as in");
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.narrow)(source, out) }
+    }
+
+    /// RMSNorm: `out = x / √(mean(x²) + epsilon) · weight`. All `[cols]`. Zhang and Sennrich, 2019 (arXiv 1910.07467).
+    pub fn rms_norm(&self, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+        assert!(
+            x.len() == weight.len() && x.len() == out.len(),
+            "x, weight and out of one length"
+        );
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.rms_norm)(x, weight, epsilon, out) }
+    }
+
+    /// Softmax in place over `[values]`, with the greatest value subtracted first.
+    pub fn softmax(&self, values: &mut [f32]) {
+        // SAFETY: the processor has this table's instructions.
+        unsafe { (self.softmax)(values) }
+    }
+
+    /// SwiGLU's product in place: `gate = gate · sigmoid(gate) · up`. Both `[values]`. Shazeer, 2020 (arXiv 2002.05202).
+    pub fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len(), "gate and up of one length");
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.silu_mul)(gate, up) }
+    }
+
+    /// `x += y`. Both `[values]`.
+    pub fn add(&self, x: &mut [f32], y: &[f32]) {
+        assert_eq!(x.len(), y.len(), "x and y of one length");
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.add)(x, y) }
+    }
+
+    /// Rotates the heads of one token in place. Su et al., 2021 (arXiv 2104.09864).
+    ///
+    /// `x`: `[heads, head_dim]`; `cos`, `sin`: `[rotated / 2]`, the angle of each pair at this position. The first `rotated` values of a
+    /// head are rotated, the others stay.
+    pub fn rope(&self, x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: Pairs) {
+        assert!(
+            head_dim > 0 && x.len().is_multiple_of(head_dim),
+            "whole heads"
+        );
+        assert!(
+            cos.len() == sin.len() && cos.len() * 2 <= head_dim,
+            "one angle per pair, within a head"
+        );
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.rope)(x, head_dim, cos, sin, pairs) }
+    }
+}
+
+fn check_strided(length: usize, width: usize, stride: usize, count: usize) {
+    assert!(
+        width <= stride,
+        "entries of {width} values overlap at stride {stride}"
+    );
+    let needed = count
+        .checked_sub(1)
+        .map_or(Some(0), |last| last.checked_mul(stride)?.checked_add(width));
+    assert!(
+        needed.is_some_and(|needed| needed <= length),
+        "{count} entries of {width} at stride {stride} in {length} values"
+    );
+}

@@ -1,0 +1,232 @@
+//! Matrix products: weights × activations, split by rows over the pool's threads.
+
+use super::Kernels;
+use crate::quant::Format;
+use crate::quant::activation::{BLOCK, Quantized};
+use crate::threads::Pool;
+
+/// Rows that one kernel call takes together; ranges of rows start at multiples of it.
+pub(crate) const ROWS: usize = 16;
+
+/// A matrix of weights as it lies in a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Weight<'a> {
+    /// How the values are stored.
+    pub format: &'static Format,
+    /// `[rows, cols]` in blocks of `format`
+    pub bytes: &'a [u8],
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs: the length of a row.
+    pub cols: usize,
+}
+
+impl<'a> Weight<'a> {
+    /// Bytes of one row.
+    #[must_use]
+    pub fn row_bytes(&self) -> usize {
+        self.cols / self.format.block * self.format.block_bytes
+    }
+
+    /// Row `index`, as stored; an embedding look-up dequantises it.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    #[must_use]
+    pub fn row(&self, index: usize) -> &'a [u8] {
+        let bytes = self.row_bytes();
+        &self.bytes[index * bytes..][..bytes]
+    }
+}
+
+/// What a product takes in. Weights say which form they use: [`Format::takes_int8`].
+#[derive(Clone, Copy, Debug)]
+pub struct Activations<'a> {
+    /// How many tokens.
+    pub tokens: usize,
+    /// `[tokens, cols]`, for weights in floating point
+    pub float: &'a [f32],
+    /// `[tokens, cols]` in blocks, for quantised weights; may be left empty where no weight takes it
+    pub int8: Quantized<'a>,
+}
+
+/// One product: `out[token, row] = Σ weight[row, ·] · x[token, ·]`.
+#[derive(Debug)]
+pub struct Product<'w, 'o> {
+    /// `[rows, cols]`
+    pub weight: Weight<'w>,
+    /// `[tokens, rows]`, overwritten
+    pub out: &'o mut [f32],
+}
+
+/// What one kernel call computes: some rows of a product, for all tokens. Lengths have been checked.
+pub(crate) struct Tile<'a> {
+    pub(crate) format: &'static Format,
+    /// `[rows, cols]`
+    pub(crate) bytes: &'a [u8],
+    pub(crate) row_bytes: usize,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) tokens: usize,
+    /// `[tokens, cols]` if the format takes f32, else unspecified
+    pub(crate) float: &'a [f32],
+    /// `[tokens, cols]` if the format takes int8, else unspecified
+    pub(crate) int8: Quantized<'a>,
+    /// The first row's output for the first token. `[tokens, stride]`: `rows` values are written for each token
+    pub(crate) out: *mut f32,
+    pub(crate) stride: usize,
+}
+
+/// A pointer to outputs of which each chunk of rows writes its own.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+// SAFETY: chunks are disjoint ranges of rows, so no two threads write the same value, and the pool's run ends before the borrow does.
+unsafe impl Sync for Shared {}
+// SAFETY: as above.
+unsafe impl Send for Shared {}
+
+impl Shared {
+    fn at(self, index: usize) -> *mut f32 {
+        // SAFETY: callers stay inside the output's length.
+        unsafe { self.0.add(index) }
+    }
+}
+
+impl Kernels {
+    /// One product on the pool's threads. See [`Kernels::products`].
+    pub fn product(&self, pool: &Pool, x: Activations<'_>, weight: Weight<'_>, out: &mut [f32]) {
+        self.products(pool, x, [Product { weight, out }]);
+    }
+
+    /// Several products of the same activations (query, key and value; gate and up) in one parallel region.
+    ///
+    /// # Panics
+    /// When lengths do not agree with the shapes.
+    pub fn products<const N: usize>(
+        &self,
+        pool: &Pool,
+        x: Activations<'_>,
+        products: [Product<'_, '_>; N],
+    ) {
+        let shares = products.map(|product| {
+            check(&product, &x);
+            (product.weight, Shared(product.out.as_mut_ptr()))
+        });
+        let rows: usize = shares.iter().map(|share| share.0.rows).sum();
+        let work = shares
+            .iter()
+            .map(|share| share.0.bytes.len())
+            .sum::<usize>()
+            .saturating_mul(x.tokens);
+        let per_chunk = rows_per_chunk(rows, work, pool.threads());
+        let chunks: [usize; N] = std::array::from_fn(|i| shares[i].0.rows.div_ceil(per_chunk));
+        pool.run(chunks.iter().sum(), &|mut chunk, _worker| {
+            for (share, count) in shares.iter().zip(chunks) {
+                if chunk < count {
+                    let first = chunk * per_chunk;
+                    self.rows(
+                        share.0,
+                        first..share.0.rows.min(first + per_chunk),
+                        &x,
+                        share.1,
+                    );
+                    return;
+                }
+                chunk -= count;
+            }
+        });
+    }
+
+    /// Rows `rows` of a product. `out` points to the whole output, `[tokens, weight.rows]`.
+    fn rows(
+        &self,
+        weight: Weight<'_>,
+        rows: std::ops::Range<usize>,
+        x: &Activations<'_>,
+        out: Shared,
+    ) {
+        let row_bytes = weight.row_bytes();
+        let tile = Tile {
+            format: weight.format,
+            bytes: &weight.bytes[rows.start * row_bytes..rows.end * row_bytes],
+            row_bytes,
+            rows: rows.len(),
+            cols: weight.cols,
+            tokens: x.tokens,
+            float: x.float,
+            int8: x.int8,
+            out: out.at(rows.start),
+            stride: weight.rows,
+        };
+        let kernel = self
+            .products
+            .iter()
+            .find(|row| row.0 == weight.format.ggml_id)
+            .map_or(super::scalar::product as unsafe fn(&Tile<'_>), |row| row.1);
+        // SAFETY: the processor has this table's instructions, `check` compared all lengths with the shapes, and no other chunk has these rows.
+        unsafe { kernel(&tile) }
+    }
+}
+
+fn check(product: &Product<'_, '_>, x: &Activations<'_>) {
+    let Weight {
+        format,
+        bytes,
+        rows,
+        cols,
+    } = product.weight;
+    let values = rows.checked_mul(cols);
+    assert!(
+        cols.is_multiple_of(format.block),
+        "{}: rows of {cols} values",
+        format.name
+    );
+    assert_eq!(
+        values.and_then(|values| format.bytes(values)),
+        Some(bytes.len()),
+        "{}: bytes of a [{rows}, {cols}] weight",
+        format.name
+    );
+    assert_eq!(
+        x.tokens.checked_mul(rows),
+        Some(product.out.len()),
+        "output [{}, {rows}]",
+        x.tokens
+    );
+    let inputs = x.tokens.checked_mul(cols);
+    if format.takes_int8() {
+        assert_eq!(
+            inputs,
+            Some(x.int8.values.len()),
+            "{}: int8 activations [{}, {cols}]",
+            format.name,
+            x.tokens
+        );
+        assert!(
+            x.int8.scales.len() * BLOCK == x.int8.values.len()
+                && x.int8.sums.len() == x.int8.scales.len(),
+            "a scale and a sum per block"
+        );
+    } else {
+        assert_eq!(
+            inputs,
+            Some(x.float.len()),
+            "{}: f32 activations [{}, {cols}]",
+            format.name,
+            x.tokens
+        );
+    }
+}
+
+/// How many rows a chunk takes: enough that claiming it costs nothing beside the work, few enough that no thread waits long for the last.
+fn rows_per_chunk(rows: usize, work: usize, threads: usize) -> usize {
+    /// Weight bytes × tokens that are not worth splitting: about two microseconds of one core.
+    const LEAST_WORK: usize = 32 << 10;
+    /// Chunks for each thread, so that one which loses its core leaves little behind.
+    const PER_THREAD: usize = 8;
+    if threads == 1 {
+        return rows.max(1);
+    }
+    let chunks = (work / LEAST_WORK).clamp(1, threads * PER_THREAD);
+    rows.div_ceil(chunks).next_multiple_of(ROWS).max(ROWS)
+}

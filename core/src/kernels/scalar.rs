@@ -1,0 +1,180 @@
+//! The specification, in plain Rust. Runs everywhere, and every other instruction set is compared with it bit for bit.
+//!
+//! The functions are inlined into other instruction sets' files and compiled there again with their instructions; what the compiler
+//! cannot vectorise by itself is written by hand there.
+
+use super::product::Tile;
+use super::{Kernels, Pairs};
+use crate::quant::float16::{f16_to_f32, f32_to_f16};
+use crate::quant::{Dot, activation, float_dot, sum16};
+use half::f16;
+
+pub(super) static KERNELS: Kernels = Kernels {
+    name: "scalar",
+    codecs: &[],
+    products: &[],
+    quantize_activations: activation::quantize_blocks,
+    round_activations: activation::round_blocks,
+    scores,
+    mix,
+    narrow,
+    rms_norm,
+    softmax,
+    silu_mul,
+    add,
+    rope,
+};
+
+/// Any format's product, by its scalar dot.
+pub(super) fn product(tile: &Tile<'_>) {
+    for token in 0..tile.tokens {
+        let blocks = tile.cols / activation::BLOCK;
+        for row in 0..tile.rows {
+            let bytes = &tile.bytes[row * tile.row_bytes..][..tile.row_bytes];
+            let sum = match tile.format.dot {
+                Dot::Float(dot) => dot(bytes, &tile.float[token * tile.cols..][..tile.cols]),
+                Dot::Int8(dot) => dot(
+                    bytes,
+                    activation::Quantized {
+                        values: &tile.int8.values[token * tile.cols..][..tile.cols],
+                        scales: &tile.int8.scales[token * blocks..][..blocks],
+                        sums: &tile.int8.sums[token * blocks..][..blocks],
+                    },
+                ),
+            };
+            // SAFETY: `row < rows` and `token < tokens`, which the output holds.
+            unsafe { *tile.out.add(token * tile.stride + row) = sum };
+        }
+    }
+}
+
+/// `out[t] = scale · (query · keys[t])`
+#[inline(always)]
+pub(super) fn scores(query: &[f32], keys: &[f16], stride: usize, scale: f32, out: &mut [f32]) {
+    for (t, out) in out.iter_mut().enumerate() {
+        *out = scale
+            * float_dot(&keys[t * stride..][..query.len()], query, |key| {
+                f16_to_f32(key.to_bits())
+            });
+    }
+}
+
+/// `out = Σₜ weights[t] · values[t]`, fused multiply-add in the order of `t`
+#[inline(always)]
+pub(super) fn mix(weights: &[f32], values: &[f16], stride: usize, out: &mut [f32]) {
+    out.fill(0.0);
+    for (t, weight) in weights.iter().enumerate() {
+        for (out, value) in out.iter_mut().zip(&values[t * stride..]) {
+            *out = weight.mul_add(f16_to_f32(value.to_bits()), *out);
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn narrow(source: &[f32], out: &mut [f16]) {
+    for (value, out) in source.iter().zip(out) {
+        *out = f16::from_bits(f32_to_f16(*value));
+    }
+}
+
+/// Folds values into sixteen lanes (value `i` into lane `i mod 16`), which is the order that vector registers keep.
+#[inline(always)]
+fn fold16(values: &[f32], start: f32, step: impl Fn(f32, f32) -> f32) -> [f32; 16] {
+    let mut lanes = [start; 16];
+    let (chunks, rest) = values.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = step(*lane, *value);
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane = step(*lane, *value);
+    }
+    lanes
+}
+
+#[inline(always)]
+pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let squares = sum16(&fold16(x, 0.0, |sum, x| x.mul_add(x, sum)));
+    let scale = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * scale * weight;
+    }
+}
+
+/// eˣ to about one unit in the last place; x is clamped to ±87 or so, where f32 ends.
+///
+/// x = n·ln 2 + r with |r| ≤ ln 2 / 2, then a polynomial of degree 6 for eʳ (Taylor's, with coefficients fitted to the interval).
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    let x = if x > -87.3 { x } else { -87.3 };
+    let x = if x < 88.3 { x } else { 88.3 };
+    let n = (x * std::f32::consts::LOG2_E).round_ties_even();
+    // ln 2 in two parts, so that n · ln 2 is exact enough.
+    let r = n.mul_add(-0.693_359_4, x);
+    let r = n.mul_add(2.121_944_4e-4, r);
+    let p = r.mul_add(1.393_368_4e-3, 8.363_345e-3);
+    let p = r.mul_add(p, 4.166_626e-2);
+    let p = r.mul_add(p, 1.666_649_8e-1);
+    let p = r.mul_add(p, 0.5);
+    let p = r.mul_add(p, 1.0);
+    let p = r.mul_add(p, 1.0);
+    p * f32::from_bits(((n as i32 + 127) as u32) << 23)
+}
+
+#[inline(always)]
+pub(super) fn softmax(values: &mut [f32]) {
+    let most = fold16(values, f32::NEG_INFINITY, |most, value| {
+        if value > most { value } else { most }
+    });
+    let most = most.iter().fold(
+        f32::NEG_INFINITY,
+        |most, value| if *value > most { *value } else { most },
+    );
+    for value in values.iter_mut() {
+        *value = exp(*value - most);
+    }
+    let scale = 1.0 / sum16(&fold16(values, 0.0, |sum, value| sum + value));
+    for value in values.iter_mut() {
+        *value *= scale;
+    }
+}
+
+#[inline(always)]
+pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        *gate = *gate / (1.0 + exp(-*gate)) * up;
+    }
+}
+
+#[inline(always)]
+pub(super) fn add(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+#[inline(always)]
+pub(super) fn rope(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: Pairs) {
+    for head in x.chunks_exact_mut(head_dim) {
+        match pairs {
+            Pairs::Interleaved => {
+                for ((pair, cos), sin) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
+                    *pair = rotate(*pair, *cos, *sin);
+                }
+            }
+            Pairs::Halves => {
+                let (first, second) = head[..cos.len() * 2].split_at_mut(cos.len());
+                for (((first, second), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin)
+                {
+                    [*first, *second] = rotate([*first, *second], *cos, *sin);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn rotate([a, b]: [f32; 2], cos: f32, sin: f32) -> [f32; 2] {
+    [a * cos - b * sin, a * sin + b * cos]
+}

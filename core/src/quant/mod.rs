@@ -1,0 +1,148 @@
+//! Block formats: how weights lie in a file, and how f32 values become those bytes and come back.
+//!
+//! [`FORMATS`] is the table; each row's file holds the layout and the scalar code that specifies it. The methods of [`Format`] run on
+//! the instruction set that [`crate::kernels::selected`] chose, bit for bit equal to the scalar code.
+
+pub mod activation;
+mod bf16;
+mod f16;
+mod f32;
+pub(crate) mod float16;
+pub(crate) mod q4_0;
+pub(crate) mod q8_0;
+
+use crate::kernels;
+use activation::Quantized;
+
+/// One block format: a row of [`FORMATS`].
+#[derive(Debug)]
+pub struct Format {
+    /// Lower case, as people write it: `q4_0`.
+    pub name: &'static str,
+    /// GGML's number for it, which GGUF files carry.
+    pub ggml_id: u32,
+    /// Values per block. A row's length is a multiple of it.
+    pub block: usize,
+    /// Bytes per block.
+    pub block_bytes: usize,
+    /// The scalar conversions, which are the specification.
+    pub(crate) codec: Codec,
+    /// The scalar product of one row with one token's activations, which is the specification.
+    pub(crate) dot: Dot,
+}
+
+/// Conversions of whole rows, compiled for one instruction set: to call one is safe where the processor has it. Lengths have been checked
+/// by the caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Codec {
+    /// f32 values to blocks.
+    pub(crate) quantize: unsafe fn(&[f32], &mut [u8]),
+    /// Blocks to f32 values.
+    pub(crate) dequantize: unsafe fn(&[u8], &mut [f32]),
+    /// What [`Codec::quantize`] then [`Codec::dequantize`] would give, without the bytes between.
+    pub(crate) quantize_dequantize: unsafe fn(&[f32], &mut [f32]),
+}
+
+/// The product of one row of weights with the activations of one token, by the kind of activations it takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Dot {
+    /// Weights in floating point: `(row bytes, activations [cols])`.
+    Float(fn(&[u8], &[f32]) -> f32),
+    /// Weights in small integers: `(row bytes, activations [cols])`.
+    Int8(fn(&[u8], Quantized<'_>) -> f32),
+}
+
+/// Every format that the runtime reads.
+pub static FORMATS: &[Format] = &[
+    f32::FORMAT,
+    f16::FORMAT,
+    bf16::FORMAT,
+    q8_0::FORMAT,
+    q4_0::FORMAT,
+];
+
+/// The format with this name, upper or lower case.
+#[must_use]
+pub fn format_by_name(name: &str) -> Option<&'static Format> {
+    FORMATS
+        .iter()
+        .find(|format| format.name.eq_ignore_ascii_case(name))
+}
+
+/// The format with this GGML number.
+#[must_use]
+pub fn format_by_id(ggml_id: u32) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| format.ggml_id == ggml_id)
+}
+
+impl Format {
+    /// Bytes of `values` consecutive values, or `None` when these are no whole number of blocks or too many for this machine.
+    #[must_use]
+    pub fn bytes(&self, values: usize) -> Option<usize> {
+        if !values.is_multiple_of(self.block) {
+            return None;
+        }
+        (values / self.block).checked_mul(self.block_bytes)
+    }
+
+    /// Whether products take activations rounded to int8 ([`activation`]) rather than f32.
+    #[must_use]
+    pub fn takes_int8(&self) -> bool {
+        matches!(self.dot, Dot::Int8(_))
+    }
+
+    /// Rounds `source` to blocks. `source` holds any number of whole rows.
+    ///
+    /// # Panics
+    /// When `source` is no whole number of blocks, or `blocks` is not exactly as long as they are.
+    pub fn quantize(&self, source: &[f32], blocks: &mut [u8]) {
+        kernels::selected().quantize(self, source, blocks);
+    }
+
+    /// Reads `blocks` back. `values` holds any number of whole rows.
+    ///
+    /// # Panics
+    /// When `values` is no whole number of blocks, or `blocks` is not exactly as long as they are.
+    pub fn dequantize(&self, blocks: &[u8], values: &mut [f32]) {
+        kernels::selected().dequantize(self, blocks, values);
+    }
+
+    /// What [`Format::quantize`] followed by [`Format::dequantize`] gives, bit for bit, in one pass.
+    ///
+    /// # Panics
+    /// When `source` is no whole number of blocks, or `rounded` is not as long.
+    pub fn quantize_dequantize(&self, source: &[f32], rounded: &mut [f32]) {
+        kernels::selected().quantize_dequantize(self, source, rounded);
+    }
+}
+
+/// The bits of the greatest magnitude in a block; a NaN counts as greater than infinity, so that it is not lost.
+#[inline(always)]
+pub(crate) fn max_magnitude(block: &[f32; 32]) -> f32 {
+    let mut most = 0i32;
+    for value in block {
+        most = most.max((value.to_bits() & 0x7fff_ffff) as i32);
+    }
+    f32::from_bits(most as u32)
+}
+
+/// The product of a row of floating-point weights with f32 activations, in the order that every instruction set keeps:
+/// sixteen running sums (value `i` goes to sum `i mod 16`, fused multiply-add), then [`sum16`].
+#[inline(always)]
+pub(crate) fn float_dot<W>(row: &[W], x: &[f32], widen: impl Fn(&W) -> f32) -> f32 {
+    let mut sums = [0f32; 16];
+    for (row, x) in row.chunks(16).zip(x.chunks(16)) {
+        for ((sum, weight), x) in sums.iter_mut().zip(row).zip(x) {
+            *sum = widen(weight).mul_add(*x, *sum);
+        }
+    }
+    sum16(&sums)
+}
+
+/// Adds sixteen running sums by halves, as vector registers do: lane `i` with `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
+#[inline(always)]
+pub(crate) fn sum16(sums: &[f32; 16]) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|i| sums[i] + sums[i + 8]);
+    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
+}

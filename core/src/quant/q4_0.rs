@@ -1,0 +1,143 @@
+//! Q4_0: 32 four-bit values and one binary16 scale; value = scale · (nibble − 8). Byte `i` holds value `i` below and value `i + 16` above.
+//!
+//! Layout and rounding follow GGML's `quantize_row_q4_0_ref`: scale = m / −8 with m the value of greatest magnitude, sign kept
+//! (the first one on a tie); nibble = min(15, ⌊x / scale + 8.5⌋) with the scale before it is rounded to binary16.
+
+use super::activation::{self, Quantized};
+use super::float16::{f16_to_f32, f32_to_f16};
+use super::{Codec, Dot, Format, max_magnitude};
+
+pub(crate) const BLOCK: usize = 32;
+pub(crate) const BYTES: usize = 18;
+
+/// One block as it lies in a file.
+#[repr(C)]
+#[allow(dead_code, reason = "fixes the layout that the offsets below rely on")]
+struct Layout {
+    scale: [u8; 2],
+    nibbles: [u8; BLOCK / 2],
+}
+const _: () = assert!(
+    size_of::<Layout>() == BYTES
+        && align_of::<Layout>() == 1
+        && std::mem::offset_of!(Layout, nibbles) == 2
+);
+const _: () = assert!(BLOCK == activation::BLOCK);
+
+pub(super) const FORMAT: Format = Format {
+    name: "q4_0",
+    ggml_id: 2,
+    block: BLOCK,
+    block_bytes: BYTES,
+    codec: Codec {
+        quantize,
+        dequantize,
+        quantize_dequantize,
+    },
+    dot: Dot::Int8(dot),
+};
+
+/// The scale, and what values are multiplied with before they are rounded.
+#[inline(always)]
+fn scale(block: &[f32; BLOCK]) -> (f32, f32) {
+    let magnitude = max_magnitude(block);
+    let (mut plus, mut minus) = (false, false);
+    for value in block {
+        plus |= value.to_bits() == magnitude.to_bits();
+        minus |= value.to_bits() == (-magnitude).to_bits();
+    }
+    let extreme = if magnitude == 0.0 {
+        0.0 // zeros of either sign
+    } else if plus && minus {
+        *block
+            .iter()
+            .find(|value| value.abs() == magnitude)
+            .unwrap_or(&magnitude)
+    } else if minus {
+        -magnitude
+    } else {
+        magnitude
+    };
+    let scale = extreme / -8.0;
+    (scale, if scale == 0.0 { 0.0 } else { 1.0 / scale })
+}
+
+/// A value as a nibble, still in floating point: 0 to 15.
+#[inline(always)]
+fn nibble(value: f32, inverse: f32) -> f32 {
+    let shifted = (value * inverse + 8.5).trunc();
+    if shifted < 15.0 { shifted } else { 15.0 }
+}
+
+#[inline(always)]
+pub(crate) fn quantize(source: &[f32], blocks: &mut [u8]) {
+    for (source, bytes) in source
+        .as_chunks::<BLOCK>()
+        .0
+        .iter()
+        .zip(blocks.as_chunks_mut::<BYTES>().0)
+    {
+        let (scale, inverse) = scale(source);
+        let (head, nibbles) = bytes.split_at_mut(2);
+        head.copy_from_slice(&f32_to_f16(scale).to_le_bytes());
+        let (low, high) = source.split_at(BLOCK / 2);
+        for ((low, high), byte) in low.iter().zip(high).zip(nibbles) {
+            *byte = (nibble(*low, inverse) as i32 | ((nibble(*high, inverse) as i32) << 4)) as u8;
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn dequantize(blocks: &[u8], values: &mut [f32]) {
+    for (bytes, values) in blocks
+        .as_chunks::<BYTES>()
+        .0
+        .iter()
+        .zip(values.as_chunks_mut::<BLOCK>().0)
+    {
+        let scale = f16_to_f32(u16::from_le_bytes([bytes[0], bytes[1]]));
+        let (low, high) = values.split_at_mut(BLOCK / 2);
+        for ((low, high), byte) in low.iter_mut().zip(high).zip(&bytes[2..]) {
+            *low = scale * ((byte & 15) as i32 - 8) as f32;
+            *high = scale * ((byte >> 4) as i32 - 8) as f32;
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn quantize_dequantize(source: &[f32], rounded: &mut [f32]) {
+    for (source, rounded) in source
+        .as_chunks::<BLOCK>()
+        .0
+        .iter()
+        .zip(rounded.as_chunks_mut::<BLOCK>().0)
+    {
+        let (scale, inverse) = scale(source);
+        let scale = f16_to_f32(f32_to_f16(scale));
+        for (value, rounded) in source.iter().zip(rounded) {
+            *rounded = scale * (nibble(*value, inverse) - 8.0);
+        }
+    }
+}
+
+fn dot(row: &[u8], x: Quantized<'_>) -> f32 {
+    let blocks = row
+        .as_chunks::<BYTES>()
+        .0
+        .iter()
+        .zip(x.values.as_chunks::<BLOCK>().0)
+        .zip(x.scales);
+    blocks.fold(0.0, |sum, ((block, x), x_scale)| {
+        let scale = f16_to_f32(u16::from_le_bytes([block[0], block[1]]));
+        let (low, high) = x.split_at(BLOCK / 2);
+        let product: i32 = block[2..]
+            .iter()
+            .zip(low)
+            .zip(high)
+            .map(|((w, low), high)| {
+                ((w & 15) as i32 - 8) * *low as i32 + ((w >> 4) as i32 - 8) * *high as i32
+            })
+            .sum();
+        sum + (scale * x_scale) * product as f32
+    })
+}

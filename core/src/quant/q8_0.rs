@@ -1,0 +1,110 @@
+//! Q8_0: 32 signed bytes and one binary16 scale; value = scale · byte.
+//!
+//! Layout and rounding follow GGML's `quantize_row_q8_0_ref`: scale = max|x| / 127, halves away from zero.
+
+use super::activation::{self, Quantized};
+use super::float16::{f16_to_f32, f32_to_f16};
+use super::{Codec, Dot, Format, max_magnitude};
+
+pub(crate) const BLOCK: usize = 32;
+pub(crate) const BYTES: usize = 34;
+
+/// One block as it lies in a file.
+#[repr(C)]
+#[allow(dead_code, reason = "fixes the layout that the offsets below rely on")]
+struct Layout {
+    scale: [u8; 2],
+    values: [i8; BLOCK],
+}
+const _: () = assert!(
+    size_of::<Layout>() == BYTES
+        && align_of::<Layout>() == 1
+        && std::mem::offset_of!(Layout, values) == 2
+);
+const _: () = assert!(BLOCK == activation::BLOCK);
+
+pub(super) const FORMAT: Format = Format {
+    name: "q8_0",
+    ggml_id: 8,
+    block: BLOCK,
+    block_bytes: BYTES,
+    codec: Codec {
+        quantize,
+        dequantize,
+        quantize_dequantize,
+    },
+    dot: Dot::Int8(dot),
+};
+
+/// The scale, and what values are multiplied with before they are rounded.
+#[inline(always)]
+fn scale(block: &[f32; BLOCK]) -> (f32, f32) {
+    let scale = max_magnitude(block) / 127.0;
+    (scale, if scale == 0.0 { 0.0 } else { 1.0 / scale })
+}
+
+#[inline(always)]
+pub(crate) fn quantize(source: &[f32], blocks: &mut [u8]) {
+    for (source, bytes) in source
+        .as_chunks::<BLOCK>()
+        .0
+        .iter()
+        .zip(blocks.as_chunks_mut::<BYTES>().0)
+    {
+        let (scale, inverse) = scale(source);
+        let (head, values) = bytes.split_at_mut(2);
+        head.copy_from_slice(&f32_to_f16(scale).to_le_bytes());
+        for (value, byte) in source.iter().zip(values) {
+            *byte = (value * inverse).round() as i8 as u8;
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn dequantize(blocks: &[u8], values: &mut [f32]) {
+    for (bytes, values) in blocks
+        .as_chunks::<BYTES>()
+        .0
+        .iter()
+        .zip(values.as_chunks_mut::<BLOCK>().0)
+    {
+        let scale = f16_to_f32(u16::from_le_bytes([bytes[0], bytes[1]]));
+        for (value, byte) in values.iter_mut().zip(&bytes[2..]) {
+            *value = scale * *byte as i8 as f32;
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn quantize_dequantize(source: &[f32], rounded: &mut [f32]) {
+    for (source, rounded) in source
+        .as_chunks::<BLOCK>()
+        .0
+        .iter()
+        .zip(rounded.as_chunks_mut::<BLOCK>().0)
+    {
+        let (scale, inverse) = scale(source);
+        let scale = f16_to_f32(f32_to_f16(scale));
+        for (value, rounded) in source.iter().zip(rounded) {
+            *rounded = scale * ((value * inverse).round() as i8 as f32);
+        }
+    }
+}
+
+fn dot(row: &[u8], x: Quantized<'_>) -> f32 {
+    let blocks = row
+        .as_chunks::<BYTES>()
+        .0
+        .iter()
+        .zip(x.values.as_chunks::<BLOCK>().0)
+        .zip(x.scales);
+    blocks.fold(0.0, |sum, ((block, x), x_scale)| {
+        let scale = f16_to_f32(u16::from_le_bytes([block[0], block[1]]));
+        let product: i32 = block[2..]
+            .iter()
+            .zip(x)
+            .map(|(w, x)| *w as i8 as i32 * *x as i32)
+            .sum();
+        sum + (scale * x_scale) * product as f32
+    })
+}
