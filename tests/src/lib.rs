@@ -1,1 +1,5 @@
-//! 
+//! What the tests of `tests/tests/` share: a GGUF writer that can also write nonsense, and small random llama models.
+
+pub mod gguf;
+pub mod measure;
+pub mod toy;

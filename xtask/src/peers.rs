@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// The versions compared with.
 const LLAMA: &str = "llama-cpp-python==0.3.36";
-const OTHERS: &[&str] = &["numpy==2.4.6", "gguf==0.20.0"];
+const OTHERS: &[&str] = &["numpy==2.4.6", "gguf==0.19.0"];
 
 /// Runs tests/tests/llama_cpp.rs with that Python.
 pub(crate) fn run(rest: &[String]) -> Result<()> {
