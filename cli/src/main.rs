@@ -1,1 +1,72 @@
-fn main() {}
+//! `dram`: distil a language model into a small quantised one, verify it, run it, measure it.
+//!
+//! One file per subcommand: each exports an `Args` with its help and a `run(Args) -> Result<()>`; the enum below is their table.
+
+mod bench;
+mod chat;
+mod common;
+mod demo;
+mod distill;
+mod eval;
+mod export;
+mod inspect;
+mod run;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+Start here:
+  dram demo                                   distil the built-in teacher into a 0.6 MB student and compare (under 6 minutes)
+  dram run out/demo/student-qat-q4_0.gguf \"wake me at half past six\"
+  dram distill my-recipe.toml --out out/mine  the same on data of your own
+  dram bench -m out/mine/student.gguf -p 16,128 -n 64
+
+Environment:
+  DRAM_ISA=scalar|avx2|avx512vnni|neon|dotprod|i8mm   force one instruction set (default: the best this processor has)";
+
+#[derive(Parser)]
+#[command(name = "dram", version, about, after_help = AFTER_HELP, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Pretrain(distill::PretrainArgs),
+    Distill(distill::DistillArgs),
+    Eval(eval::Args),
+    Export(export::Args),
+    Verify(verify::Args),
+    Run(run::Args),
+    Chat(chat::Args),
+    Bench(bench::Args),
+    Inspect(inspect::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(args) => demo::run(args),
+        Command::Pretrain(args) => distill::pretrain(args),
+        Command::Distill(args) => distill::distill(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Chat(args) => chat::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Inspect(args) => inspect::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if common::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

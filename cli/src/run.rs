@@ -1,0 +1,129 @@
+//! `dram run`: one prompt in, a streamed answer out.
+
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context as _, Result};
+use dram_core::{Event, Finish, Message, Model, Prompt, Request, SessionOptions};
+use serde_json::json;
+
+use crate::common::{SamplingArgs, stop_on_ctrl_c};
+
+/// Answer one prompt with a GGUF model
+///
+/// The prompt is put through the file's own chat template when it has one (--raw: not). Text streams to standard output as it is
+/// made; timings go to standard error. Ctrl-C stops the answer.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  dram run student.gguf \"text mum that I am late\"
+  echo 'Once upon a time' | dram run model.gguf --raw --temperature 0.8 -n 200
+  dram run student.gguf --json \"how is the weather in Oslo\"")]
+pub(crate) struct Args {
+    /// The model: a GGUF file
+    model: PathBuf,
+    /// The prompt (default: read standard input)
+    prompt: Option<String>,
+    /// At most this many tokens
+    #[arg(short = 'n', long, default_value_t = 256)]
+    max_tokens: usize,
+    /// Give the prompt as it is, without the chat template
+    #[arg(long)]
+    raw: bool,
+    /// What the model is told before the prompt
+    #[arg(long, conflicts_with = "raw")]
+    system: Option<String>,
+    /// End the answer before this text; may be given several times
+    #[arg(long)]
+    stop: Vec<String>,
+    /// Tokens the KV cache holds (default: what the model was made for, at most 4096)
+    #[arg(short, long)]
+    context: Option<usize>,
+    /// Threads (default: the processor's fast cores)
+    #[arg(short, long)]
+    threads: Option<usize>,
+    /// Print one JSON object instead of streaming text
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    let prompt = match args.prompt {
+        Some(prompt) => prompt,
+        None => {
+            if io::stdin().is_terminal() {
+                eprintln!("reading the prompt from the terminal; end it with Ctrl-D");
+            }
+            let mut text = String::new();
+            io::stdin().read_to_string(&mut text).context("standard input is not UTF-8 text")?;
+            text
+        }
+    };
+    let model = Model::open(&args.model)?;
+    let mut session = model.session(SessionOptions { context: args.context, threads: args.threads })?;
+    let prompt = if args.raw || model.chat_template().is_none() {
+        Prompt::Text(prompt)
+    } else {
+        let system = args.system.map(|content| Message { role: "system".into(), content });
+        Prompt::Chat(system.into_iter().chain([Message { role: "user".into(), content: prompt }]).collect())
+    };
+    let request =
+        Request { prompt, max_tokens: args.max_tokens, sampling: args.sampling.sampling(), stop: args.stop, ..Request::default() };
+
+    let stop = stop_on_ctrl_c()?;
+    let mut out = io::stdout().lock();
+    let mut written = Ok(());
+    let completion = session.generate(&request, &mut |event| {
+        if let (Event::Piece { text, .. }, false) = (&event, args.json) {
+            written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        }
+        if written.is_err() || stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    written?;
+
+    let t = &completion.timings;
+    let rate = |tokens: usize, time: std::time::Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+    let decoded = completion.tokens.len().saturating_sub(1);
+    if args.json {
+        let (finish, stop_string) = finish_name(&completion.finish);
+        let value = json!({
+            "text": completion.text,
+            "tokens": completion.tokens,
+            "prompt_tokens": completion.prompt_tokens,
+            "finish": finish,
+            "stop_string": stop_string,
+            "prefill_seconds": t.prefill.as_secs_f64(),
+            "first_token_seconds": t.first_token.as_secs_f64(),
+            "decode_seconds": t.decode.as_secs_f64(),
+            "decode_tokens_per_second": rate(decoded, t.decode),
+        });
+        writeln!(out, "{value}")?;
+    } else {
+        writeln!(out)?;
+        eprintln!(
+            "{} prompt tokens, first token after {:.1} ms; {} tokens made, {:.0} tokens/s; {} on {} threads",
+            completion.prompt_tokens,
+            t.first_token.as_secs_f64() * 1e3,
+            completion.tokens.len(),
+            rate(decoded, t.decode),
+            dram_core::kernels::selected().name(),
+            session.threads(),
+        );
+    }
+    Ok(())
+}
+
+/// The machine-readable name of why an answer ended, and the stop string if that was why.
+fn finish_name(finish: &Finish) -> (&'static str, Option<&str>) {
+    match finish {
+        Finish::EndOfText => ("end_of_text", None),
+        Finish::StopString(s) => ("stop_string", Some(s)),
+        Finish::MaxTokens => ("max_tokens", None),
+        Finish::ContextFull => ("context_full", None),
+        Finish::Cancelled => ("cancelled", None),
+    }
+}
