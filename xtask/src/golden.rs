@@ -4,7 +4,12 @@ use crate::sh;
 use anyhow::Result;
 use std::process::Command;
 
-const PACKAGES: &[&str] = &["torch==2.15.0", "transformers==5.23.0", "numpy==2.4.6", "gguf==0.19.0"];
+const PACKAGES: &[&str] = &[
+    "torch==2.15.0",
+    "transformers==5.23.0",
+    "numpy==2.4.6",
+    "gguf==0.19.0",
+];
 
 /// Makes a Python with torch in the cache unless `$DRAM_GOLDEN_PYTHON` names one, and runs the script.
 pub(crate) fn run(rest: &[String]) -> Result<()> {

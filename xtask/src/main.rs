@@ -10,6 +10,7 @@ mod x86;
 
 use anyhow::Result;
 use clap::{Arg, Command};
+use std::process::ExitCode;
 
 /// One chore.
 struct Leg {
@@ -66,7 +67,7 @@ const LEGS: &[Leg] = &[
     },
 ];
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let rest = Arg::new("rest")
         .num_args(0..)
         .trailing_var_arg(true)
@@ -92,8 +93,15 @@ fn main() -> Result<()> {
             .cloned()
             .collect::<Vec<_>>()
     };
-    match LEGS.iter().find(|leg| leg.name == name) {
+    let result = match LEGS.iter().find(|leg| leg.name == name) {
         Some(leg) => (leg.run)(&words("rest")),
         None => ci::run(LEGS, &words("legs")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
