@@ -1,0 +1,94 @@
+//! Hugging Face folders: `config.json` beside `model.safetensors` (or shards named by `model.safetensors.index.json`).
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device, Tensor, safetensors::MmapedSafetensors};
+use serde_json::Value as Json;
+
+use super::{Config, Decoder, Layout};
+use crate::checkpoint::write_beside;
+
+impl Decoder {
+    /// Loads a Hugging Face folder, or a GGUF file (dequantised).
+    ///
+    /// # Errors
+    /// When files are missing or malformed, or hold another kind of model.
+    pub fn load(path: &Path) -> Result<Self> {
+        Self::from_hugging_face(path)
+    }
+
+    /// # Errors
+    /// When `config.json` or a tensor is missing, malformed, or of another shape.
+    pub fn from_hugging_face(folder: &Path) -> Result<Self> {
+        let text = fs::read_to_string(folder.join("config.json"))
+            .with_context(|| format!("{}: cannot read config.json; expected a Hugging Face model folder", folder.display()))?;
+        let json: Json = serde_json::from_str(&text).with_context(|| format!("{}/config.json", folder.display()))?;
+        let mut config = Config::from_hugging_face(&json).with_context(|| folder.display().to_string())?;
+        let files = weight_files(folder)?;
+        // SAFETY: safetensors are read once, here, and checked by candle; a file that changes meanwhile is outside what we promise.
+        let tensors = unsafe { MmapedSafetensors::multi(&files) }.with_context(|| folder.display().to_string())?;
+        // Some folders leave out the flag and the tensor.
+        config.tied_embeddings |= tensors.get("lm_head.weight").is_err();
+        let layout = Layout::new(&config);
+        let mut parameters = vec![0f32; layout.total];
+        for p in &layout.parameters {
+            let tensor = tensors.load(&p.name, &Device::Cpu).with_context(|| format!("{}: tensor {}", folder.display(), p.name))?;
+            let expected = if p.rows == 1 && tensor.rank() == 1 { vec![p.cols] } else { vec![p.rows, p.cols] };
+            ensure!(
+                tensor.dims() == expected,
+                "{}: tensor {}: expected shape {expected:?}, got {:?}",
+                folder.display(),
+                p.name,
+                tensor.dims()
+            );
+            let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            parameters[p.range.clone()].copy_from_slice(&values);
+        }
+        Decoder::new(config, parameters)
+    }
+
+    /// Writes `config.json` and `model.safetensors` (f32) into `folder`, making it if need be.
+    ///
+    /// # Errors
+    /// When the disk does not take them. Files there before stay whole until the new ones are.
+    pub fn save_hugging_face(&self, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let mut tensors = HashMap::new();
+        for p in &self.layout.parameters {
+            let values = &self.parameters[p.range.clone()];
+            let shape = if p.role == super::Role::Norm { vec![p.cols] } else { vec![p.rows, p.cols] };
+            tensors.insert(p.name.clone(), Tensor::from_slice(values, shape, &Device::Cpu)?);
+        }
+        write_beside(&folder.join("model.safetensors"), |path| Ok(candle_core::safetensors::save(&tensors, path)?))?;
+        let json = serde_json::to_string_pretty(&self.config.to_hugging_face())?;
+        write_beside(&folder.join("config.json"), |path| Ok(fs::write(path, json + "\n")?))
+    }
+}
+
+/// The safetensors files of a folder.
+fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let single = folder.join("model.safetensors");
+    if single.is_file() {
+        return Ok(vec![single]);
+    }
+    let index = folder.join("model.safetensors.index.json");
+    let Ok(text) = fs::read_to_string(&index) else {
+        bail!("{}: expected model.safetensors or model.safetensors.index.json", folder.display());
+    };
+    let json: Json = serde_json::from_str(&text).with_context(|| index.display().to_string())?;
+    let map = json["weight_map"].as_object().with_context(|| format!("{}: no \"weight_map\"", index.display()))?;
+    let mut names: Vec<&str> = map.values().filter_map(Json::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+        .into_iter()
+        .map(|name| {
+            let plain = Path::new(name).file_name() == Some(name.as_ref());
+            ensure!(plain, "{}: file name {name:?} leaves the folder", index.display());
+            Ok(folder.join(name))
+        })
+        .collect()
+}

@@ -1,0 +1,279 @@
+//! Causal grouped-query attention over packed sequences, forward and backward.
+//!
+//! Sequences of 32 to a few hundred tokens: the score matrix of one head fits the cache, so it is kept for the backward pass. Queries may
+//! be a subset of a sequence's positions; the last layer runs only where something is wanted.
+
+use super::{dot, exp, max, per_isa, sum};
+
+/// Heads of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+}
+
+/// One sequence's share of the packed buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// First row of keys and values, and how many.
+    pub start: usize,
+    pub length: usize,
+    /// First row of queries, and how many.
+    pub query_start: usize,
+    pub queries: usize,
+    /// Where its probabilities `[heads, queries, padded(length)]` begin.
+    pub probabilities: usize,
+}
+
+/// Scores are padded to whole registers.
+pub fn padded(length: usize) -> usize {
+    length.next_multiple_of(16)
+}
+
+/// Reused memory for one head: Kᵀ, Vᵀ and the gradient of the scores.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    transposed: Vec<f32>,
+    scores: Vec<f32>,
+}
+
+per_isa! {
+    /// `out = softmax(q kᵀ / √head_dim) v` with query `i` seeing positions `0..=at[i]` of its sequence.
+    ///
+    /// `out`, `q`: [queries, heads · head_dim]; `kv`: [rows, 2 · kv_heads · head_dim], keys first; `at`: [queries]; `p` receives the
+    /// probabilities.
+    pub fn attention(
+        out: &mut [f32],
+        p: &mut [f32],
+        q: &[f32],
+        kv: &[f32],
+        at: &[u32],
+        spans: &[Span],
+        shape: Heads,
+        scratch: &mut Scratch,
+    ) {
+        let Heads { heads, kv_heads, head_dim: hd } = shape;
+        let (q_stride, kv_stride) = (heads * hd, 2 * kv_heads * hd);
+        let scale = 1.0 / (hd as f32).sqrt();
+        for s in spans {
+            let width = padded(s.length);
+            let kv = &kv[s.start * kv_stride..][..s.length * kv_stride];
+            let at = &at[s.query_start..][..s.queries];
+            for kv_head in 0..kv_heads {
+                let kt = transpose(&mut scratch.transposed, &kv[kv_head * hd..], kv_stride, s.length, hd);
+                let v = &kv[(kv_heads + kv_head) * hd..];
+                for head in kv_head * heads / kv_heads..(kv_head + 1) * heads / kv_heads {
+                    let p = &mut p[s.probabilities + head * s.queries * width..][..s.queries * width];
+                    let first = s.query_start * q_stride + head * hd;
+                    for (i, rows) in blocks(s.queries) {
+                        let seen = at[i + rows - 1] as usize + 1;
+                        let p = &mut p[i * width..][..rows * width];
+                        let q = &q[first + i * q_stride..];
+                        product(p, width, q, q_stride, 1, kt, width, [rows, padded(seen), hd], false);
+                        for (row, &at) in p.chunks_exact_mut(width).zip(&at[i..]) {
+                            softmax_row(row, at as usize + 1, scale);
+                        }
+                        let out = &mut out[first + i * q_stride..];
+                        product(out, q_stride, p, width, 1, v, kv_stride, [rows, hd, seen], false);
+                    }
+                }
+            }
+        }
+    }
+}
+
+per_isa! {
+    /// Gradients of [`attention`]: `dq` is overwritten, `dkv` too. `p` holds the probabilities of the forward pass.
+    pub fn attention_backward(
+        dq: &mut [f32],
+        dkv: &mut [f32],
+        dout: &[f32],
+        p: &[f32],
+        q: &[f32],
+        kv: &[f32],
+        at: &[u32],
+        spans: &[Span],
+        shape: Heads,
+        scratch: &mut Scratch,
+    ) {
+        let Heads { heads, kv_heads, head_dim: hd } = shape;
+        let (q_stride, kv_stride) = (heads * hd, 2 * kv_heads * hd);
+        let scale = 1.0 / (hd as f32).sqrt();
+        for s in spans {
+            let width = padded(s.length);
+            let kv = &kv[s.start * kv_stride..][..s.length * kv_stride];
+            let dkv = &mut dkv[s.start * kv_stride..][..s.length * kv_stride];
+            let at = &at[s.query_start..][..s.queries];
+            scratch.scores.resize(s.queries * width, 0.0);
+            for kv_head in 0..kv_heads {
+                let k = &kv[kv_head * hd..];
+                let vt = transpose(&mut scratch.transposed, &kv[(kv_heads + kv_head) * hd..], kv_stride, s.length, hd);
+                let group = kv_head * heads / kv_heads..(kv_head + 1) * heads / kv_heads;
+                for head in group.clone() {
+                    let p = &p[s.probabilities + head * s.queries * width..][..s.queries * width];
+                    let first = s.query_start * q_stride + head * hd;
+                    let scores = &mut scratch.scores[..s.queries * width];
+                    for (i, rows) in blocks(s.queries) {
+                        let seen = at[i + rows - 1] as usize + 1;
+                        let ds = &mut scores[i * width..][..rows * width];
+                        product(ds, width, &dout[first + i * q_stride..], q_stride, 1, vt, width, [rows, padded(seen), hd], false);
+                        for ((ds, p), &at) in ds.chunks_exact_mut(width).zip(p[i * width..].chunks_exact(width)).zip(&at[i..]) {
+                            softmax_row_backward(ds, p, at as usize + 1, scale);
+                        }
+                        product(&mut dq[first + i * q_stride..], q_stride, ds, width, 1, k, kv_stride, [rows, hd, seen], false);
+                    }
+                    // Column blocks of P and dS, from the first query that sees any of them.
+                    for (j, cols) in blocks(s.length) {
+                        let from = at.partition_point(|&at| (at as usize) < j);
+                        let rows = s.queries - from;
+                        let add = head != group.start;
+                        let dv = &mut dkv[j * kv_stride + (kv_heads + kv_head) * hd..];
+                        let outer = first + from * q_stride;
+                        product(dv, kv_stride, &p[from * width + j..], 1, width, &dout[outer..], q_stride, [cols, hd, rows], add);
+                        let dk = &mut dkv[j * kv_stride + kv_head * hd..];
+                        product(dk, kv_stride, &scores[from * width + j..], 1, width, &q[outer..], q_stride, [cols, hd, rows], add);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rows are taken `ROWS` at a time.
+const ROWS: usize = 4;
+
+/// (first, count) of the row blocks of `n` rows.
+#[inline(always)]
+fn blocks(n: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..n).step_by(ROWS).map(move |i| (i, ROWS.min(n - i)))
+}
+
+/// In place: probabilities of the first `seen` scores times `scale`, zeros behind.
+#[inline(always)]
+fn softmax_row(row: &mut [f32], seen: usize, scale: f32) {
+    let (live, rest) = row.split_at_mut(seen);
+    rest.fill(0.0);
+    let m = max(live) * scale;
+    for x in live.iter_mut() {
+        *x = exp(x.mul_add(scale, -m));
+    }
+    let inverse = 1.0 / sum(live);
+    for x in live {
+        *x *= inverse;
+    }
+}
+
+/// In place: from dP to dS = P · (dP − Σ P·dP) · scale, zeros behind `seen`.
+#[inline(always)]
+fn softmax_row_backward(ds: &mut [f32], p: &[f32], seen: usize, scale: f32) {
+    let (live, rest) = ds.split_at_mut(seen);
+    rest.fill(0.0);
+    let mean = dot(live, &p[..seen]);
+    for (x, p) in live.iter_mut().zip(p) {
+        *x = p * (*x - mean) * scale;
+    }
+}
+
+/// `[rows, cols]` with row stride `stride` to `[cols, padded(rows)]`, zeros in the padding.
+#[inline(always)]
+fn transpose<'a>(to: &'a mut Vec<f32>, from: &[f32], stride: usize, rows: usize, cols: usize) -> &'a [f32] {
+    let width = padded(rows);
+    to.clear();
+    to.resize(cols * width, 0.0);
+    for (i, row) in from.chunks(stride).take(rows).enumerate() {
+        for (j, &x) in row[..cols].iter().enumerate() {
+            to[j * width + i] = x;
+        }
+    }
+    to
+}
+
+/// `c [m, n] (+)= a [m, k] · b [k, n]`: `a` with any strides, `b` and `c` with contiguous rows. `m` is at most [`ROWS`].
+#[inline(always)]
+fn product(
+    c: &mut [f32],
+    c_stride: usize,
+    a: &[f32],
+    a_row: usize,
+    a_col: usize,
+    b: &[f32],
+    b_stride: usize,
+    [m, n, k]: [usize; 3],
+    add: bool,
+) {
+    let mut j = 0;
+    while j < n {
+        let width = match n - j {
+            32.. => 32,
+            16.. => 16,
+            8.. => 8,
+            _ => 1,
+        };
+        let c = &mut c[j..];
+        let b = b.get(j..).unwrap_or(&[]);
+        match (m, width) {
+            (ROWS, 32) => tile::<ROWS, 32>(c, c_stride, a, a_row, a_col, b, b_stride, k, add),
+            (ROWS, 16) => tile::<ROWS, 16>(c, c_stride, a, a_row, a_col, b, b_stride, k, add),
+            (ROWS, 8) => tile::<ROWS, 8>(c, c_stride, a, a_row, a_col, b, b_stride, k, add),
+            (_, 32) => rows::<32>(c, c_stride, a, a_row, a_col, b, b_stride, m, k, add),
+            (_, 16) => rows::<16>(c, c_stride, a, a_row, a_col, b, b_stride, m, k, add),
+            (_, 8) => rows::<8>(c, c_stride, a, a_row, a_col, b, b_stride, m, k, add),
+            _ => rows::<1>(c, c_stride, a, a_row, a_col, b, b_stride, m, k, add),
+        }
+        j += width;
+    }
+}
+
+#[inline(always)]
+fn rows<const W: usize>(
+    c: &mut [f32],
+    c_stride: usize,
+    a: &[f32],
+    a_row: usize,
+    a_col: usize,
+    b: &[f32],
+    b_stride: usize,
+    m: usize,
+    k: usize,
+    add: bool,
+) {
+    for i in 0..m {
+        tile::<1, W>(&mut c[i * c_stride..], c_stride, &a[i * a_row..], a_row, a_col, b, b_stride, k, add);
+    }
+}
+
+/// One register tile: `R` rows of `W` columns.
+#[inline(always)]
+fn tile<const R: usize, const W: usize>(
+    c: &mut [f32],
+    c_stride: usize,
+    a: &[f32],
+    a_row: usize,
+    a_col: usize,
+    b: &[f32],
+    b_stride: usize,
+    k: usize,
+    add: bool,
+) {
+    assert!(k == 0 || (R - 1) * a_row + (k - 1) * a_col < a.len(), "attention: left side too short");
+    assert!(k == 0 || (k - 1) * b_stride + W <= b.len(), "attention: right side too short");
+    let mut acc = [[0f32; W]; R];
+    for i in 0..k {
+        // SAFETY: i < k, and the last row of `b` ends inside the slice (second assertion).
+        let b: &[f32; W] = unsafe { &*b.as_ptr().add(i * b_stride).cast() };
+        for (r, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: r < R and i < k, and the largest such index is inside the slice (first assertion).
+            let x = unsafe { *a.get_unchecked(r * a_row + i * a_col) };
+            for l in 0..W {
+                acc[l] = x.mul_add(b[l], acc[l]);
+            }
+        }
+    }
+    for (r, acc) in acc.iter().enumerate() {
+        let c: &mut [f32] = &mut c[r * c_stride..][..W];
+        for l in 0..W {
+            c[l] = if add { c[l] + acc[l] } else { acc[l] };
+        }
+    }
+}

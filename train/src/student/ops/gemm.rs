@@ -1,0 +1,66 @@
+//! Matrix products on row-major slices, on the calling thread only.
+
+use ::gemm::Parallelism;
+
+/// Rows of one operand of a product: the whole of a slice read as `[rows, cols]`, or its transpose.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    data: &'a [f32],
+    row_stride: usize,
+    col_stride: usize,
+}
+
+/// `y [n, out] = x [n, in] · w [out, in]ᵀ`, or `y +=` when `add`.
+pub fn linear(y: &mut [f32], x: &[f32], w: &[f32], n: usize, out: usize, input: usize, add: bool) {
+    let lhs = View { data: x, row_stride: input, col_stride: 1 };
+    let rhs = View { data: w, row_stride: 1, col_stride: input };
+    product(y, lhs, rhs, [n, out, input], add);
+}
+
+/// `dx [n, in] = dy [n, out] · w [out, in]`, or `dx +=` when `add`.
+pub fn linear_input_gradient(dx: &mut [f32], dy: &[f32], w: &[f32], n: usize, out: usize, input: usize, add: bool) {
+    let lhs = View { data: dy, row_stride: out, col_stride: 1 };
+    let rhs = View { data: w, row_stride: input, col_stride: 1 };
+    product(dx, lhs, rhs, [n, input, out], add);
+}
+
+/// `dw [out, in] += dy [n, out]ᵀ · x [n, in]`.
+pub fn linear_weight_gradient(dw: &mut [f32], dy: &[f32], x: &[f32], n: usize, out: usize, input: usize) {
+    let lhs = View { data: dy, row_stride: 1, col_stride: out };
+    let rhs = View { data: x, row_stride: input, col_stride: 1 };
+    product(dw, lhs, rhs, [out, input, n], true);
+}
+
+/// `dst [m, n] (+)= lhs [m, k] · rhs [k, n]`.
+fn product(dst: &mut [f32], lhs: View, rhs: View, [m, n, k]: [usize; 3], add: bool) {
+    assert_eq!(dst.len(), m * n, "product: destination is not [{m}, {n}]");
+    assert_eq!(lhs.data.len(), m * k, "product: left side is not [{m}, {k}]");
+    assert_eq!(rhs.data.len(), k * n, "product: right side is not [{k}, {n}]");
+    if m == 0 || n == 0 {
+        return;
+    }
+    // SAFETY: the three lengths were just checked, and the strides of a `View` walk a matrix of exactly that many elements.
+    unsafe {
+        ::gemm::gemm(
+            m,
+            n,
+            k,
+            dst.as_mut_ptr(),
+            1,
+            n as isize,
+            add,
+            lhs.data.as_ptr(),
+            lhs.col_stride as isize,
+            lhs.row_stride as isize,
+            rhs.data.as_ptr(),
+            rhs.col_stride as isize,
+            rhs.row_stride as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
