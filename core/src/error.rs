@@ -136,4 +136,78 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+
+    /// The file holds a tensor that this runtime would pass over, though it changes the model's answers.
+    #[error("{file}: tensor `{tensor}`: expected only tensors that this runtime reads for the architecture: the model needs a newer runtime")]
+    UnexpectedTensor {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+    },
+
+    /// The model and a session of the context asked for need more memory than the caller allowed.
+    #[error(
+        "a context of {context} needs {} bytes ({} mapped, {} cache, {} scratch), expected at most {limit}: {}",
+        needs.total(), needs.mapped, needs.kv_cache, needs.scratch,
+        if *fits > 0 { format!("a context of {fits} fits") } else { "no context fits, take a smaller model".to_owned() }
+    )]
+    MemoryLimit {
+        /// The limit in bytes.
+        limit: u64,
+        /// The context asked for.
+        context: usize,
+        /// What it needs.
+        needs: crate::Memory,
+        /// The longest context up to the one asked for that the limit allows; 0 when none does.
+        fits: usize,
+    },
+
+    /// An option has a value that means nothing.
+    #[error("{option}: expected {expected}, got {got}")]
+    InvalidOption {
+        /// The option's name.
+        option: &'static str,
+        /// What would have been accepted.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+
+    /// There is nothing to evaluate.
+    #[error("expected a prompt of at least one token, got none")]
+    EmptyPrompt,
+
+    /// A token that the model does not have.
+    #[error("expected tokens below {vocabulary}, got {id}")]
+    BadToken {
+        /// The token.
+        id: u32,
+        /// The model's number of tokens.
+        vocabulary: usize,
+    },
+
+    /// More tokens than the session has room for.
+    #[error("expected at most {context} tokens, the session's context, got {tokens}: shorten the prompt or make a session with a longer context")]
+    ContextFull {
+        /// Tokens in the cache and those to be added.
+        tokens: usize,
+        /// The session's context.
+        context: usize,
+    },
+
+    /// A chat was asked of a model that does not say how to render one.
+    #[error("{file}: expected the metadata key `tokenizer.chat_template` to render a chat with, got none: give the prompt as text")]
+    NoChatTemplate {
+        /// The file.
+        file: String,
+    },
+
+    /// No logit was a number: the weights are broken.
+    #[error("expected logits, got only NaN: the model's weights are broken")]
+    NoLogits,
+
+    /// The call was cancelled by its [`crate::CancelToken`].
+    #[error("cancelled")]
+    Cancelled,
 }
