@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use dram_core::gguf::{self, File};
 use gguf_rs::writer::MetadataValue as Value;
 use serde_json::Value as Json;
 
@@ -126,9 +127,15 @@ impl Vocabulary {
         Ok(Self { entries, tokens })
     }
 
-    /// From entries that another file holds.
-    pub(crate) fn from_parts(entries: Vec<Entry>, tokens: Vec<String>) -> Self {
-        Self { entries, tokens }
+    /// Copies what another GGUF file says, types and all.
+    ///
+    /// # Errors
+    /// When the file has no tokens.
+    pub fn from_gguf(file: &File) -> Result<Self> {
+        let tokens: Vec<String> = file.metadata().strings("tokenizer.ggml.tokens")?.map(str::to_owned).collect();
+        let entries = file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer."));
+        let entries = entries.filter_map(|(key, value)| Some((key.to_owned(), owned(value)?))).collect();
+        Ok(Self { entries, tokens })
     }
 
     /// Checks that two models speak the same tokens: same count of real tokens, same string for each id.
@@ -158,6 +165,40 @@ pub fn same_tokens(a: &[String], b: &[String], a_name: &str, b_name: &str) -> Re
         bail!("{a_name} has {} tokens and {b_name} has {}; {longer} alone knows {token:?}; {ADVICE}", a.len(), b.len());
     }
     Ok(())
+}
+
+/// The same value for the writer, which has no door for lone integers of other widths than 32 and 64 bits: those are widened.
+fn owned(value: gguf::Value<'_>) -> Option<Value> {
+    use gguf::Value as Read;
+    Some(match value {
+        Read::U8(v) => Value::Uint32(v.into()),
+        Read::U16(v) => Value::Uint32(v.into()),
+        Read::U32(v) => Value::Uint32(v),
+        Read::U64(v) => Value::Uint64(v),
+        Read::I8(v) => Value::Int32(v.into()),
+        Read::I16(v) => Value::Int32(v.into()),
+        Read::I32(v) => Value::Int32(v),
+        Read::I64(v) => Value::Int32(i32::try_from(v).ok()?),
+        Read::F32(v) => Value::Float32(v),
+        Read::F64(v) => Value::Float32(v as f32),
+        Read::Bool(v) => Value::Bool(v),
+        Read::String(v) => Value::String(v.to_owned()),
+        Read::Array(array) => Value::Array(array.iter().map(element).collect::<Option<_>>()?),
+    })
+}
+
+/// An element of a list, in its own width.
+fn element(value: gguf::Value<'_>) -> Option<Value> {
+    use gguf::Value as Read;
+    Some(match value {
+        Read::U8(v) => Value::Uint8(v),
+        Read::U16(v) => Value::Uint16(v),
+        Read::I8(v) => Value::Int8(v),
+        Read::I16(v) => Value::Int16(v),
+        Read::F64(v) => Value::Float64(v),
+        Read::Array(_) => return None,
+        other => owned(other)?,
+    })
 }
 
 fn is_padding(token: &str) -> bool {

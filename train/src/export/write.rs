@@ -1,13 +1,10 @@
-//! Writing a GGUF file so that a reader sees either the old file or the whole new one.
+//! The bytes of a GGUF file (v3, alignment 32), through gguf-rs's writer.
 //!
-//! The bytes go through gguf-rs's writer (GGUF v3, alignment 32). What it leaves to its caller is done here: the payload must be exactly
-//! as long as the tensor (a shorter one would be accepted and padded with zeros), the file is synced to the disk, and it is written beside
-//! its final name and renamed. BF16 is refused: gguf-rs 0.1.8 counts 256 elements to its block and would reserve 1/256 of the space.
+//! What it leaves to its caller is done here: a payload must be exactly as long as its tensor (a shorter one would be accepted and padded
+//! with zeros), and a list must not be empty (it would be written as one of u8). BF16 is refused: gguf-rs 0.1.8 counts 256 elements to
+//! its block and would reserve 1/256 of the space. Syncing and renaming are [`crate::checkpoint::write_beside`]'s.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use dram_core::quant::Format;
@@ -48,23 +45,11 @@ impl Plan {
     }
 }
 
-/// Writes `path` from metadata and tensors; `payload(i)` makes the bytes of tensor `i`, one tensor in memory at a time.
+/// Writes a file from metadata and tensors; `payload(i)` makes the bytes of tensor `i`, one tensor in memory at a time.
 ///
 /// # Errors
-/// On any failure (a full disk too) the file that was at `path` before is untouched and nothing is left beside it.
-pub fn write_gguf(
-    path: &Path,
-    metadata: &[Entry],
-    tensors: &[Plan],
-    payload: &mut dyn FnMut(usize) -> Result<Vec<u8>>,
-) -> Result<()> {
-    let beside = Beside::new(path)?;
-    write_into(&beside.path, metadata, tensors, payload)
-        .with_context(|| format!("writing {}", path.display()))?;
-    beside.commit(path)
-}
-
-fn write_into(
+/// When a payload does not have its tensor's size, or the disk refuses.
+pub(super) fn write_into(
     path: &Path,
     metadata: &[Entry],
     tensors: &[Plan],
@@ -109,55 +94,4 @@ fn add(writer: &mut GGUFWriter, key: &str, value: &MetadataValue) -> Result<()> 
         other => bail!("metadata {key}: {other:?} cannot be written"),
     }
     Ok(())
-}
-
-/// A file that is being written beside its final name, removed unless it is committed.
-pub struct Beside {
-    pub path: PathBuf,
-    committed: bool,
-}
-
-impl Beside {
-    /// Chooses a free name in the directory of `path`, which is made if it is missing.
-    ///
-    /// # Errors
-    /// When `path` has no file name or its directory cannot be made.
-    pub fn new(path: &Path) -> Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
-        if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
-            fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-        }
-        let mut hidden = OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}-{}.part", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
-        Ok(Self { path: path.with_file_name(hidden), committed: false })
-    }
-
-    /// Syncs the file and gives it its final name.
-    ///
-    /// # Errors
-    /// When the disk does; the old file is then still in place.
-    pub fn commit(mut self, path: &Path) -> Result<()> {
-        // gguf-rs keeps the handle to itself, so the sync goes through a second one.
-        let file = OpenOptions::new().write(true).open(&self.path)?;
-        file.sync_all().with_context(|| format!("syncing {}", self.path.display()))?;
-        drop(file);
-        fs::rename(&self.path, path).with_context(|| format!("renaming to {}", path.display()))?;
-        self.committed = true;
-        #[cfg(unix)]
-        {
-            let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(dir)?.sync_all().with_context(|| format!("syncing {}", dir.display()))?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        if !self.committed {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::{Curve, Table, svg};
-use crate::export::Beside;
+use crate::checkpoint::write_beside;
 
 /// What a report tells.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +49,5 @@ pub fn write(folder: &Path, page: &Page) -> Result<()> {
 }
 
 fn put(path: &Path, text: &str) -> Result<()> {
-    let beside = Beside::new(path)?;
-    fs::write(&beside.path, text).with_context(|| format!("writing {}", path.display()))?;
-    beside.commit(path)
+    write_beside(path, |beside| Ok(fs::write(beside, text)?))
 }

@@ -1,0 +1,287 @@
+//! Between the decoder's flat parameters and the `llama` architecture of GGUF: names, metadata keys, the order of q and k rows.
+//!
+//! llama.cpp rotates neighbouring pairs (2i, 2i + 1) for this architecture, Hugging Face and the decoder rotate (i, i + half), so the rows
+//! of q and k change places inside each head. Whole rows move: the blocks of a row stay what they are.
+
+use std::borrow::Cow;
+
+use anyhow::{Context, Result, ensure};
+use dram_core::gguf::File;
+use dram_core::quant::{Format, format_by_name};
+use gguf_rs::writer::MetadataValue as Value;
+
+use super::write::{Entry, Plan};
+use crate::student::{Config, Layout, Parameter, Role, Scheme};
+
+/// llama.cpp's number for what most of the file holds (`general.file_type`).
+fn file_type(scheme: &Scheme) -> u32 {
+    match scheme.linear.name {
+        "f16" => 1,
+        "q4_0" => 2,
+        "q8_0" => 7,
+        _ => 0,
+    }
+}
+
+/// The format of a tensor; norms are always f32.
+fn format_of(scheme: &Scheme, role: Role) -> Result<&'static Format> {
+    match scheme.format(role) {
+        Some(format) => Ok(format),
+        None => format_by_name("f32").context("no format f32"),
+    }
+}
+
+/// The GGUF name of a Hugging Face tensor: `model.layers.3.mlp.up_proj.weight` → `blk.3.ffn_up.weight`.
+#[must_use]
+pub fn gguf_name(name: &str) -> Option<Cow<'static, str>> {
+    const PARTS: &[(&str, &str)] = &[
+        ("input_layernorm", "attn_norm"),
+        ("self_attn.q_proj", "attn_q"),
+        ("self_attn.k_proj", "attn_k"),
+        ("self_attn.v_proj", "attn_v"),
+        ("self_attn.o_proj", "attn_output"),
+        ("post_attention_layernorm", "ffn_norm"),
+        ("mlp.gate_proj", "ffn_gate"),
+        ("mlp.up_proj", "ffn_up"),
+        ("mlp.down_proj", "ffn_down"),
+    ];
+    match name {
+        "model.embed_tokens.weight" => return Some("token_embd.weight".into()),
+        "model.norm.weight" => return Some("output_norm.weight".into()),
+        "lm_head.weight" => return Some("output.weight".into()),
+        _ => {}
+    }
+    let (layer, part) = name.strip_prefix("model.layers.")?.strip_suffix(".weight")?.split_once('.')?;
+    let (_, short) = PARTS.iter().find(|(long, _)| *long == part)?;
+    Some(format!("blk.{layer}.{short}.weight").into())
+}
+
+/// For a matrix whose rows change places: how many heads its rows belong to.
+fn rotated_heads(name: &str, config: &Config) -> Option<usize> {
+    if name.ends_with("self_attn.q_proj.weight") {
+        Some(config.heads)
+    } else if name.ends_with("self_attn.k_proj.weight") {
+        Some(config.kv_heads)
+    } else {
+        None
+    }
+}
+
+/// Where row `row` of the file comes from in the decoder's matrix: pair (2i, 2i + 1) of a head is its (i, i + half).
+fn source_row(row: usize, head_dim: usize) -> usize {
+    let (head, within) = (row / head_dim, row % head_dim);
+    head * head_dim + within / 2 + (within % 2) * (head_dim / 2)
+}
+
+/// Every tensor of the file, and where it comes from.
+pub(super) struct Tensors<'a> {
+    config: &'a Config,
+    flat: &'a [f32], // laid out by `layout`
+    pub(super) plans: Vec<Plan>,
+    parameters: Vec<Parameter>,
+}
+
+impl<'a> Tensors<'a> {
+    pub(super) fn new(config: &'a Config, layout: &Layout, flat: &'a [f32], scheme: &Scheme) -> Result<Self> {
+        ensure!(flat.len() == layout.total, "expected {} parameters, got {}", layout.total, flat.len());
+        let mut plans = Vec::with_capacity(layout.parameters.len() + 1);
+        for parameter in &layout.parameters {
+            let name = gguf_name(&parameter.name).with_context(|| format!("tensor {} has no name in GGUF", parameter.name))?.into_owned();
+            let (rows, cols) = (parameter.rows as u64, parameter.cols as u64);
+            let shape = if parameter.role == Role::Norm { vec![cols] } else { vec![cols, rows] };
+            let plan = Plan { name, shape, format: format_of(scheme, parameter.role)? };
+            plan.bytes()?;
+            plans.push(plan);
+        }
+        if !config.rope_factors.is_empty() {
+            let shape = vec![config.rope_factors.len() as u64];
+            plans.push(Plan { name: "rope_freqs.weight".into(), shape, format: format_of(scheme, Role::Norm)? });
+        }
+        Ok(Self { config, flat, plans, parameters: layout.parameters.clone() })
+    }
+
+    /// The bytes of tensor `index`: its rows in the file's order, rounded by the runtime's own quantiser.
+    pub(super) fn payload(&self, index: usize) -> Result<Vec<u8>> {
+        let plan = &self.plans[index];
+        let mut bytes = vec![0; plan.bytes()?];
+        let Some(parameter) = self.parameters.get(index) else {
+            plan.format.quantize(&self.config.rope_factors, &mut bytes);
+            return Ok(bytes);
+        };
+        let values = &self.flat[parameter.range.clone()]; // [rows, cols]
+        ensure!(values.iter().all(|v| v.is_finite()), "{} holds a value that is not finite: the training diverged", parameter.name);
+        if plan.format.name == "f16" {
+            let largest = values.iter().fold(0f32, |m, v| m.max(v.abs()));
+            ensure!(largest <= 65504.0, "{} holds {largest}, which f16 cannot; choose f32", parameter.name);
+        }
+        match rotated_heads(&parameter.name, self.config) {
+            None => plan.format.quantize(values, &mut bytes),
+            Some(_) => {
+                let row_bytes = bytes.len() / parameter.rows;
+                for (row, out) in bytes.chunks_exact_mut(row_bytes).enumerate() {
+                    let from = source_row(row, self.config.head_dim) * parameter.cols;
+                    plan.format.quantize(&values[from..from + parameter.cols], out);
+                }
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// Metadata that describes the model, with the keys of llama.cpp's converter.
+pub(super) fn metadata(config: &Config, scheme: &Scheme, name: &str) -> Result<Vec<Entry>> {
+    let number = |n: usize| u32::try_from(n).map(Value::Uint32).context("a dimension does not fit 32 bits");
+    let llama = |key: &str, value| (format!("llama.{key}"), value);
+    let text = |v: &str| Value::String(v.to_owned());
+    Ok(vec![
+        ("general.architecture".into(), text("llama")),
+        ("general.type".into(), text("model")),
+        ("general.name".into(), text(name)),
+        ("general.size_label".into(), Value::String(size_label(config.parameters()))),
+        ("general.file_type".into(), Value::Uint32(file_type(scheme))),
+        ("general.quantization_version".into(), Value::Uint32(2)),
+        llama("vocab_size", number(config.vocabulary)?),
+        llama("context_length", number(config.context_length)?),
+        llama("embedding_length", number(config.embedding_length)?),
+        llama("block_count", number(config.layers)?),
+        llama("feed_forward_length", number(config.feed_forward_length)?),
+        llama("attention.head_count", number(config.heads)?),
+        llama("attention.head_count_kv", number(config.kv_heads)?),
+        llama("attention.key_length", number(config.head_dim)?),
+        llama("attention.value_length", number(config.head_dim)?),
+        llama("attention.layer_norm_rms_epsilon", Value::Float32(config.norm_eps)),
+        llama("rope.dimension_count", number(config.head_dim)?),
+        llama("rope.freq_base", Value::Float32(config.rope_base)),
+    ])
+}
+
+/// 1_234_567 → "1.2M".
+fn size_label(parameters: usize) -> String {
+    let n = parameters as f64;
+    match n {
+        _ if n >= 1e9 => format!("{:.1}B", n / 1e9),
+        _ if n >= 1e6 => format!("{:.1}M", n / 1e6),
+        _ => format!("{:.0}K", n / 1e3),
+    }
+}
+
+/// The formats of a file's tensors, kind by kind.
+///
+/// # Errors
+/// When tensors of one kind are stored in different formats: the decoder rounds each kind in one.
+pub fn scheme_of(file: &File, config: &Config) -> Result<Scheme> {
+    let embedding = file.tensor("token_embd.weight")?.format();
+    let mut scheme = Scheme { linear: embedding, embedding, head: embedding };
+    let mut first: Option<&'static Format> = None;
+    for parameter in Layout::new(config).parameters {
+        let name = gguf_name(&parameter.name).with_context(|| format!("tensor {} has no name in GGUF", parameter.name))?;
+        let format = file.tensor(&name)?.format();
+        match parameter.role {
+            Role::Linear => {
+                let linear = *first.get_or_insert(format);
+                ensure!(
+                    linear.name == format.name,
+                    "{}: {name} is {}, other matrices are {}; expected one format for all",
+                    file.name(),
+                    format.name,
+                    linear.name
+                );
+                scheme.linear = linear;
+            }
+            Role::Head => scheme.head = format,
+            Role::Embedding | Role::Norm => {}
+        }
+    }
+    Ok(scheme)
+}
+
+/// Reads a `llama` GGUF back into the decoder's shape and flat parameters, dequantised.
+///
+/// # Errors
+/// When the model has something the decoder does not (biases, partial rotation, another architecture), or a tensor is missing or misshapen.
+pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f32>)> {
+    let c = runtime;
+    ensure!(
+        c.key_length == c.value_length && c.rope.dimensions == c.key_length,
+        "{}: heads of {} keys, {} values and {} rotated dimensions; the decoder has one length for all three",
+        file.name(),
+        c.key_length,
+        c.value_length,
+        c.rope.dimensions
+    );
+    if let Some(bias) = file.tensors().find(|t| t.name().ends_with(".bias")) {
+        anyhow::bail!("{}: the decoder has no biases, but the file holds {}", file.name(), bias.name());
+    }
+    let mut rope_factors = match file.get_tensor("rope_freqs.weight") {
+        Some(tensor) => tensor.dequantize(),
+        None => Vec::new(),
+    };
+    if c.rope.scale != 1.0 {
+        rope_factors = if rope_factors.is_empty() { vec![1.0; c.key_length / 2] } else { rope_factors };
+        rope_factors.iter_mut().for_each(|f| *f /= c.rope.scale);
+    }
+    let config = Config {
+        vocabulary: c.vocabulary,
+        embedding_length: c.embedding_length,
+        layers: c.layers,
+        heads: c.heads,
+        kv_heads: c.kv_heads,
+        head_dim: c.key_length,
+        feed_forward_length: c.feed_forward_length,
+        context_length: c.context_length,
+        rope_base: c.rope.base,
+        rope_factors,
+        norm_eps: c.norm_epsilon,
+        tied_embeddings: file.get_tensor("output.weight").is_none(),
+    };
+    config.check().with_context(|| file.name().to_owned())?;
+    let layout = Layout::new(&config);
+    let mut flat = vec![0f32; layout.total];
+    for parameter in &layout.parameters {
+        let name = gguf_name(&parameter.name).with_context(|| format!("tensor {} has no name in GGUF", parameter.name))?;
+        let tensor = file.tensor(&name)?;
+        ensure!(
+            (tensor.rows(), tensor.cols()) == (parameter.rows, parameter.cols),
+            "{}: tensor {name}: expected {} rows of {}, got {} of {}",
+            file.name(),
+            parameter.rows,
+            parameter.cols,
+            tensor.rows(),
+            tensor.cols()
+        );
+        let out = &mut flat[parameter.range.clone()];
+        match rotated_heads(&parameter.name, &config) {
+            None => tensor.format().dequantize(tensor.bytes(), out),
+            Some(_) => {
+                let row_bytes = tensor.bytes().len() / parameter.rows;
+                for (row, bytes) in tensor.bytes().chunks_exact(row_bytes).enumerate() {
+                    let to = source_row(row, config.head_dim) * parameter.cols;
+                    tensor.format().dequantize(bytes, &mut out[to..to + parameter.cols]);
+                }
+            }
+        }
+    }
+    Ok((config, flat))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_head_interleave() {
+        // head_dim 6: file rows 0..6 hold decoder rows 0, 3, 1, 4, 2, 5; the second head likewise.
+        let order: Vec<usize> = (0..12).map(|r| source_row(r, 6)).collect();
+        assert_eq!(order, [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
+    }
+
+    #[test]
+    fn every_parameter_has_a_name() {
+        let layout = Layout::new(&Config { tied_embeddings: false, ..Config::default() });
+        for parameter in &layout.parameters {
+            assert!(gguf_name(&parameter.name).is_some(), "{}", parameter.name);
+        }
+        assert_eq!(gguf_name("model.layers.3.mlp.up_proj.weight").unwrap(), "blk.3.ffn_up.weight");
+        assert_eq!(gguf_name("model.layers.3.mlp.up_proj.bias"), None);
+    }
+}
