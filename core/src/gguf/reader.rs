@@ -263,8 +263,11 @@ fn check_bools(cursor: &Cursor<'_>, kind: Kind, bytes: &[u8], what: &str) -> Res
     }
 }
 
+/// For arrays the type and number of the elements; where the value lies.
+type Located = (Option<(Kind, usize)>, Range<usize>);
+
 /// Checks an array and returns the type and number of its elements and where they lie.
-fn array(cursor: &mut Cursor<'_>, what: &str) -> Result<(Option<(Kind, usize)>, Range<usize>)> {
+fn array(cursor: &mut Cursor<'_>, what: &str) -> Result<Located> {
     let kind = kind(cursor, what)?;
     let count = cursor.u64(what)?;
     let start = match kind {

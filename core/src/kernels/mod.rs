@@ -2,9 +2,14 @@
 //!
 //! The scalar code is the specification: every instruction set gives the same bits, so a result depends neither on the machine, nor on the
 //! number of threads, nor on how many tokens are evaluated together.
+#![allow(clippy::needless_range_loop, reason = "tiles are indexed by lane, row and token")]
 
+mod lanes;
 mod product;
+mod recompile;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use product::{Activations, Product, Weight};
 
@@ -12,7 +17,6 @@ use crate::quant::activation::{BLOCK, QuantizedMut};
 use crate::quant::{Codec, Format};
 use crate::{Error, Result};
 use half::f16;
-use product::Tile;
 use std::sync::LazyLock;
 
 /// One instruction set's kernels. A value is handed out only where the processor has the instructions.
@@ -21,7 +25,7 @@ pub struct Kernels {
     /// Conversions by GGML number; a format that is not listed takes its own scalar code.
     codecs: &'static [(u32, Codec)],
     /// Products by GGML number; a format that is not listed takes its own scalar code.
-    products: &'static [(u32, unsafe fn(&Tile<'_>))],
+    products: &'static [(u32, product::Kernel)],
     quantize_activations: unsafe fn(&[f32], QuantizedMut<'_>),
     round_activations: unsafe fn(&[f32], &mut [f32]),
     scores: unsafe fn(&[f32], &[f16], usize, f32, &mut [f32]),
@@ -43,9 +47,17 @@ pub enum Pairs {
     Halves,
 }
 
-/// The instruction sets of this build, best first, each with its test. Scalar comes last and is always there.
+/// A table of kernels, and the test that the processor has its instructions.
 type Row = (&'static Kernels, fn() -> bool);
-static TABLE: &[Row] = &[(&scalar::KERNELS, || true)];
+
+/// The instruction sets of this build, best first. Scalar comes last and is always there.
+static TABLE: &[Row] = &[
+    #[cfg(target_arch = "x86_64")]
+    (&x86::avx512::KERNELS, x86::has_avx512),
+    #[cfg(target_arch = "x86_64")]
+    (&x86::avx2::KERNELS, x86::has_avx2),
+    (&scalar::KERNELS, || true),
+];
 
 /// The names of the instruction sets that this machine has and this build knows, best first.
 #[must_use]

@@ -77,6 +77,9 @@ pub(crate) struct Tile<'a> {
     pub(crate) stride: usize,
 }
 
+/// Computes a tile. Safe to call where the processor has the instructions and the tile has been checked.
+pub(crate) type Kernel = unsafe fn(&Tile<'_>);
+
 /// A pointer to outputs of which each chunk of rows writes its own.
 #[derive(Clone, Copy)]
 struct Shared(*mut f32);
@@ -162,7 +165,7 @@ impl Kernels {
             .products
             .iter()
             .find(|row| row.0 == weight.format.ggml_id)
-            .map_or(super::scalar::product as unsafe fn(&Tile<'_>), |row| row.1);
+            .map_or(super::scalar::product as Kernel, |row| row.1);
         // SAFETY: the processor has this table's instructions, `check` compared all lengths with the shapes, and no other chunk has these rows.
         unsafe { kernel(&tile) }
     }

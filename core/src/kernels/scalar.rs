@@ -102,24 +102,25 @@ pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32])
     }
 }
 
-/// eˣ to about one unit in the last place; x is clamped to ±87 or so, where f32 ends.
+/// eˣ to about one unit in the last place; x is held between −87.3 and 88.3, where f32's ordinary numbers end.
 ///
-/// x = n·ln 2 + r with |r| ≤ ln 2 / 2, then a polynomial of degree 6 for eʳ (Taylor's, with coefficients fitted to the interval).
+/// x = n·ln 2 + r with |r| ≤ ln 2 / 2; eʳ = 1 + r + r²·p(r), p of degree 4 fitted to the interval (minimax, relative error 3·10⁻⁹).
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    let x = if x > -87.3 { x } else { -87.3 };
-    let x = if x < 88.3 { x } else { 88.3 };
+    let x = if x < -87.3 { -87.3 } else { x };
+    let x = if x > 88.3 { 88.3 } else { x };
     let n = (x * std::f32::consts::LOG2_E).round_ties_even();
-    // ln 2 in two parts, so that n · ln 2 is exact enough.
+    // ln 2 as a short number, whose product with n is exact, and the rest.
     let r = n.mul_add(-0.693_359_4, x);
     let r = n.mul_add(2.121_944_4e-4, r);
-    let p = r.mul_add(1.393_368_4e-3, 8.363_345e-3);
-    let p = r.mul_add(p, 4.166_626e-2);
-    let p = r.mul_add(p, 1.666_649_8e-1);
-    let p = r.mul_add(p, 0.5);
-    let p = r.mul_add(p, 1.0);
-    let p = r.mul_add(p, 1.0);
-    p * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    let p = r.mul_add(1.381_461_3e-3, 8.368_71e-3);
+    let p = r.mul_add(p, 4.166_839e-2);
+    let p = r.mul_add(p, 1.666_652_1e-1);
+    let p = r.mul_add(p, 0.499_999_94);
+    let p = (r * r).mul_add(p, r) + 1.0;
+    // Adding 2²³ + 127 puts n + 127 into the low bits; NaN stays NaN through the product.
+    let exponent = (n + (8_388_608.0 + 127.0)).to_bits() << 23;
+    p * f32::from_bits(exponent)
 }
 
 #[inline(always)]

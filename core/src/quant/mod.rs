@@ -4,8 +4,8 @@
 //! the instruction set that [`crate::kernels::selected`] chose, bit for bit equal to the scalar code.
 
 pub mod activation;
-mod bf16;
-mod f16;
+pub(crate) mod bf16;
+pub(crate) mod f16;
 mod f32;
 pub(crate) mod float16;
 pub(crate) mod q4_0;

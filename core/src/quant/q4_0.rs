@@ -66,7 +66,9 @@ fn scale(block: &[f32; BLOCK]) -> (f32, f32) {
 #[inline(always)]
 fn nibble(value: f32, inverse: f32) -> f32 {
     let shifted = (value * inverse + 8.5).trunc();
-    if shifted < 15.0 { shifted } else { 15.0 }
+    let below = if shifted < 15.0 { shifted } else { 15.0 };
+    // Below zero only where the scale is so small that its inverse is infinite.
+    if below > 0.0 { below } else { 0.0 }
 }
 
 #[inline(always)]

@@ -1,0 +1,329 @@
+//! Products and attention in floating point, written once over sixteen f32 lanes: one register of AVX-512, two of AVX2, four of NEON.
+//!
+//! The order of the additions is the scalar code's: value `i` goes to lane `i mod 16`, the lanes are added by halves at the end.
+
+use super::product::Tile;
+use half::f16;
+
+/// Sixteen f32 lanes. Every method may be called only where the processor has the implementor's instructions, from a function that is
+/// compiled for them; pointers must be valid for what they say, at any alignment.
+pub(super) trait Lanes: Copy {
+    unsafe fn splat(value: f32) -> Self;
+    /// Sixteen f32 at `from`.
+    unsafe fn load(from: *const f32) -> Self;
+    /// Sixteen binary16 at `from`, widened.
+    unsafe fn load_f16(from: *const u16) -> Self;
+    /// Sixteen bfloat16 at `from`, widened.
+    unsafe fn load_bf16(from: *const u16) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// Rounded to sixteen binary16 at `to`, ties to even.
+    unsafe fn store_f16(self, to: *mut u16);
+    /// `self · b + c`, fused.
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+    /// All lanes added: `i` with `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
+    unsafe fn sum(self) -> f32;
+}
+
+/// How a format's values are loaded.
+pub(super) trait Widen {
+    type Stored: Copy + Default;
+    /// Sixteen values at `from`.
+    ///
+    /// # Safety
+    /// They are there, and [`Lanes`] may be used.
+    unsafe fn load<L: Lanes>(from: *const Self::Stored) -> L;
+
+    /// The first `count` of sixteen values at `from`, the others zero.
+    ///
+    /// # Safety
+    /// They are there, and [`Lanes`] may be used.
+    #[inline(always)]
+    unsafe fn load_part<L: Lanes>(from: *const Self::Stored, count: usize) -> L {
+        let mut values = [Self::Stored::default(); 16];
+        // SAFETY: the caller's, and `count` is below sixteen. The copy is by bytes, so alignment does not matter.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                from.cast::<u8>(),
+                values.as_mut_ptr().cast::<u8>(),
+                count.min(16) * size_of::<Self::Stored>(),
+            );
+            Self::load(values.as_ptr())
+        }
+    }
+}
+
+pub(super) struct F32;
+pub(super) struct F16;
+pub(super) struct Bf16;
+
+impl Widen for F32 {
+    type Stored = f32;
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const f32) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::load(from) }
+    }
+}
+
+impl Widen for F16 {
+    type Stored = u16;
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const u16) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::load_f16(from) }
+    }
+}
+
+impl Widen for Bf16 {
+    type Stored = u16;
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const u16) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::load_bf16(from) }
+    }
+}
+
+/// A product in floating point, in register tiles of `R` rows × `T` tokens.
+///
+/// # Safety
+/// `tile` has been checked, and `L` may be used.
+#[inline(always)]
+pub(super) unsafe fn product<L: Lanes, W: Widen, const R: usize, const T: usize>(tile: &Tile<'_>) {
+    /// Activations that stay in the second-level cache while a group of rows passes over them.
+    const CACHED: usize = 64 << 10; // f32 values
+    let group = (CACHED / tile.cols.max(1)).clamp(1, 1 << 16).next_multiple_of(T);
+    for first in (0..tile.tokens).step_by(group) {
+        let end = tile.tokens.min(first + group);
+        let mut row = 0;
+        while row < tile.rows {
+            // SAFETY: the caller's; each call stays inside the rows and tokens that are left.
+            unsafe {
+                if row + R <= tile.rows {
+                    tokens::<L, W, R, T>(tile, row, first, end);
+                    row += R;
+                } else {
+                    tokens::<L, W, 1, T>(tile, row, first, end);
+                    row += 1;
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tokens<L: Lanes, W: Widen, const R: usize, const T: usize>(
+    tile: &Tile<'_>,
+    row: usize,
+    first: usize,
+    end: usize,
+) {
+    let mut token = first;
+    // SAFETY: the caller's.
+    unsafe {
+        while token + T <= end {
+            dots::<L, W, R, T>(tile, row, token);
+            token += T;
+        }
+        while token < end {
+            dots::<L, W, R, 1>(tile, row, token);
+            token += 1;
+        }
+    }
+}
+
+/// `R` rows from `row` × `T` tokens from `token`.
+#[inline(always)]
+unsafe fn dots<L: Lanes, W: Widen, const R: usize, const T: usize>(
+    tile: &Tile<'_>,
+    row: usize,
+    token: usize,
+) {
+    let cols = tile.cols;
+    // SAFETY: the caller's: `R` rows and `T` tokens of `cols` values are there.
+    unsafe {
+        let weights: [*const W::Stored; R] =
+            std::array::from_fn(|r| tile.bytes.as_ptr().add((row + r) * tile.row_bytes).cast());
+        let x: [*const f32; T] =
+            std::array::from_fn(|t| tile.float.as_ptr().add((token + t) * cols));
+        let mut sums = [[L::splat(0.0); T]; R];
+        let whole = cols / 16 * 16;
+        let mut at = 0;
+        while at < whole {
+            let x: [L; T] = std::array::from_fn(|t| L::load(x[t].add(at)));
+            for r in 0..R {
+                let weight = W::load::<L>(weights[r].byte_add(at * size_of::<W::Stored>()));
+                for t in 0..T {
+                    sums[r][t] = weight.mul_add(x[t], sums[r][t]);
+                }
+            }
+            at += 16;
+        }
+        if whole < cols {
+            let count = cols - whole;
+            for r in 0..R {
+                let weight =
+                    W::load_part::<L>(weights[r].byte_add(whole * size_of::<W::Stored>()), count);
+                for t in 0..T {
+                    let x = F32::load_part::<L>(x[t].add(whole), count);
+                    sums[r][t] = weight.mul_add(x, sums[r][t]);
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (t, sum) in sums.iter().enumerate() {
+                *tile.out.add((token + t) * tile.stride + row + r) = sum.sum();
+            }
+        }
+    }
+}
+
+/// [`super::scalar::scores`].
+///
+/// # Safety
+/// Lengths have been checked, and `L` may be used.
+#[inline(always)]
+pub(super) unsafe fn scores<L: Lanes>(
+    query: &[f32],
+    keys: &[f16],
+    stride: usize,
+    scale: f32,
+    out: &mut [f32],
+) {
+    /// Keys that are read together, to have enough loads under way.
+    const TOGETHER: usize = 4;
+    let mut groups = out.chunks_exact_mut(TOGETHER);
+    let mut t = 0;
+    for group in &mut groups {
+        // SAFETY: key `t + 3` lies inside `keys`.
+        let sums: [f32; TOGETHER] =
+            unsafe { dots_f16::<L, TOGETHER>(query, keys.as_ptr().add(t * stride).cast(), stride) };
+        for (out, sum) in group.iter_mut().zip(sums) {
+            *out = scale * sum;
+        }
+        t += TOGETHER;
+    }
+    for out in groups.into_remainder() {
+        // SAFETY: key `t` lies inside `keys`.
+        *out = scale
+            * unsafe { dots_f16::<L, 1>(query, keys.as_ptr().add(t * stride).cast(), stride) }[0];
+        t += 1;
+    }
+}
+
+#[inline(always)]
+unsafe fn dots_f16<L: Lanes, const N: usize>(
+    query: &[f32],
+    keys: *const u16,
+    stride: usize,
+) -> [f32; N] {
+    let whole = query.len() / 16 * 16;
+    // SAFETY: the caller's: `N` keys as long as the query, `stride` apart.
+    unsafe {
+        let mut sums = [L::splat(0.0); N];
+        for at in (0..whole).step_by(16) {
+            let query = L::load(query.as_ptr().add(at));
+            for n in 0..N {
+                sums[n] = L::load_f16(keys.add(n * stride + at)).mul_add(query, sums[n]);
+            }
+        }
+        if whole < query.len() {
+            let count = query.len() - whole;
+            let query = F32::load_part::<L>(query.as_ptr().add(whole), count);
+            for n in 0..N {
+                let key = F16::load_part::<L>(keys.add(n * stride + whole), count);
+                sums[n] = key.mul_add(query, sums[n]);
+            }
+        }
+        let mut out = [0.0; N];
+        for n in 0..N {
+            out[n] = sums[n].sum();
+        }
+        out
+    }
+}
+
+/// [`super::scalar::mix`].
+///
+/// # Safety
+/// Lengths have been checked, and `L` may be used.
+#[inline(always)]
+pub(super) unsafe fn mix<L: Lanes>(
+    weights: &[f32],
+    values: &[f16],
+    stride: usize,
+    out: &mut [f32],
+) {
+    let width = out.len();
+    let mut at = 0;
+    // SAFETY: every value is as wide as `out` and lies inside `values`.
+    unsafe {
+        while at + 64 <= width {
+            mix_columns::<L, 4>(weights, values, stride, at, out);
+            at += 64;
+        }
+        while at + 16 <= width {
+            mix_columns::<L, 1>(weights, values, stride, at, out);
+            at += 16;
+        }
+        if at < width {
+            let mut sum = L::splat(0.0);
+            for (t, weight) in weights.iter().enumerate() {
+                let value = F16::load_part::<L>(
+                    values.as_ptr().add(t * stride + at).cast(),
+                    width - at,
+                );
+                sum = L::splat(*weight).mul_add(value, sum);
+            }
+            let mut rest = [0.0; 16];
+            sum.store(rest.as_mut_ptr());
+            out[at..].copy_from_slice(&rest[..width - at]);
+        }
+    }
+}
+
+/// Sixteen times `N` columns from `at`.
+#[inline(always)]
+unsafe fn mix_columns<L: Lanes, const N: usize>(
+    weights: &[f32],
+    values: &[f16],
+    stride: usize,
+    at: usize,
+    out: &mut [f32],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [L::splat(0.0); N];
+        let mut value: *const u16 = values.as_ptr().add(at).cast();
+        for weight in weights {
+            let weight = L::splat(*weight);
+            for n in 0..N {
+                sums[n] = weight.mul_add(L::load_f16(value.add(n * 16)), sums[n]);
+            }
+            value = value.wrapping_add(stride);
+        }
+        for n in 0..N {
+            sums[n].store(out.as_mut_ptr().add(at + n * 16));
+        }
+    }
+}
+
+/// [`super::scalar::narrow`].
+///
+/// # Safety
+/// Lengths have been checked, and `L` may be used.
+#[inline(always)]
+pub(super) unsafe fn narrow<L: Lanes>(source: &[f32], out: &mut [f16]) {
+    let whole = source.len() / 16 * 16;
+    // SAFETY: both are as long as each other.
+    unsafe {
+        for at in (0..whole).step_by(16) {
+            L::load(source.as_ptr().add(at)).store_f16(out.as_mut_ptr().add(at).cast());
+        }
+        let mut rest = [0u16; 16];
+        F32::load_part::<L>(source.as_ptr().add(whole), source.len() - whole)
+            .store_f16(rest.as_mut_ptr());
+        for (out, bits) in out[whole..].iter_mut().zip(rest) {
+            *out = f16::from_bits(bits);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Compiles the scalar specification again with an instruction set's features, and puts the functions into a table.
+
+/// `table!(name, "features", Lanes, [R, T], int8: [(id, fn)…])` defines `KERNELS` in an instruction set's file: the float products,
+/// attention and elementwise functions for `Lanes`, and the int8 products that the file wrote by hand.
+macro_rules! table {
+    ($name:literal, $features:literal, $lanes:ty, [$rows:literal, $tokens:literal], int8: [$(($id:literal, $int8:path)),* $(,)?]) => {
+        pub(in crate::kernels) static KERNELS: crate::kernels::Kernels = crate::kernels::Kernels {
+            name: $name,
+            codecs: &[
+                (1, table!(@codec $features, f16)),
+                (30, table!(@codec $features, bf16)),
+                (8, table!(@codec $features, q8_0)),
+                (2, table!(@codec $features, q4_0)),
+            ],
+            products: &[
+                (0, table!(@fn $features, crate::kernels::lanes::product::<$lanes, crate::kernels::lanes::F32, $rows, $tokens>, (tile: &crate::kernels::product::Tile<'_>))),
+                (1, table!(@fn $features, crate::kernels::lanes::product::<$lanes, crate::kernels::lanes::F16, $rows, $tokens>, (tile: &crate::kernels::product::Tile<'_>))),
+                (30, table!(@fn $features, crate::kernels::lanes::product::<$lanes, crate::kernels::lanes::Bf16, $rows, $tokens>, (tile: &crate::kernels::product::Tile<'_>))),
+                $(($id, $int8)),*
+            ],
+            quantize_activations: table!(@fn $features, crate::quant::activation::quantize_blocks, (source: &[f32], out: crate::quant::activation::QuantizedMut<'_>)),
+            round_activations: table!(@fn $features, crate::quant::activation::round_blocks, (source: &[f32], rounded: &mut [f32])),
+            scores: table!(@fn $features, crate::kernels::lanes::scores::<$lanes>, (query: &[f32], keys: &[half::f16], stride: usize, scale: f32, out: &mut [f32])),
+            mix: table!(@fn $features, crate::kernels::lanes::mix::<$lanes>, (weights: &[f32], values: &[half::f16], stride: usize, out: &mut [f32])),
+            narrow: table!(@fn $features, crate::kernels::lanes::narrow::<$lanes>, (source: &[f32], out: &mut [half::f16])),
+            rms_norm: table!(@fn $features, crate::kernels::scalar::rms_norm, (x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32])),
+            softmax: table!(@fn $features, crate::kernels::scalar::softmax, (values: &mut [f32])),
+            silu_mul: table!(@fn $features, crate::kernels::scalar::silu_mul, (gate: &mut [f32], up: &[f32])),
+            add: table!(@fn $features, crate::kernels::scalar::add, (x: &mut [f32], y: &[f32])),
+            rope: table!(@fn $features, crate::kernels::scalar::rope, (x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: crate::kernels::Pairs)),
+        };
+    };
+    (@codec $features:literal, $format:ident) => {
+        crate::quant::Codec {
+            quantize: table!(@fn $features, crate::quant::$format::quantize, (source: &[f32], blocks: &mut [u8])),
+            dequantize: table!(@fn $features, crate::quant::$format::dequantize, (blocks: &[u8], values: &mut [f32])),
+            quantize_dequantize: table!(@fn $features, crate::quant::$format::quantize_dequantize, (source: &[f32], rounded: &mut [f32])),
+        }
+    };
+    (@fn $features:literal, $function:expr, ($($argument:ident: $kind:ty),*)) => {{
+        #[target_feature(enable = $features)]
+        unsafe fn compiled($($argument: $kind),*) {
+            // SAFETY: the caller's: lengths are checked and the processor has the features.
+            #[allow(unused_unsafe, reason = "some of the functions are safe")]
+            unsafe { ($function)($($argument),*) }
+        }
+        compiled
+    }};
+}
+pub(super) use table;

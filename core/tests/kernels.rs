@@ -1,0 +1,257 @@
+//! Every instruction set against the scalar code, bit for bit, on awkward shapes.
+
+use dram_core::kernels::{self, Activations, Kernels, Pairs, Weight};
+use dram_core::quant::{FORMATS, Format, activation};
+use dram_core::threads::Pool;
+use half::f16;
+
+/// A small generator of reproducible values (xorshift64*).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+
+    /// Between −1 and 1.
+    fn value(&mut self) -> f32 {
+        self.next() as i32 as f32 / 2f32.powi(31)
+    }
+
+    fn values(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.value()).collect()
+    }
+}
+
+fn scalar() -> &'static Kernels {
+    kernels::every().last().unwrap()
+}
+
+fn others() -> impl Iterator<Item = &'static Kernels> {
+    kernels::every().filter(|kernels| kernels.name() != "scalar")
+}
+
+/// Emulated machines are slow: they get the same kinds of shapes, but fewer.
+const FEW: bool = cfg!(target_arch = "aarch64");
+
+fn assert_same(name: &str, what: &str, got: &[f32], expected: &[f32]) {
+    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+        assert!(
+            got.to_bits() == expected.to_bits() || (got.is_nan() && expected.is_nan()),
+            "{name}: {what}: value {index}: expected {expected:e}, got {got:e}"
+        );
+    }
+    assert_eq!(got.len(), expected.len());
+}
+
+#[test]
+fn the_machine_has_what_the_run_requires() {
+    let available = kernels::available();
+    let tested: Vec<_> = available.iter().rev().copied().collect();
+    println!("kernels tested: {}", tested.join(", "));
+    if let Ok(required) = std::env::var("DRAM_REQUIRE_ISA") {
+        for isa in required.split(',').map(str::trim).filter(|isa| !isa.is_empty()) {
+            assert!(available.contains(&isa), "DRAM_REQUIRE_ISA names {isa}; this machine has {}", available.join(", "));
+        }
+    }
+    let chosen = kernels::check_selected().expect("DRAM_ISA names an instruction set of this machine");
+    println!("kernels selected: {}", chosen.name());
+}
+
+/// Weights as a file might hold them: half of them rounded from values, half of them any bytes under ordinary scales.
+fn weight_bytes(format: &'static Format, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
+    let mut bytes = vec![0; format.bytes(rows * cols).unwrap()];
+    scalar().quantize(format, &random.values(rows * cols), &mut bytes);
+    if format.takes_int8() {
+        for (index, block) in bytes.chunks_mut(format.block_bytes).enumerate().filter(|(index, _)| index % 2 == 1) {
+            block[..2].copy_from_slice(&f16::from_f32(random.value()).to_le_bytes());
+            block[2..].iter_mut().for_each(|byte| *byte = if index % 4 == 1 { random.next() as u8 } else { 0x80 });
+        }
+    }
+    bytes
+}
+
+#[test]
+fn products_equal_the_scalar_code() {
+    let pool = Pool::new(Some(1)).unwrap();
+    let mut random = Random(1);
+    let rows = if FEW { vec![1, 17, 35] } else { vec![1, 3, 8, 15, 16, 17, 31, 33, 50] };
+    let tokens = if FEW { vec![1, 2, 5] } else { vec![1, 2, 3, 4, 5, 6, 7, 13] };
+    for format in FORMATS {
+        let cols: &[usize] = match (format.takes_int8(), FEW) {
+            (true, false) => &[32, 64, 96, 512, 544, 1088],
+            (true, true) => &[32, 96, 544],
+            (false, false) => &[1, 7, 16, 33, 100, 256],
+            (false, true) => &[1, 33, 64],
+        };
+        for (&rows, &cols, &tokens) in rows.iter().flat_map(|r| cols.iter().flat_map(|c| tokens.iter().map(move |t| (r, c, t))).collect::<Vec<_>>()) {
+            let bytes = weight_bytes(format, rows, cols, &mut random);
+            let weight = Weight { format, bytes: &bytes, rows, cols };
+            let mut float = random.values(tokens * cols);
+            if tokens > 1 {
+                float[..cols].fill(0.0);
+            }
+            let mut int8 = activation::Buffer::new(tokens * cols);
+            let int8 = if format.takes_int8() {
+                scalar().quantize_activations(&float, int8.view_mut(tokens * cols));
+                int8.view(tokens * cols)
+            } else {
+                activation::Quantized::default()
+            };
+            let x = Activations { tokens, float: &float, int8 };
+            let mut expected = vec![f32::NAN; tokens * rows];
+            scalar().product(&pool, x, weight, &mut expected);
+            for kernels in others() {
+                let mut got = vec![f32::NAN; tokens * rows];
+                kernels.product(&pool, x, weight, &mut got);
+                assert_same(kernels.name(), &format!("{} [{rows}, {cols}] × {tokens}", format.name), &got, &expected);
+            }
+        }
+    }
+}
+
+/// Blocks of 32 that rounding finds hard: ties of either sign, zeros, the ends of the range, infinities and NaN.
+fn hard_blocks(random: &mut Random) -> Vec<f32> {
+    let mut values = random.values(if FEW { 64 } else { 4096 });
+    for scale in [1e-44f32, 1e-38, 1e-10, 3.0, 1e5, 1e30, f32::MAX] {
+        values.extend(random.values(32).iter().map(|value| value * scale));
+    }
+    let ramp: Vec<f32> = (0..32).map(|i| (i - 16) as f32 / 2.0).collect();
+    values.extend(&ramp); // Q4_0 and activations: exact ties
+    values.extend(ramp.iter().map(|value| -value));
+    values.extend(ramp.iter().map(|value| value * 127.0 / 8.0));
+    values.extend([0.0; 32]);
+    values.extend([-0.0; 32]);
+    for special in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MIN_POSITIVE] {
+        let mut block = random.values(32);
+        block[random.next() as usize % 32] = special;
+        values.extend(block);
+    }
+    let mut tie = vec![0.25; 32];
+    (tie[5], tie[9]) = (-2.0, 2.0);
+    values.extend(&tie);
+    (tie[5], tie[9]) = (2.0, -2.0);
+    values.extend(&tie);
+    values
+}
+
+#[test]
+fn conversions_equal_the_scalar_code() {
+    let values = hard_blocks(&mut Random(2));
+    for format in FORMATS {
+        let mut expected = vec![0u8; format.bytes(values.len()).unwrap()];
+        scalar().quantize(format, &values, &mut expected);
+        let mut back = vec![0.0; values.len()];
+        scalar().dequantize(format, &expected, &mut back);
+        for kernels in kernels::every() {
+            let mut bytes = vec![0u8; expected.len()];
+            kernels.quantize(format, &values, &mut bytes);
+            assert!(bytes == expected, "{}: {} bytes differ", kernels.name(), format.name);
+            let mut got = vec![0.0; values.len()];
+            kernels.dequantize(format, &bytes, &mut got);
+            assert_same(kernels.name(), format.name, &got, &back);
+            kernels.quantize_dequantize(format, &values, &mut got);
+            assert_same(kernels.name(), &format!("{} there and back", format.name), &got, &back);
+        }
+    }
+    let mut buffer = activation::Buffer::new(values.len());
+    scalar().quantize_activations(&values, buffer.view_mut(values.len()));
+    let expected = buffer.view(values.len());
+    let mut back = vec![0.0; values.len()];
+    activation::dequantize(expected, &mut back);
+    for kernels in kernels::every() {
+        let mut buffer = activation::Buffer::new(values.len());
+        kernels.quantize_activations(&values, buffer.view_mut(values.len()));
+        let got = buffer.view(values.len());
+        assert!(got.values == expected.values && got.sums == expected.sums, "{}: activations differ", kernels.name());
+        assert_same(kernels.name(), "activation scales", got.scales, expected.scales);
+        let mut rounded = vec![0.0; values.len()];
+        kernels.round_activations(&values, &mut rounded);
+        assert_same(kernels.name(), "activations there and back", &rounded, &back);
+    }
+}
+
+#[test]
+fn attention_equals_the_scalar_code() {
+    let mut random = Random(3);
+    for (head_dim, stride, positions) in [(16, 16, 1), (64, 192, 9), (80, 80, 6), (7, 9, 3), (128, 256, 4), (40, 40, 0)] {
+        let query = random.values(head_dim);
+        let source = random.values(positions * stride);
+        let mut cache = vec![f16::ZERO; source.len()];
+        scalar().narrow(&source, &mut cache);
+        let weights = random.values(positions);
+        let (mut scores, mut mix) = (vec![0.0; positions], vec![f32::NAN; head_dim]);
+        scalar().scores(&query, &cache, stride, 0.125, &mut scores);
+        scalar().mix(&weights, &cache, stride, &mut mix);
+        for kernels in others() {
+            let mut narrow = vec![f16::ZERO; source.len()];
+            kernels.narrow(&source, &mut narrow);
+            assert!(narrow == cache, "{}: narrow", kernels.name());
+            let (mut got_scores, mut got_mix) = (vec![0.0; positions], vec![f32::NAN; head_dim]);
+            kernels.scores(&query, &cache, stride, 0.125, &mut got_scores);
+            kernels.mix(&weights, &cache, stride, &mut got_mix);
+            assert_same(kernels.name(), &format!("scores, head of {head_dim}"), &got_scores, &scores);
+            assert_same(kernels.name(), &format!("mix, head of {head_dim}"), &got_mix, &mix);
+        }
+    }
+}
+
+#[test]
+fn elementwise_functions_equal_the_scalar_code_and_the_formula() {
+    let mut random = Random(4);
+    for length in [1, 15, 16, 17, 64, 100, 257] {
+        let x: Vec<f32> = random.values(length).iter().map(|value| value * 20.0).collect();
+        let y = random.values(length);
+        let run = |kernels: &Kernels| {
+            let mut norm = vec![0.0; length];
+            kernels.rms_norm(&x, &y, 1e-5, &mut norm);
+            let mut softmax = x.clone();
+            kernels.softmax(&mut softmax);
+            let mut gate = x.clone();
+            kernels.silu_mul(&mut gate, &y);
+            let mut sum = x.clone();
+            kernels.add(&mut sum, &y);
+            [norm, softmax, gate, sum]
+        };
+        let expected = run(scalar());
+        for kernels in others() {
+            for (name, (got, expected)) in ["rms_norm", "softmax", "silu_mul", "add"].iter().zip(run(kernels).iter().zip(&expected)) {
+                assert_same(kernels.name(), &format!("{name} of {length}"), got, expected);
+            }
+        }
+        let squares: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
+        let exps: f64 = x.iter().map(|x| f64::from(*x).exp()).sum();
+        for i in 0..length {
+            let (x, y) = (f64::from(x[i]), f64::from(y[i]));
+            let formulas = [x / (squares / length as f64 + 1e-5).sqrt() * y, x.exp() / exps, x / (1.0 + (-x).exp()) * y, x + y];
+            for (formula, got) in formulas.iter().zip(&expected) {
+                let error = (formula - f64::from(got[i])).abs() / formula.abs().max(1e-3);
+                assert!(error < 2e-6, "value {i} of {length}: expected {formula:e}, got {:e}", got[i]);
+            }
+        }
+    }
+}
+
+#[test]
+fn rope_equals_the_scalar_code_and_keeps_lengths() {
+    let mut random = Random(5);
+    for (heads, head_dim, rotated) in [(1, 2, 2), (3, 64, 64), (2, 80, 20), (4, 6, 0)] {
+        let x = random.values(heads * head_dim);
+        let angles = random.values(rotated / 2);
+        let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|angle| (angle.cos(), angle.sin())).unzip();
+        for pairs in [Pairs::Interleaved, Pairs::Halves] {
+            let mut expected = x.clone();
+            scalar().rope(&mut expected, head_dim, &cos, &sin, pairs);
+            let length = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
+            assert!((length(&expected) - length(&x)).abs() < 1e-4);
+            for kernels in others() {
+                let mut got = x.clone();
+                kernels.rope(&mut got, head_dim, &cos, &sin, pairs);
+                assert_same(kernels.name(), "rope", &got, &expected);
+            }
+        }
+    }
+}
