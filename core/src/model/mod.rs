@@ -1,0 +1,254 @@
+//! A model: an open file, what its metadata says, and views of its weights. Cheap to clone, shared by every session.
+
+mod config;
+pub(crate) mod forward;
+mod llama;
+mod operations;
+pub(crate) mod parallel;
+mod weights;
+
+pub use config::{Config, Rope};
+use weights::Weights;
+
+use crate::gguf;
+use crate::session::{Session, SessionOptions};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result, kv, sampling, scratch};
+use config::Keys;
+use std::path::Path;
+use std::sync::Arc;
+use weights::Names;
+
+/// A family of models: how its metadata becomes a [`Config`], and what it calls its tensors.
+struct Architecture {
+    /// `general.architecture`.
+    name: &'static str,
+    config: fn(&Keys<'_>) -> Result<Config>,
+    names: &'static Names,
+}
+
+/// Every family that the runtime reads.
+static ARCHITECTURES: &[Architecture] = &[Architecture { name: "llama", config: llama::config, names: &llama::NAMES }];
+
+/// Context of a session that asks for none, where the model allows it: the cache of a longer one can be large.
+const DEFAULT_CONTEXT: usize = 4096;
+
+/// How to open a model.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Most bytes that the file and one session may take together: mapped weights, cache and scratch. `None` sets no limit.
+    pub memory_limit: Option<u64>,
+}
+
+/// Bytes that a model and one session take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The file, mapped. The system may drop these pages under pressure and read them again.
+    pub mapped: u64,
+    /// Keys and values for the whole context, in f16. Pages count against the process as the context fills.
+    pub kv_cache: u64,
+    /// Activations, logits and the sampler's candidates.
+    pub scratch: u64,
+}
+
+impl Memory {
+    /// Bytes that are the process's own: cache and scratch.
+    #[must_use]
+    pub fn anonymous(&self) -> u64 {
+        self.kv_cache.saturating_add(self.scratch)
+    }
+
+    /// All bytes.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.anonymous().saturating_add(self.mapped)
+    }
+}
+
+/// What a person wants to know about a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// `general.name`, or the file's name where it has none.
+    pub name: String,
+    /// `general.architecture`.
+    pub architecture: String,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Decoder layers.
+    pub layers: usize,
+    /// Length of the residual stream.
+    pub embedding_length: usize,
+    /// Number of tokens.
+    pub vocabulary: usize,
+    /// Positions the model was trained for.
+    pub context_length: usize,
+    /// Size of the file.
+    pub file_bytes: u64,
+    /// Block formats in the file and the bytes of tensors in each, most bytes first.
+    pub formats: Vec<(&'static str, u64)>,
+}
+
+/// An open model. Clones share one map of the file.
+#[derive(Clone)]
+pub struct Model {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    file: gguf::File,
+    config: Config,
+    weights: Weights,
+    tokenizer: Tokenizer,
+    info: ModelInfo,
+    chat_template: Option<String>,
+    options: OpenOptions,
+}
+
+impl Model {
+    /// Maps the GGUF file at `path` and checks that this runtime can run it. Weights are not read, let alone copied.
+    ///
+    /// # Errors
+    /// What is wrong with the file: it names the key or tensor, what was expected and what was found.
+    pub fn open(path: impl AsRef<Path>) -> Result<Model> {
+        Model::open_with(path, &OpenOptions::default())
+    }
+
+    /// [`Model::open`], refusing a model too large for `options.memory_limit`.
+    ///
+    /// # Errors
+    /// Also [`Error::MemoryLimit`] when not even a session with the smallest context would fit.
+    pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Model> {
+        Model::from_gguf(gguf::File::open(path)?, options)
+    }
+
+    /// A model in a file that is already open.
+    ///
+    /// # Errors
+    /// As [`Model::open_with`].
+    pub fn from_gguf(file: gguf::File, options: &OpenOptions) -> Result<Model> {
+        let name = file.metadata().str("general.architecture")?;
+        let Some(family) = ARCHITECTURES.iter().find(|family| family.name == name) else {
+            let known: Vec<_> = ARCHITECTURES.iter().map(|family| family.name).collect();
+            let keys = Keys { file: &file, architecture: name };
+            return Err(keys.bad("general.architecture", format!("one of {}", known.join(", ")), name));
+        };
+        let config = (family.config)(&Keys { file: &file, architecture: name })?;
+        let weights = Weights::find(&file, &config, family.names)?;
+        let tokenizer = Tokenizer::from_gguf(&file)?;
+        let info = info(&file, &config)?;
+        let chat_template = file.metadata().opt_str("tokenizer.chat_template")?.map(str::to_owned);
+        let model = Model { inner: Arc::new(Inner { file, config, weights, tokenizer, info, chat_template, options: options.clone() }) };
+        model.check_memory(1)?;
+        Ok(model)
+    }
+
+    /// What the file holds.
+    #[must_use]
+    pub fn info(&self) -> &ModelInfo {
+        &self.inner.info
+    }
+
+    /// The shape of the decoder.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The model's tokenizer.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.inner.tokenizer
+    }
+
+    /// The open file.
+    #[must_use]
+    pub fn gguf(&self) -> &gguf::File {
+        &self.inner.file
+    }
+
+    /// The template that turns messages into a prompt, if the file has one.
+    #[must_use]
+    pub fn chat_template(&self) -> Option<&str> {
+        self.inner.chat_template.as_deref()
+    }
+
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.inner.weights
+    }
+
+    /// The context of a session that asks for none: the model's own, at most 4096.
+    #[must_use]
+    pub fn default_context(&self) -> usize {
+        self.inner.config.context_length.min(DEFAULT_CONTEXT)
+    }
+
+    /// Bytes that a session of `context` positions takes, known before it is made. A session allocates `kv_cache + scratch` bytes when it is
+    /// made, and nothing per token.
+    #[must_use]
+    pub fn memory(&self, context: usize) -> Memory {
+        let config = self.config();
+        Memory {
+            mapped: self.inner.info.file_bytes,
+            kv_cache: kv::bytes(config, context),
+            scratch: scratch::bytes(config, context).saturating_add(sampling::bytes(config.vocabulary)),
+        }
+    }
+
+    /// Refuses a context that does not fit the limit the model was opened with, and says which would.
+    pub(crate) fn check_memory(&self, context: usize) -> Result<()> {
+        let Some(limit) = self.inner.options.memory_limit else {
+            return Ok(());
+        };
+        let needs = self.memory(context);
+        if needs.total() <= limit {
+            return Ok(());
+        }
+        // Memory grows with the context: halve the interval.
+        let (mut fits, mut too_long) = (0, context);
+        while too_long - fits > 1 {
+            let middle = fits + (too_long - fits) / 2;
+            if self.memory(middle).total() <= limit { fits = middle } else { too_long = middle }
+        }
+        Err(Error::MemoryLimit { limit, context, needs, fits })
+    }
+
+    /// A session: one sequence with its own cache and threads.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for a context or thread count of 0, or a context longer than the model's; [`Error::MemoryLimit`];
+    /// [`Error::Thread`] when the system starts no thread.
+    pub fn session(&self, options: SessionOptions) -> Result<Session> {
+        Session::new(self.clone(), options)
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("file", &self.inner.file).field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}
+
+fn info(file: &gguf::File, config: &Config) -> Result<ModelInfo> {
+    let metadata = file.metadata();
+    let stem = || Path::new(file.name()).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let mut formats: Vec<(&'static str, u64)> = Vec::new();
+    for tensor in file.tensors() {
+        let (name, bytes) = (tensor.format().name, tensor.range().len() as u64);
+        match formats.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += bytes,
+            None => formats.push((name, bytes)),
+        }
+    }
+    formats.sort_by_key(|&(_, bytes)| std::cmp::Reverse(bytes));
+    Ok(ModelInfo {
+        name: metadata.opt_str("general.name")?.map_or_else(stem, str::to_owned),
+        architecture: metadata.str("general.architecture")?.to_owned(),
+        parameters: file.tensors().map(|tensor| tensor.values() as u64).sum(),
+        layers: config.layers,
+        embedding_length: config.embedding_length,
+        vocabulary: config.vocabulary,
+        context_length: config.context_length,
+        file_bytes: file.file_bytes() as u64,
+        formats,
+    })
+}

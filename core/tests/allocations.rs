@@ -1,0 +1,93 @@
+//! What a session allocates: what `Model::memory` says when it is made, and nothing per token once it is warm.
+
+mod common;
+
+use common::{Random, Shape};
+use dram_core::model::Model;
+use dram_core::sampling::Sampling;
+use dram_core::session::{Event, Prompt, Request, SessionOptions};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts every allocation of every thread.
+struct Counting;
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+static BYTES: AtomicU64 = AtomicU64::new(0);
+
+fn count(bytes: usize) {
+    CALLS.fetch_add(1, Ordering::Relaxed);
+    BYTES.fetch_add(bytes as u64, Ordering::Relaxed);
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size.saturating_sub(layout.size()));
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// One test: the counters are the process's.
+#[test]
+fn a_session_allocates_its_memory_once_and_nothing_per_token() {
+    let file = Random::new(Shape { format: "q4_0", context: 1024, ..Shape::default() }).to_file();
+    let model = Model::open(file.path()).unwrap();
+    for context in [64, 1024] {
+        let before = BYTES.load(Ordering::Relaxed);
+        let session = model.session(SessionOptions { context: Some(context), threads: Some(2) }).unwrap();
+        let allocated = BYTES.load(Ordering::Relaxed) - before;
+        let said = model.memory(context).anonymous();
+        // The pool's and the runtime's own small objects come on top.
+        assert!((said..said + 16 * 1024).contains(&allocated), "context {context}: allocated {allocated}, said {said}");
+        drop(session);
+    }
+
+    let mut session = model.session(SessionOptions { context: None, threads: Some(2) }).unwrap();
+    let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
+    let request = Request { max_tokens: 200, sampling, stop: vec!["never comes".into()], ..Request::new(Prompt::Text("allocate".into())) };
+    let mut run = || {
+        let (mut first, mut last, mut pieces) = (0, 0, 0);
+        session
+            .generate(&request, &mut |event| {
+                if matches!(event, Event::Piece { .. }) {
+                    last = CALLS.load(Ordering::Relaxed);
+                    first = if pieces == 0 { last } else { first };
+                    pieces += 1;
+                }
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert!(pieces > 20, "{pieces} pieces");
+        last - first
+    };
+    run();
+    assert_eq!(run(), 0, "allocations between the first and the last piece");
+
+    session.reset();
+    session.prefill(&[1, 2, 3]).unwrap();
+    let before = CALLS.load(Ordering::Relaxed);
+    for id in 0..100 {
+        session.decode(id).unwrap();
+    }
+    assert_eq!(CALLS.load(Ordering::Relaxed) - before, 0, "allocations of 100 decodes");
+}
