@@ -149,7 +149,7 @@ pub enum Error {
     /// The model and a session of the context asked for need more memory than the caller allowed.
     #[error(
         "a context of {context} needs {} bytes ({} mapped, {} cache, {} scratch), expected at most {limit}: {}",
-        needs.total(), needs.mapped, needs.kv_cache, needs.scratch,
+        mapped.saturating_add(*kv_cache).saturating_add(*scratch), mapped, kv_cache, scratch,
         if *fits > 0 { format!("a context of {fits} fits") } else { "no context fits, take a smaller model".to_owned() }
     )]
     MemoryLimit {
@@ -157,8 +157,12 @@ pub enum Error {
         limit: u64,
         /// The context asked for.
         context: usize,
-        /// What it needs.
-        needs: crate::Memory,
+        /// Bytes of the mapped file.
+        mapped: u64,
+        /// Bytes that the cache of that context needs.
+        kv_cache: u64,
+        /// Bytes that the scratch buffers need.
+        scratch: u64,
         /// The longest context up to the one asked for that the limit allows; 0 when none does.
         fits: usize,
     },

@@ -209,7 +209,8 @@ impl Model {
             let middle = fits + (too_long - fits) / 2;
             if self.memory(middle).total() <= limit { fits = middle } else { too_long = middle }
         }
-        Err(Error::MemoryLimit { limit, context, needs, fits })
+        let Memory { mapped, kv_cache, scratch } = needs;
+        Err(Error::MemoryLimit { limit, context, mapped, kv_cache, scratch, fits })
     }
 
     /// A session: one sequence with its own cache and threads.
