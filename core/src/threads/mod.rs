@@ -1,0 +1,304 @@
+//! A pool of threads for regions of a few microseconds, hundreds of which follow each other for every token.
+//!
+//! A region's chunks are claimed one by one from an atomic counter, by the workers and by the caller alike. Nobody waits for a thread that
+//! has claimed nothing: where another process takes a core, the others do that worker's share, and the caller waits at most for the
+//! one chunk that it had begun. Workers look out for the next region for some tens of microseconds, then sleep until they are woken.
+
+mod cores;
+
+pub use cores::default_threads;
+
+use crate::{Error, Result};
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+/// How long a worker looks out for the next region before it sleeps. Longer than the serial work between two regions of a token, shorter
+/// than what a person's battery notices between two tokens that wait for a screen.
+const LOOK_OUT: Duration = Duration::from_micros(60);
+
+/// How long the caller looks at the last claimed chunks before it sleeps, which leaves its core to the thread that it waits for.
+const WAIT: Duration = Duration::from_micros(40);
+
+/// Threads that share the work of [`Pool::run`].
+#[derive(Debug)]
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// One region's work as the workers see it.
+#[derive(Clone, Copy)]
+struct Job {
+    /// The caller's closure, `work(chunk, worker)`, with its lifetime taken off: it lives until every claimed chunk is done.
+    work: *const (dyn Fn(usize, usize) + Sync),
+    chunks: usize,
+}
+
+struct Shared {
+    /// Chunks that nobody has claimed. Whoever lowers it from `n` to `n − 1` has claimed chunk `chunks − n` of the current job, and the
+    /// job then stays as it is until that chunk is done.
+    unclaimed: AtomicUsize,
+    /// Chunks that are not done.
+    unfinished: AtomicUsize,
+    job: UnsafeCell<Job>,
+    /// Set when a chunk panicked: chunks that are still claimed are not executed.
+    panicked: AtomicBool,
+    payload: Mutex<Option<Box<dyn Any + Send>>>,
+    /// Held by the thread that runs a region.
+    running: Mutex<()>,
+    /// Whether the caller sleeps, and who it is.
+    caller_sleeps: AtomicBool,
+    caller: Mutex<Option<Thread>>,
+    /// One for each worker.
+    states: Box<[AtomicU32]>,
+    stop: AtomicBool,
+}
+
+const AWAKE: u32 = 0;
+const ASLEEP: u32 = 1;
+
+// SAFETY: `job` is written only by the thread that holds `running`, and only while no chunk of the job before is unfinished. It is read only
+// after claiming a chunk, which orders the read after that write and keeps the job from changing until the chunk is done. The closure it points to is Sync.
+unsafe impl Sync for Shared {}
+// SAFETY: as above.
+unsafe impl Send for Shared {}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shared({} workers)", self.states.len())
+    }
+}
+
+impl Pool {
+    /// A pool of `threads` threads, the caller's included, at least one; `None` takes [`default_threads`].
+    ///
+    /// # Errors
+    /// [`Error::Thread`] when the system would not start one.
+    pub fn new(threads: Option<usize>) -> Result<Pool> {
+        let workers = threads.unwrap_or_else(default_threads).max(1) - 1;
+        let shared = Arc::new(Shared {
+            unclaimed: AtomicUsize::new(0),
+            unfinished: AtomicUsize::new(0),
+            job: UnsafeCell::new(Job { work: &|_, _| {}, chunks: 0 }),
+            panicked: AtomicBool::new(false),
+            payload: Mutex::new(None),
+            running: Mutex::new(()),
+            caller_sleeps: AtomicBool::new(false),
+            caller: Mutex::new(None),
+            states: (0..workers).map(|_| AtomicU32::new(AWAKE)).collect(),
+            stop: AtomicBool::new(false),
+        });
+        let mut pool = Pool { shared, workers: Vec::with_capacity(workers) };
+        for index in 0..workers {
+            let shared = Arc::clone(&pool.shared);
+            let thread = std::thread::Builder::new().name(format!("dram-{}", index + 1));
+            let worker = thread.spawn(move || shared.serve(index)).map_err(|source| Error::Thread { index: index + 1, source })?;
+            pool.workers.push(worker);
+        }
+        Ok(pool)
+    }
+
+    /// How many threads work, the caller's included.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `work(chunk, worker)` once for each chunk below `chunks` and returns when all are done. Workers are numbered from 0 (the caller)
+    /// to `threads − 1`; no two threads have one number at the same time. Lower chunks are begun first.
+    ///
+    /// A region inside a region, or a second one at the same time, runs on its own caller alone.
+    ///
+    /// # Panics
+    /// With the panic of a chunk, after the others have ended.
+    pub fn run(&self, chunks: usize, work: &(dyn Fn(usize, usize) + Sync)) {
+        let running = if self.workers.is_empty() || chunks < 2 { None } else { self.shared.running.try_lock().ok() };
+        match running {
+            Some(running) => self.run_shared(chunks, work, &running),
+            None => (0..chunks).for_each(|chunk| work(chunk, 0)),
+        }
+    }
+
+    fn run_shared(&self, chunks: usize, work: &(dyn Fn(usize, usize) + Sync), _running: &MutexGuard<'_, ()>) {
+        let shared = &*self.shared;
+        let work: *const (dyn Fn(usize, usize) + Sync + '_) = work;
+        // SAFETY: only the lifetime changes. No worker looks at the job without having claimed a chunk, and this function does not return
+        // before every claimed chunk is done, so `work` outlives its last use.
+        let work: *const (dyn Fn(usize, usize) + Sync + 'static) = unsafe { std::mem::transmute(work) };
+        // SAFETY: `running` is held and no chunk is unclaimed or unfinished, so nobody reads the job.
+        unsafe { *shared.job.get() = Job { work, chunks } };
+        shared.unfinished.store(chunks, Ordering::Relaxed);
+        shared.unclaimed.store(chunks, Ordering::SeqCst); // publishes the job; SeqCst against a worker that goes to sleep
+        for (state, worker) in shared.states.iter().zip(&self.workers).take(chunks - 1) {
+            if state.load(Ordering::SeqCst) == ASLEEP && state.swap(AWAKE, Ordering::SeqCst) == ASLEEP {
+                worker.thread().unpark();
+            }
+        }
+        while shared.execute_one(0) {}
+        shared.wait();
+        if shared.panicked.swap(false, Ordering::Relaxed) {
+            let payload = lock(&shared.payload).take();
+            resume_unwind(payload.unwrap_or_else(|| Box::new("a chunk panicked")));
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            // A worker catches what its chunks throw, so it ends without a panic of its own.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Claims one chunk and executes it. False when all are claimed.
+    #[inline]
+    fn execute_one(&self, worker: usize) -> bool {
+        let claim = self.unclaimed.fetch_update(Ordering::Acquire, Ordering::Relaxed, |unclaimed| unclaimed.checked_sub(1));
+        let Ok(unclaimed) = claim else { return false };
+        // SAFETY: the claim succeeded, so this is the current job, and it stays until `unfinished` is lowered below.
+        let (work, chunks) = unsafe {
+            let job = *self.job.get();
+            (&*job.work, job.chunks)
+        };
+        if !self.panicked.load(Ordering::Relaxed)
+            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(chunks - unclaimed, worker)))
+        {
+            lock(&self.payload).get_or_insert(payload);
+            self.panicked.store(true, Ordering::Relaxed);
+        }
+        // Release: what the chunk wrote is seen by the caller. SeqCst against a caller that goes to sleep.
+        if self.unfinished.fetch_sub(1, Ordering::SeqCst) == 1
+            && worker != 0
+            && self.caller_sleeps.swap(false, Ordering::SeqCst)
+            && let Some(caller) = &*lock(&self.caller)
+        {
+            caller.unpark();
+        }
+        true
+    }
+
+    /// The caller's wait for chunks that workers have begun.
+    fn wait(&self) {
+        if spin(WAIT, || self.unfinished.load(Ordering::Acquire) == 0) {
+            return;
+        }
+        *lock(&self.caller) = Some(std::thread::current());
+        loop {
+            self.caller_sleeps.store(true, Ordering::SeqCst);
+            if self.unfinished.load(Ordering::SeqCst) == 0 {
+                self.caller_sleeps.store(false, Ordering::Relaxed);
+                return;
+            }
+            std::thread::park();
+        }
+    }
+
+    /// A worker's life.
+    fn serve(&self, index: usize) {
+        while !self.stop.load(Ordering::SeqCst) {
+            while self.execute_one(index + 1) {}
+            let due = || self.unclaimed.load(Ordering::Relaxed) > 0 || self.stop.load(Ordering::Relaxed);
+            if spin(LOOK_OUT, due) {
+                continue;
+            }
+            self.states[index].store(ASLEEP, Ordering::SeqCst);
+            if self.unclaimed.load(Ordering::SeqCst) == 0 && !self.stop.load(Ordering::SeqCst) {
+                std::thread::park();
+            }
+            self.states[index].store(AWAKE, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Looks at `done` until it holds or the time is over, and says whether it held.
+fn spin(most: Duration, done: impl Fn() -> bool) -> bool {
+    /// Looks between two questions to the clock.
+    const LOOKS: usize = 32;
+    let mut start = None;
+    loop {
+        for _ in 0..LOOKS {
+            if done() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        if start.get_or_insert_with(Instant::now).elapsed() > most {
+            return false;
+        }
+    }
+}
+
+/// Locks a mutex whose contents stay right whatever panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_chunk_runs_once_by_any_number_of_threads() {
+        for threads in [1, 2, 3, 8] {
+            let pool = Pool::new(Some(threads)).unwrap();
+            assert_eq!(pool.threads(), threads);
+            for round in 0..300 {
+                let chunks = round % 40;
+                let counts: Vec<AtomicUsize> = (0..chunks).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(chunks, &|chunk, worker| {
+                    assert!(worker < threads);
+                    counts[chunk].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+                if round % 100 == 99 {
+                    std::thread::sleep(Duration::from_millis(1)); // the workers fall asleep
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_still_works() {
+        let pool = Pool::new(Some(3)).unwrap();
+        for round in 0..20 {
+            let thrown = catch_unwind(AssertUnwindSafe(|| pool.run(16, &|chunk, _| assert!(chunk != round % 16, "chunk {chunk}"))));
+            let payload = thrown.unwrap_err();
+            assert_eq!(payload.downcast_ref::<String>().unwrap(), &format!("chunk {}", round % 16));
+            let sum = AtomicUsize::new(0);
+            pool.run(16, &|chunk, _| {
+                sum.fetch_add(chunk, Ordering::Relaxed);
+            });
+            assert_eq!(sum.into_inner(), 120);
+        }
+    }
+
+    #[test]
+    fn regions_inside_regions_and_beside_each_other_complete() {
+        let pool = Pool::new(Some(2)).unwrap();
+        let sum = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        pool.run(4, &|_, _| {
+                            pool.run(3, &|chunk, _| {
+                                sum.fetch_add(chunk, Ordering::Relaxed);
+                            });
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(sum.into_inner(), 3 * 50 * 4 * 3);
+    }
+}
