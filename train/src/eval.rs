@@ -65,7 +65,11 @@ struct Sums {
 ///
 /// # Errors
 /// When a model fails, vocabularies differ in size, or there is no position to count.
-pub fn evaluate(candidates: &[&dyn Scorer], teacher: Option<&dyn Scorer>, batches: &[Batch]) -> Result<Vec<Figures>> {
+pub fn evaluate(
+    candidates: &[&dyn Scorer],
+    teacher: Option<&dyn Scorer>,
+    batches: &[Batch],
+) -> Result<Vec<Figures>> {
     let mut sums = vec![Sums::default(); candidates.len()];
     for batch in batches.iter().filter(|b| !b.targets.is_empty()) {
         let reference = teacher.map(|t| checked(t, batch)).transpose()?;
@@ -81,10 +85,19 @@ pub fn evaluate(candidates: &[&dyn Scorer], teacher: Option<&dyn Scorer>, batche
                     candidate.vocabulary()
                 );
             }
-            add(sums, &logits, reference.as_deref(), candidate.vocabulary(), batch);
+            add(
+                sums,
+                &logits,
+                reference.as_deref(),
+                candidate.vocabulary(),
+                batch,
+            );
         }
     }
-    ensure!(sums.iter().all(|s| s.positions > 0), "the held-out data has no position that counts");
+    ensure!(
+        sums.iter().all(|s| s.positions > 0),
+        "the held-out data has no position that counts"
+    );
     let mean = |sum: f64, s: &Sums| sum / s.positions as f64;
     Ok(sums
         .iter()
@@ -102,18 +115,31 @@ pub fn evaluate(candidates: &[&dyn Scorer], teacher: Option<&dyn Scorer>, batche
 pub(crate) fn checked(scorer: &dyn Scorer, batch: &Batch) -> Result<Vec<f32>> {
     let logits = scorer.logits(batch)?;
     let expected = batch.targets.len() * scorer.vocabulary();
-    ensure!(logits.len() == expected, "{}: expected {expected} logits, got {}", scorer.name(), logits.len());
+    ensure!(
+        logits.len() == expected,
+        "{}: expected {expected} logits, got {}",
+        scorer.name(),
+        logits.len()
+    );
     Ok(logits)
 }
 
-fn add(sums: &mut Sums, logits: &[f32], reference: Option<&[f32]>, vocabulary: usize, batch: &Batch) {
+fn add(
+    sums: &mut Sums,
+    logits: &[f32],
+    reference: Option<&[f32]>,
+    vocabulary: usize,
+    batch: &Batch,
+) {
     let rows: Vec<(f64, f64, bool, bool)> = logits
         .par_chunks_exact(vocabulary)
         .zip(&batch.targets)
         .enumerate()
         .map(|(i, (row, &(_, target)))| {
             let log_sum = log_sum_exp(row);
-            let nll = row.get(target as usize).map_or(f64::INFINITY, |&l| log_sum - f64::from(l));
+            let nll = row
+                .get(target as usize)
+                .map_or(f64::INFINITY, |&l| log_sum - f64::from(l));
             let best = argmax(row);
             let (mut kl, mut agreed) = (0.0, false);
             if let Some(reference) = reference {
@@ -149,7 +175,11 @@ fn forward_kl(teacher: &[f32], student: &[f32], student_log_sum: f64) -> f64 {
         .map(|(&t, &s)| {
             let log_p = f64::from(t) - log_sum;
             let p = log_p.exp();
-            if p > 0.0 { p * (log_p - (f64::from(s) - student_log_sum)) } else { 0.0 }
+            if p > 0.0 {
+                p * (log_p - (f64::from(s) - student_log_sum))
+            } else {
+                0.0
+            }
         })
         .sum();
     // Rounding can make the divergence of two equal distributions a hair negative.
@@ -195,14 +225,30 @@ mod tests {
         let ln = |x: f64| x.ln() as f32;
         let student = Fixed(vec![ln(0.5), ln(0.25), ln(0.25), ln(0.1), ln(0.1), ln(0.8)]);
         let teacher = Fixed(vec![ln(0.25), ln(0.5), ln(0.25), ln(0.1), ln(0.1), ln(0.8)]);
-        let figures = evaluate(&[&student, &teacher], Some(&teacher), std::slice::from_ref(&batch)).unwrap();
+        let figures = evaluate(
+            &[&student, &teacher],
+            Some(&teacher),
+            std::slice::from_ref(&batch),
+        )
+        .unwrap();
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} {b}");
         close(figures[0].nll, (-(0.25f64.ln()) - 0.8f64.ln()) / 2.0);
         close(figures[0].kl.unwrap(), 0.25 * 2f64.ln() / 2.0);
         close(figures[0].top1.unwrap(), 0.5);
         close(figures[0].accuracy, 0.5);
-        assert_eq!((figures[1].kl, figures[1].top1, figures[1].positions), (Some(0.0), Some(1.0), 2));
-        let empty = Batch { targets: vec![], ..batch };
-        assert!(evaluate(&[&student], None, &[empty]).unwrap_err().to_string().contains("no position"));
+        assert_eq!(
+            (figures[1].kl, figures[1].top1, figures[1].positions),
+            (Some(0.0), Some(1.0), 2)
+        );
+        let empty = Batch {
+            targets: vec![],
+            ..batch
+        };
+        assert!(
+            evaluate(&[&student], None, &[empty])
+                .unwrap_err()
+                .to_string()
+                .contains("no position")
+        );
     }
 }

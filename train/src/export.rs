@@ -54,8 +54,12 @@ pub struct Gate<'a> {
 }
 
 /// Keys of the figures that the gate found, written as f32 (and one u32) with these names.
-const PARITY_KEYS: [&str; 4] =
-    ["dram.parity.positions", "dram.parity.top1", "dram.parity.mean_difference", "dram.parity.max_difference"];
+const PARITY_KEYS: [&str; 4] = [
+    "dram.parity.positions",
+    "dram.parity.top1",
+    "dram.parity.mean_difference",
+    "dram.parity.max_difference",
+];
 
 impl Export<'_> {
     /// Writes the file without comparing it with anything.
@@ -80,8 +84,12 @@ impl Export<'_> {
             parity = verify(beside, gate.reference, gate.batches, gate.workers)?;
             if let Err(reason) = parity.check(&gate.limits) {
                 let rejected = rejected_name(path);
-                fs::rename(beside, &rejected).with_context(|| format!("keeping {}", rejected.display()))?;
-                bail!("refused: {reason}. The file is kept as {}", rejected.display());
+                fs::rename(beside, &rejected)
+                    .with_context(|| format!("keeping {}", rejected.display()))?;
+                bail!(
+                    "refused: {reason}. The file is kept as {}",
+                    rejected.display()
+                );
             }
             note(beside, &parity).context("noting the parity figures")
         })?;
@@ -99,13 +107,22 @@ impl Export<'_> {
         let tensors = llama::Tensors::new(self.config, &layout, self.weights, self.scheme)?;
         let mut metadata = llama::metadata(self.config, self.scheme, self.name)?;
         metadata.extend(self.vocabulary.entries().iter().cloned());
-        metadata.push(("dram.version".into(), Value::String(env!("CARGO_PKG_VERSION").into())));
+        metadata.push((
+            "dram.version".into(),
+            Value::String(env!("CARGO_PKG_VERSION").into()),
+        ));
         metadata.extend(self.metadata.iter().cloned());
         if parity {
             metadata.push((PARITY_KEYS[0].into(), Value::Uint32(0)));
-            metadata.extend(PARITY_KEYS[1..].iter().map(|k| ((*k).into(), Value::Float32(f32::NAN))));
+            metadata.extend(
+                PARITY_KEYS[1..]
+                    .iter()
+                    .map(|k| ((*k).into(), Value::Float32(f32::NAN))),
+            );
         }
-        write::write_into(path, &metadata, &tensors.plans, &mut |index| tensors.payload(index))
+        write::write_into(path, &metadata, &tensors.plans, &mut |index| {
+            tensors.payload(index)
+        })
     }
 }
 
@@ -116,7 +133,9 @@ fn longest(batches: &[Batch]) -> usize {
 
 fn make_folder(path: &Path) -> Result<()> {
     match path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        Some(folder) => fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display())),
+        Some(folder) => {
+            fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))
+        }
         None => Ok(()),
     }
 }
@@ -135,7 +154,9 @@ fn note(path: &Path, parity: &Parity) -> Result<()> {
     let mut head = Vec::new();
     (&mut file).take(HEADER).read_to_end(&mut head)?;
     let values = [
-        u32::try_from(parity.positions).unwrap_or(u32::MAX).to_le_bytes(),
+        u32::try_from(parity.positions)
+            .unwrap_or(u32::MAX)
+            .to_le_bytes(),
         (parity.top1 as f32).to_le_bytes(),
         (parity.mean_difference as f32).to_le_bytes(),
         parity.max_difference.to_le_bytes(),
@@ -143,9 +164,15 @@ fn note(path: &Path, parity: &Parity) -> Result<()> {
     for (key, value) in PARITY_KEYS.iter().zip(values) {
         let mut name = (key.len() as u64).to_le_bytes().to_vec();
         name.extend_from_slice(key.as_bytes());
-        let at = head.windows(name.len()).position(|w| w == name).with_context(|| format!("the file has no key {key}"))?;
+        let at = head
+            .windows(name.len())
+            .position(|w| w == name)
+            .with_context(|| format!("the file has no key {key}"))?;
         file.seek(SeekFrom::Start((at + name.len() + 4) as u64))?;
         file.write_all(&value)?;
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

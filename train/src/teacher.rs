@@ -57,7 +57,12 @@ pub trait Teacher: Send + Sync {
     /// # Errors
     /// With the first token that differs.
     fn check_tokens(&self, student: &[String]) -> Result<()> {
-        same_tokens(self.vocabulary().tokens(), student, "the teacher", "the student")
+        same_tokens(
+            self.vocabulary().tokens(),
+            student,
+            "the teacher",
+            "the student",
+        )
     }
 }
 
@@ -71,14 +76,19 @@ pub fn open(path: &Path, threads: usize) -> Result<Box<dyn Teacher>> {
     }
     ensure!(path.exists(), "{}: no such file or folder", path.display());
     if path.is_dir() {
-        bail!("{}: expected a Hugging Face folder with config.json, safetensors and tokenizer.json, or a GGUF file", path.display());
+        bail!(
+            "{}: expected a Hugging Face folder with config.json, safetensors and tokenizer.json, or a GGUF file",
+            path.display()
+        );
     }
     Ok(Box::new(Gguf::open(path, threads)?))
 }
 
 /// Logits and hidden states of the project's own decoder.
 fn decoder_targets(decoder: &Decoder, batch: &Batch, want: &Want) -> Result<Targets> {
-    decoder.prepare(QuantMode::Off, 1)?.forward(&batch.ids, batch.length, want)
+    decoder
+        .prepare(QuantMode::Off, 1)?
+        .forward(&batch.ids, batch.length, want)
 }
 
 /// Refuses hidden states.
@@ -92,7 +102,10 @@ fn only_logits(name: &str, want: &Want) -> Result<()> {
 
 /// All positions that count.
 fn wanted(batch: &Batch) -> Want {
-    Want { positions: batch.targets.iter().map(|t| t.0).collect(), hidden_layers: Vec::new() }
+    Want {
+        positions: batch.targets.iter().map(|t| t.0).collect(),
+        hidden_layers: Vec::new(),
+    }
 }
 
 /// A teacher as evaluation sees it, on several threads.
@@ -111,8 +124,14 @@ impl Scorer for Scored<'_> {
     }
 
     fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
-        let threads = if self.teacher.decoder().is_some() { self.threads } else { 1 };
-        sharded(batch, threads, |part| Ok(self.teacher.targets(part, &wanted(part))?.logits))
+        let threads = if self.teacher.decoder().is_some() {
+            self.threads
+        } else {
+            1
+        };
+        sharded(batch, threads, |part| {
+            Ok(self.teacher.targets(part, &wanted(part))?.logits)
+        })
     }
 }
 
@@ -126,8 +145,17 @@ pub struct Trained<'a> {
 impl<'a> Trained<'a> {
     /// # Errors
     /// When rounding is asked for and the decoder has no block formats.
-    pub fn new(name: impl Into<String>, decoder: &'a Decoder, mode: QuantMode, threads: usize) -> Result<Self> {
-        Ok(Self { name: name.into(), model: decoder.prepare(mode, threads)?, threads })
+    pub fn new(
+        name: impl Into<String>,
+        decoder: &'a Decoder,
+        mode: QuantMode,
+        threads: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            name: name.into(),
+            model: decoder.prepare(mode, threads)?,
+            threads,
+        })
     }
 }
 
@@ -141,17 +169,34 @@ impl Scorer for Trained<'_> {
     }
 
     fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
-        sharded(batch, self.threads, |part| Ok(self.model.forward(&part.ids, part.length, &wanted(part))?.logits))
+        sharded(batch, self.threads, |part| {
+            Ok(self
+                .model
+                .forward(&part.ids, part.length, &wanted(part))?
+                .logits)
+        })
     }
 }
 
 /// Answers for shards of a batch, one after the other in the result whichever thread made them.
-fn sharded(batch: &Batch, threads: usize, answer: impl Fn(&Batch) -> Result<Vec<f32>> + Sync) -> Result<Vec<f32>> {
+fn sharded(
+    batch: &Batch,
+    threads: usize,
+    answer: impl Fn(&Batch) -> Result<Vec<f32>> + Sync,
+) -> Result<Vec<f32>> {
     let parts = batch.split(threads);
     let mut answers: Vec<Result<Vec<f32>>> = parts.iter().map(|_| Ok(Vec::new())).collect();
-    parallel::for_each(threads, parts.iter().zip(&mut answers).collect(), |(part, out)| {
-        *out = if part.targets.is_empty() { Ok(Vec::new()) } else { answer(part) };
-    });
+    parallel::for_each(
+        threads,
+        parts.iter().zip(&mut answers).collect(),
+        |(part, out)| {
+            *out = if part.targets.is_empty() {
+                Ok(Vec::new())
+            } else {
+                answer(part)
+            };
+        },
+    );
     let mut all = Vec::new();
     for part in answers {
         all.extend(part.context("evaluating a shard of the batch")?);

@@ -39,16 +39,27 @@ impl ExactMatch {
 ///
 /// # Errors
 /// When the runtime refuses a prompt.
-pub fn exact_match(runtime: &Runtime, cases: &[Case], same: &(dyn Fn(&str, &str) -> bool + Sync)) -> Result<ExactMatch> {
+pub fn exact_match(
+    runtime: &Runtime,
+    cases: &[Case],
+    same: &(dyn Fn(&str, &str) -> bool + Sync),
+) -> Result<ExactMatch> {
     let answers = runtime.each(cases.len(), |session, index| {
         let case = &cases[index];
-        let request = Request { max_tokens: case.max_tokens, ..Request::new(Prompt::Tokens(case.prompt.clone())) };
-        let completion =
-            session.generate(&request, &mut |_| ControlFlow::Continue(())).with_context(|| format!("held-out request {index}"))?;
+        let request = Request {
+            max_tokens: case.max_tokens,
+            ..Request::new(Prompt::Tokens(case.prompt.clone()))
+        };
+        let completion = session
+            .generate(&request, &mut |_| ControlFlow::Continue(()))
+            .with_context(|| format!("held-out request {index}"))?;
         let ended = matches!(completion.finish, Finish::EndOfText | Finish::StopString(_));
         Ok((completion.text, ended))
     })?;
-    let mut result = ExactMatch { total: cases.len(), ..ExactMatch::default() };
+    let mut result = ExactMatch {
+        total: cases.len(),
+        ..ExactMatch::default()
+    };
     for (index, (case, (answer, ended))) in cases.iter().zip(answers).enumerate() {
         if ended && same(&case.answer, &answer) {
             result.right += 1;

@@ -25,7 +25,13 @@ impl Runtime {
     /// What is wrong with the file or the numbers.
     pub fn open(path: &Path, workers: usize, context: Option<usize>) -> Result<Self> {
         let model = Model::open(path)?;
-        Self::new(path.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned()), model, workers, context)
+        Self::new(
+            path.file_name()
+                .map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned()),
+            model,
+            workers,
+            context,
+        )
     }
 
     /// The same for an open model.
@@ -37,9 +43,19 @@ impl Runtime {
         let most = model.config().context_length;
         let context = context.unwrap_or(4096).min(most);
         let sessions = (0..workers)
-            .map(|_| Ok(Mutex::new(model.session(SessionOptions { context: Some(context), threads: Some(1) })?)))
+            .map(|_| {
+                Ok(Mutex::new(model.session(SessionOptions {
+                    context: Some(context),
+                    threads: Some(1),
+                })?))
+            })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { name, model, sessions, context })
+        Ok(Self {
+            name,
+            model,
+            sessions,
+            context,
+        })
     }
 
     /// The open model.
@@ -58,7 +74,11 @@ impl Runtime {
     ///
     /// # Errors
     /// The first error; the other workers stop at their next item.
-    pub(crate) fn each<T: Send>(&self, count: usize, work: impl Fn(&mut Session, usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    pub(crate) fn each<T: Send>(
+        &self,
+        count: usize,
+        work: impl Fn(&mut Session, usize) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
         let next = AtomicUsize::new(0);
         let run = |session: &Mutex<Session>| -> Result<Vec<(usize, T)>> {
             let mut session = session.lock().unwrap_or_else(|e| e.into_inner());
@@ -79,9 +99,15 @@ impl Runtime {
         };
         let parts: Vec<Result<Vec<(usize, T)>>> = std::thread::scope(|scope| {
             let run = &run;
-            let handles: Vec<_> = self.sessions[1..].iter().map(|s| scope.spawn(move || run(s))).collect();
+            let handles: Vec<_> = self.sessions[1..]
+                .iter()
+                .map(|s| scope.spawn(move || run(s)))
+                .collect();
             let mut parts = vec![run(&self.sessions[0])];
-            parts.extend(handles.into_iter().map(|h| h.join().unwrap_or_else(|_| Err(anyhow!("a worker panicked")))));
+            parts.extend(handles.into_iter().map(|h| {
+                h.join()
+                    .unwrap_or_else(|_| Err(anyhow!("a worker panicked")))
+            }));
             parts
         });
         let mut all = Vec::with_capacity(count);
@@ -112,7 +138,9 @@ impl Scorer for Runtime {
             })
             .collect();
         let parts = self.each(batch.batch, |session, row| {
-            let Some(last) = rows[row].last() else { return Ok(Vec::new()) };
+            let Some(last) = rows[row].last() else {
+                return Ok(Vec::new());
+            };
             let start = row * batch.length;
             let ids = &batch.ids[start..=last.0];
             ensure!(

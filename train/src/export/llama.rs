@@ -51,7 +51,10 @@ pub fn gguf_name(name: &str) -> Option<Cow<'static, str>> {
         "lm_head.weight" => return Some("output.weight".into()),
         _ => {}
     }
-    let (layer, part) = name.strip_prefix("model.layers.")?.strip_suffix(".weight")?.split_once('.')?;
+    let (layer, part) = name
+        .strip_prefix("model.layers.")?
+        .strip_suffix(".weight")?
+        .split_once('.')?;
     let (_, short) = PARTS.iter().find(|(long, _)| *long == part)?;
     Some(format!("blk.{layer}.{short}.weight").into())
 }
@@ -82,22 +85,51 @@ pub(super) struct Tensors<'a> {
 }
 
 impl<'a> Tensors<'a> {
-    pub(super) fn new(config: &'a Config, layout: &Layout, flat: &'a [f32], scheme: &Scheme) -> Result<Self> {
-        ensure!(flat.len() == layout.total, "expected {} parameters, got {}", layout.total, flat.len());
+    pub(super) fn new(
+        config: &'a Config,
+        layout: &Layout,
+        flat: &'a [f32],
+        scheme: &Scheme,
+    ) -> Result<Self> {
+        ensure!(
+            flat.len() == layout.total,
+            "expected {} parameters, got {}",
+            layout.total,
+            flat.len()
+        );
         let mut plans = Vec::with_capacity(layout.parameters.len() + 1);
         for parameter in &layout.parameters {
-            let name = gguf_name(&parameter.name).with_context(|| format!("tensor {} has no name in GGUF", parameter.name))?.into_owned();
+            let name = gguf_name(&parameter.name)
+                .with_context(|| format!("tensor {} has no name in GGUF", parameter.name))?
+                .into_owned();
             let (rows, cols) = (parameter.rows as u64, parameter.cols as u64);
-            let shape = if parameter.role == Role::Norm { vec![cols] } else { vec![cols, rows] };
-            let plan = Plan { name, shape, format: format_of(scheme, parameter.role)? };
+            let shape = if parameter.role == Role::Norm {
+                vec![cols]
+            } else {
+                vec![cols, rows]
+            };
+            let plan = Plan {
+                name,
+                shape,
+                format: format_of(scheme, parameter.role)?,
+            };
             plan.bytes()?;
             plans.push(plan);
         }
         if !config.rope_factors.is_empty() {
             let shape = vec![config.rope_factors.len() as u64];
-            plans.push(Plan { name: "rope_freqs.weight".into(), shape, format: format_of(scheme, Role::Norm)? });
+            plans.push(Plan {
+                name: "rope_freqs.weight".into(),
+                shape,
+                format: format_of(scheme, Role::Norm)?,
+            });
         }
-        Ok(Self { config, flat, plans, parameters: layout.parameters.clone() })
+        Ok(Self {
+            config,
+            flat,
+            plans,
+            parameters: layout.parameters.clone(),
+        })
     }
 
     /// The bytes of tensor `index`: its rows in the file's order, rounded by the runtime's own quantiser.
@@ -109,10 +141,18 @@ impl<'a> Tensors<'a> {
             return Ok(bytes);
         };
         let values = &self.flat[parameter.range.clone()]; // [rows, cols]
-        ensure!(values.iter().all(|v| v.is_finite()), "{} holds a value that is not finite: the training diverged", parameter.name);
+        ensure!(
+            values.iter().all(|v| v.is_finite()),
+            "{} holds a value that is not finite: the training diverged",
+            parameter.name
+        );
         if plan.format.name == "f16" {
             let largest = values.iter().fold(0f32, |m, v| m.max(v.abs()));
-            ensure!(largest <= 65504.0, "{} holds {largest}, which f16 cannot; choose f32", parameter.name);
+            ensure!(
+                largest <= 65504.0,
+                "{} holds {largest}, which f16 cannot; choose f32",
+                parameter.name
+            );
         }
         match rotated_heads(&parameter.name, self.config) {
             None => plan.format.quantize(values, &mut bytes),
@@ -120,7 +160,8 @@ impl<'a> Tensors<'a> {
                 let row_bytes = bytes.len() / parameter.rows;
                 for (row, out) in bytes.chunks_exact_mut(row_bytes).enumerate() {
                     let from = source_row(row, self.config.head_dim) * parameter.cols;
-                    plan.format.quantize(&values[from..from + parameter.cols], out);
+                    plan.format
+                        .quantize(&values[from..from + parameter.cols], out);
                 }
             }
         }
@@ -130,14 +171,21 @@ impl<'a> Tensors<'a> {
 
 /// Metadata that describes the model, with the keys of llama.cpp's converter.
 pub(super) fn metadata(config: &Config, scheme: &Scheme, name: &str) -> Result<Vec<Entry>> {
-    let number = |n: usize| u32::try_from(n).map(Value::Uint32).context("a dimension does not fit 32 bits");
+    let number = |n: usize| {
+        u32::try_from(n)
+            .map(Value::Uint32)
+            .context("a dimension does not fit 32 bits")
+    };
     let llama = |key: &str, value| (format!("llama.{key}"), value);
     let text = |v: &str| Value::String(v.to_owned());
     Ok(vec![
         ("general.architecture".into(), text("llama")),
         ("general.type".into(), text("model")),
         ("general.name".into(), text(name)),
-        ("general.size_label".into(), Value::String(size_label(config.parameters()))),
+        (
+            "general.size_label".into(),
+            Value::String(size_label(config.parameters())),
+        ),
         ("general.file_type".into(), Value::Uint32(file_type(scheme))),
         ("general.quantization_version".into(), Value::Uint32(2)),
         llama("vocab_size", number(config.vocabulary)?),
@@ -149,7 +197,10 @@ pub(super) fn metadata(config: &Config, scheme: &Scheme, name: &str) -> Result<V
         llama("attention.head_count_kv", number(config.kv_heads)?),
         llama("attention.key_length", number(config.head_dim)?),
         llama("attention.value_length", number(config.head_dim)?),
-        llama("attention.layer_norm_rms_epsilon", Value::Float32(config.norm_eps)),
+        llama(
+            "attention.layer_norm_rms_epsilon",
+            Value::Float32(config.norm_eps),
+        ),
         llama("rope.dimension_count", number(config.head_dim)?),
         llama("rope.freq_base", Value::Float32(config.rope_base)),
     ])
@@ -171,10 +222,15 @@ fn size_label(parameters: usize) -> String {
 /// When tensors of one kind are stored in different formats: the decoder rounds each kind in one.
 pub fn scheme_of(file: &File, config: &Config) -> Result<Scheme> {
     let embedding = file.tensor("token_embd.weight")?.format();
-    let mut scheme = Scheme { linear: embedding, embedding, head: embedding };
+    let mut scheme = Scheme {
+        linear: embedding,
+        embedding,
+        head: embedding,
+    };
     let mut first: Option<&'static Format> = None;
     for parameter in Layout::new(config).parameters {
-        let name = gguf_name(&parameter.name).with_context(|| format!("tensor {} has no name in GGUF", parameter.name))?;
+        let name = gguf_name(&parameter.name)
+            .with_context(|| format!("tensor {} has no name in GGUF", parameter.name))?;
         let format = file.tensor(&name)?.format();
         match parameter.role {
             Role::Linear => {
@@ -210,14 +266,22 @@ pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f
         c.rope.dimensions
     );
     if let Some(bias) = file.tensors().find(|t| t.name().ends_with(".bias")) {
-        anyhow::bail!("{}: the decoder has no biases, but the file holds {}", file.name(), bias.name());
+        anyhow::bail!(
+            "{}: the decoder has no biases, but the file holds {}",
+            file.name(),
+            bias.name()
+        );
     }
     let mut rope_factors = match file.get_tensor("rope_freqs.weight") {
         Some(tensor) => tensor.dequantize(),
         None => Vec::new(),
     };
     if c.rope.scale != 1.0 {
-        rope_factors = if rope_factors.is_empty() { vec![1.0; c.key_length / 2] } else { rope_factors };
+        rope_factors = if rope_factors.is_empty() {
+            vec![1.0; c.key_length / 2]
+        } else {
+            rope_factors
+        };
         rope_factors.iter_mut().for_each(|f| *f /= c.rope.scale);
     }
     let config = Config {
@@ -238,7 +302,8 @@ pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f
     let layout = Layout::new(&config);
     let mut flat = vec![0f32; layout.total];
     for parameter in &layout.parameters {
-        let name = gguf_name(&parameter.name).with_context(|| format!("tensor {} has no name in GGUF", parameter.name))?;
+        let name = gguf_name(&parameter.name)
+            .with_context(|| format!("tensor {} has no name in GGUF", parameter.name))?;
         let tensor = file.tensor(&name)?;
         ensure!(
             (tensor.rows(), tensor.cols()) == (parameter.rows, parameter.cols),
@@ -256,7 +321,9 @@ pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f
                 let row_bytes = tensor.bytes().len() / parameter.rows;
                 for (row, bytes) in tensor.bytes().chunks_exact(row_bytes).enumerate() {
                     let to = source_row(row, config.head_dim) * parameter.cols;
-                    tensor.format().dequantize(bytes, &mut out[to..to + parameter.cols]);
+                    tensor
+                        .format()
+                        .dequantize(bytes, &mut out[to..to + parameter.cols]);
                 }
             }
         }
@@ -277,11 +344,17 @@ mod tests {
 
     #[test]
     fn every_parameter_has_a_name() {
-        let layout = Layout::new(&Config { tied_embeddings: false, ..Config::default() });
+        let layout = Layout::new(&Config {
+            tied_embeddings: false,
+            ..Config::default()
+        });
         for parameter in &layout.parameters {
             assert!(gguf_name(&parameter.name).is_some(), "{}", parameter.name);
         }
-        assert_eq!(gguf_name("model.layers.3.mlp.up_proj.weight").unwrap(), "blk.3.ffn_up.weight");
+        assert_eq!(
+            gguf_name("model.layers.3.mlp.up_proj.weight").unwrap(),
+            "blk.3.ffn_up.weight"
+        );
         assert_eq!(gguf_name("model.layers.3.mlp.up_proj.bias"), None);
     }
 }

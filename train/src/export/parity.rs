@@ -37,7 +37,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { top1: 0.999, mean: 0.005, max: 0.5 }
+        Limits {
+            top1: 0.999,
+            mean: 0.005,
+            max: 0.5,
+        }
     }
 }
 
@@ -79,7 +83,11 @@ impl fmt::Display for Parity {
 ///
 /// # Errors
 /// When one of them fails, their vocabularies differ in size, or nothing counts.
-pub fn compare(candidate: &dyn Scorer, reference: &dyn Scorer, batches: &[Batch]) -> Result<Parity> {
+pub fn compare(
+    candidate: &dyn Scorer,
+    reference: &dyn Scorer,
+    batches: &[Batch],
+) -> Result<Parity> {
     let vocabulary = reference.vocabulary();
     ensure!(
         vocabulary == candidate.vocabulary(),
@@ -96,7 +104,10 @@ pub fn compare(candidate: &dyn Scorer, reference: &dyn Scorer, batches: &[Batch]
             parity.positions += 1;
             same += u64::from(argmax(a) == argmax(b));
             let mean = b.iter().map(|&v| f64::from(v)).sum::<f64>() / vocabulary as f64;
-            variance += b.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>();
+            variance += b
+                .iter()
+                .map(|&v| (f64::from(v) - mean).powi(2))
+                .sum::<f64>();
             for (a, b) in a.iter().zip(b) {
                 let d = (a - b).abs();
                 difference += f64::from(d);
@@ -107,7 +118,10 @@ pub fn compare(candidate: &dyn Scorer, reference: &dyn Scorer, batches: &[Batch]
             }
         }
     }
-    ensure!(parity.positions > 0, "the held-out data has no position that counts");
+    ensure!(
+        parity.positions > 0,
+        "the held-out data has no position that counts"
+    );
     let logits = parity.positions as f64 * vocabulary as f64;
     parity.top1 = same as f64 / parity.positions as f64;
     parity.mean_difference = difference / logits;
@@ -119,7 +133,12 @@ pub fn compare(candidate: &dyn Scorer, reference: &dyn Scorer, batches: &[Batch]
 ///
 /// # Errors
 /// When the file is refused or the comparison cannot be made. The figures may still be bad: see [`Parity::check`].
-pub fn verify(gguf: &Path, reference: &dyn Scorer, batches: &[Batch], workers: usize) -> Result<Parity> {
+pub fn verify(
+    gguf: &Path,
+    reference: &dyn Scorer,
+    batches: &[Batch],
+    workers: usize,
+) -> Result<Parity> {
     let runtime = Runtime::open(gguf, workers, Some(super::longest(batches)))?;
     compare(&runtime, reference, batches)
 }

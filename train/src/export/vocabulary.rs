@@ -70,58 +70,91 @@ impl Vocabulary {
     /// # Errors
     /// When it is malformed, has more tokens than `rows`, or is of a kind that GGUF has no name for.
     pub fn from_tokenizer(tokenizer: &Json, specials: &Specials, rows: usize) -> Result<Self> {
-        let model = tokenizer.get("model").context("tokenizer.json has no \"model\"")?;
+        let model = tokenizer
+            .get("model")
+            .context("tokenizer.json has no \"model\"")?;
         let kind = model.get("type").and_then(Json::as_str).unwrap_or("BPE");
         let mut table = Table::new(rows);
-        let mut scores = None;
-        let mut merges = Vec::new();
-        let name;
-        let fallback = model.get("byte_fallback").and_then(Json::as_bool).unwrap_or(false);
-        match kind {
-            "BPE" => {
-                let vocab = model.get("vocab").and_then(Json::as_object).context("tokenizer.json: model.vocab is not an object")?;
-                for (token, id) in vocab {
-                    table.put(id_of(id)?, token, if fallback { sentencepiece_type(token) } else { NORMAL })?;
-                }
-                merges = merge_lines(model)?;
+        ensure!(
+            kind == "BPE",
+            "tokenizer.json holds a {kind} model; expected BPE (byte-level, or SentencePiece with byte fallback)"
+        );
+        let fallback = model
+            .get("byte_fallback")
+            .and_then(Json::as_bool)
+            .unwrap_or(false);
+        let name = if fallback { "llama" } else { "gpt2" };
+        let vocab = model
+            .get("vocab")
+            .and_then(Json::as_object)
+            .context("tokenizer.json: model.vocab is not an object")?;
+        for (token, id) in vocab {
+            table.put(
+                id_of(id)?,
+                token,
                 if fallback {
-                    name = "llama";
-                    scores = Some(scores_from_merges(vocab, &merges, rows)?);
+                    sentencepiece_type(token)
                 } else {
-                    name = "gpt2";
-                }
-            }
-            "Unigram" => {
-                bail!(
-                    "tokenizer.json holds a Unigram model, which dram-core does not read; use a model with a BPE tokenizer, or a GGUF file that \
-                     llama.cpp's converter made from it"
-                )
-            }
-            other => bail!("tokenizer.json holds a {other} model; expected BPE (byte-level or SentencePiece)"),
+                    NORMAL
+                },
+            )?;
         }
-        for added in tokenizer.get("added_tokens").and_then(Json::as_array).into_iter().flatten() {
-            let token = added.get("content").and_then(Json::as_str).context("an added token has no content")?;
+        let merges = merge_lines(model)?;
+        for added in tokenizer
+            .get("added_tokens")
+            .and_then(Json::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let token = added
+                .get("content")
+                .and_then(Json::as_str)
+                .context("an added token has no content")?;
             let id = id_of(added.get("id").context("an added token has no id")?)?;
-            let special = added.get("special").and_then(Json::as_bool).unwrap_or(false);
+            let special = added
+                .get("special")
+                .and_then(Json::as_bool)
+                .unwrap_or(false);
             let unknown = name == "llama" && specials.unknown == Some(id);
-            table.set(id, token, if unknown { UNKNOWN } else if special { CONTROL } else { USER_DEFINED })?;
+            table.set(
+                id,
+                token,
+                if unknown {
+                    UNKNOWN
+                } else if special {
+                    CONTROL
+                } else {
+                    USER_DEFINED
+                },
+            )?;
         }
         let (tokens, types) = table.finish();
 
         let mut entries: Vec<Entry> = vec![
             key("ggml.model", Value::String(name.into())),
             key("ggml.tokens", strings(&tokens)),
-            key("ggml.token_type", Value::Array(types.into_iter().map(Value::Int32).collect())),
+            key(
+                "ggml.token_type",
+                Value::Array(types.into_iter().map(Value::Int32).collect()),
+            ),
         ];
         if name == "gpt2" {
-            entries.push(key("ggml.pre", Value::String(pre_tokenizer(tokenizer)?.into())));
+            entries.push(key(
+                "ggml.pre",
+                Value::String(pre_tokenizer(tokenizer)?.into()),
+            ));
             entries.push(key("ggml.merges", strings(&merges)));
-            entries.push(key("ggml.add_space_prefix", Value::Bool(adds_prefix_space(tokenizer))));
+            entries.push(key(
+                "ggml.add_space_prefix",
+                Value::Bool(adds_prefix_space(tokenizer)),
+            ));
         } else {
+            let scores = scores_from_merges(vocab, &merges, rows)?;
             entries.push(key("ggml.pre", Value::String("default".into())));
-        }
-        if let Some(scores) = scores {
-            entries.push(key("ggml.scores", Value::Array(scores.into_iter().map(Value::Float32).collect())));
+            entries.push(key(
+                "ggml.scores",
+                Value::Array(scores.into_iter().map(Value::Float32).collect()),
+            ));
         }
         specials.entries(rows, &mut entries)?;
         Ok(Self { entries, tokens })
@@ -132,9 +165,18 @@ impl Vocabulary {
     /// # Errors
     /// When the file has no tokens.
     pub fn from_gguf(file: &File) -> Result<Self> {
-        let tokens: Vec<String> = file.metadata().strings("tokenizer.ggml.tokens")?.map(str::to_owned).collect();
-        let entries = file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer."));
-        let entries = entries.filter_map(|(key, value)| Some((key.to_owned(), owned(value)?))).collect();
+        let tokens: Vec<String> = file
+            .metadata()
+            .strings("tokenizer.ggml.tokens")?
+            .map(str::to_owned)
+            .collect();
+        let entries = file
+            .metadata()
+            .iter()
+            .filter(|(key, _)| key.starts_with("tokenizer."));
+        let entries = entries
+            .filter_map(|(key, value)| Some((key.to_owned(), owned(value)?)))
+            .collect();
         Ok(Self { entries, tokens })
     }
 
@@ -154,15 +196,24 @@ impl Vocabulary {
 /// # Errors
 /// With the first difference.
 pub fn same_tokens(a: &[String], b: &[String], a_name: &str, b_name: &str) -> Result<()> {
-    const ADVICE: &str = "teacher and student must share one vocabulary: give the student the teacher's tokenizer";
+    const ADVICE: &str =
+        "teacher and student must share one vocabulary: give the student the teacher's tokenizer";
     for (id, (x, y)) in a.iter().zip(b).enumerate() {
         if x != y && !(is_padding(x) && is_padding(y)) {
             bail!("token {id} is {x:?} in {a_name} and {y:?} in {b_name}; {ADVICE}");
         }
     }
-    let (longer, extra) = if a.len() > b.len() { (a_name, &a[b.len()..]) } else { (b_name, &b[a.len()..]) };
+    let (longer, extra) = if a.len() > b.len() {
+        (a_name, &a[b.len()..])
+    } else {
+        (b_name, &b[a.len()..])
+    };
     if let Some(token) = extra.iter().find(|t| !is_padding(t)) {
-        bail!("{a_name} has {} tokens and {b_name} has {}; {longer} alone knows {token:?}; {ADVICE}", a.len(), b.len());
+        bail!(
+            "{a_name} has {} tokens and {b_name} has {}; {longer} alone knows {token:?}; {ADVICE}",
+            a.len(),
+            b.len()
+        );
     }
     Ok(())
 }
@@ -202,7 +253,10 @@ fn element(value: gguf::Value<'_>) -> Option<Value> {
 }
 
 fn is_padding(token: &str) -> bool {
-    token.strip_prefix("[PAD").and_then(|t| t.strip_suffix(']')).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+    token
+        .strip_prefix("[PAD")
+        .and_then(|t| t.strip_suffix(']'))
+        .is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl Specials {
@@ -212,7 +266,11 @@ impl Specials {
     /// When a file is there and is not JSON.
     pub fn from_folder(folder: &Path, tokenizer: &Json) -> Result<Self> {
         let mut ids = HashMap::new();
-        for (token, id) in tokenizer["model"]["vocab"].as_object().into_iter().flatten() {
+        for (token, id) in tokenizer["model"]["vocab"]
+            .as_object()
+            .into_iter()
+            .flatten()
+        {
             ids.insert(token.clone(), id_of(id)?);
         }
         for added in tokenizer["added_tokens"].as_array().into_iter().flatten() {
@@ -222,38 +280,64 @@ impl Specials {
         }
         let optional = |name: &str| -> Result<Json> {
             let path = folder.join(name);
-            if path.exists() { read_json(&path) } else { Ok(Json::Null) }
+            if path.exists() {
+                read_json(&path)
+            } else {
+                Ok(Json::Null)
+            }
         };
         let named = optional("tokenizer_config.json")?;
         let config = optional("config.json")?;
         let pick = |role: &str| {
             let entry = &named[format!("{role}_token")];
             let text = entry.as_str().or_else(|| entry["content"].as_str());
-            let number = |v: &Json| v.as_u64().or_else(|| v[0].as_u64()).and_then(|n| u32::try_from(n).ok());
-            text.and_then(|t| ids.get(t).copied()).or_else(|| number(&config[format!("{role}_token_id")]))
+            let number = |v: &Json| {
+                v.as_u64()
+                    .or_else(|| v[0].as_u64())
+                    .and_then(|n| u32::try_from(n).ok())
+            };
+            text.and_then(|t| ids.get(t).copied())
+                .or_else(|| number(&config[format!("{role}_token_id")]))
         };
         let bos = pick("bos");
-        let template_adds_bos = bos.is_some_and(|id| post_processor_starts_with(tokenizer, id, &ids));
+        let template_adds_bos =
+            bos.is_some_and(|id| post_processor_starts_with(tokenizer, id, &ids));
         Ok(Self {
             bos,
             eos: pick("eos"),
             unknown: pick("unk"),
             padding: pick("pad"),
-            add_bos: named["add_bos_token"].as_bool().unwrap_or(template_adds_bos),
+            add_bos: named["add_bos_token"]
+                .as_bool()
+                .unwrap_or(template_adds_bos),
             add_eos: named["add_eos_token"].as_bool().unwrap_or(false),
             chat_template: named["chat_template"].as_str().map(str::to_owned),
         })
     }
 
     fn entries(&self, rows: usize, out: &mut Vec<Entry>) -> Result<()> {
-        for (name, id) in [("bos", self.bos), ("eos", self.eos), ("unknown", self.unknown), ("padding", self.padding)] {
+        for (name, id) in [
+            ("bos", self.bos),
+            ("eos", self.eos),
+            ("unknown", self.unknown),
+            ("padding", self.padding),
+        ] {
             if let Some(id) = id {
-                ensure!((id as usize) < rows, "the {name} token is {id}, but the vocabulary has {rows} rows");
+                ensure!(
+                    (id as usize) < rows,
+                    "the {name} token is {id}, but the vocabulary has {rows} rows"
+                );
                 out.push(key(&format!("ggml.{name}_token_id"), Value::Uint32(id)));
             }
         }
-        out.push(key("ggml.add_bos_token", Value::Bool(self.add_bos && self.bos.is_some())));
-        out.push(key("ggml.add_eos_token", Value::Bool(self.add_eos && self.eos.is_some())));
+        out.push(key(
+            "ggml.add_bos_token",
+            Value::Bool(self.add_bos && self.bos.is_some()),
+        ));
+        out.push(key(
+            "ggml.add_eos_token",
+            Value::Bool(self.add_eos && self.eos.is_some()),
+        ));
         if let Some(template) = &self.chat_template {
             out.push(key("chat_template", Value::String(template.clone())));
         }
@@ -264,9 +348,15 @@ impl Specials {
 /// Does a TemplateProcessing (alone or in a Sequence) put `id` before the text?
 fn post_processor_starts_with(tokenizer: &Json, id: u32, ids: &HashMap<String, u32>) -> bool {
     let post = &tokenizer["post_processor"];
-    let parts = post["processors"].as_array().cloned().unwrap_or_else(|| vec![post.clone()]);
+    let parts = post["processors"]
+        .as_array()
+        .cloned()
+        .unwrap_or_else(|| vec![post.clone()]);
     parts.iter().any(|part| {
-        part["single"][0]["SpecialToken"]["id"].as_str().and_then(|t| ids.get(t)).is_some_and(|first| *first == id)
+        part["single"][0]["SpecialToken"]["id"]
+            .as_str()
+            .and_then(|t| ids.get(t))
+            .is_some_and(|first| *first == id)
     })
 }
 
@@ -300,17 +390,27 @@ impl Table {
     }
 
     fn finish(self) -> (Vec<String>, Vec<i32>) {
-        self.0.into_iter().enumerate().map(|(id, t)| t.unwrap_or_else(|| (format!("[PAD{id}]"), UNUSED))).unzip()
+        self.0
+            .into_iter()
+            .enumerate()
+            .map(|(id, t)| t.unwrap_or_else(|| (format!("[PAD{id}]"), UNUSED)))
+            .unzip()
     }
 }
 
 fn sentencepiece_type(token: &str) -> i32 {
-    let byte = token.strip_prefix("<0x").and_then(|t| t.strip_suffix('>')).is_some_and(|h| h.len() == 2 && u8::from_str_radix(h, 16).is_ok());
+    let byte = token
+        .strip_prefix("<0x")
+        .and_then(|t| t.strip_suffix('>'))
+        .is_some_and(|h| h.len() == 2 && u8::from_str_radix(h, 16).is_ok());
     if byte { BYTE } else { NORMAL }
 }
 
 fn merge_lines(model: &Json) -> Result<Vec<String>> {
-    let merges = model.get("merges").and_then(Json::as_array).context("tokenizer.json: model.merges is not a list")?;
+    let merges = model
+        .get("merges")
+        .and_then(Json::as_array)
+        .context("tokenizer.json: model.merges is not a list")?;
     merges
         .iter()
         .map(|m| match (m.as_str(), m[0].as_str(), m[1].as_str()) {
@@ -323,7 +423,11 @@ fn merge_lines(model: &Json) -> Result<Vec<String>> {
 
 /// SentencePiece picks the neighbours whose union scores best; minus the rank of the first merge that makes a token gives the same order
 /// as the list of merges.
-fn scores_from_merges(vocab: &serde_json::Map<String, Json>, merges: &[String], rows: usize) -> Result<Vec<f32>> {
+fn scores_from_merges(
+    vocab: &serde_json::Map<String, Json>,
+    merges: &[String],
+    rows: usize,
+) -> Result<Vec<f32>> {
     let lowest = -(merges.len() as f32) - 1.0;
     let mut scores = vec![lowest; rows]; // [vocabulary]
     for (rank, line) in merges.iter().enumerate().rev() {
@@ -346,24 +450,40 @@ fn pre_tokenizer(tokenizer: &Json) -> Result<&'static str> {
         None => vec![],
     };
     let kinds: Vec<&str> = parts.iter().filter_map(|p| p["type"].as_str()).collect();
-    let regex = parts.iter().find_map(|p| p["pattern"]["Regex"].as_str()).unwrap_or("");
+    let regex = parts
+        .iter()
+        .find_map(|p| p["pattern"]["Regex"].as_str())
+        .unwrap_or("");
     Ok(match kinds.as_slice() {
         ["ByteLevel"] if parts[0]["use_regex"].as_bool().unwrap_or(true) => "gpt-2",
-        ["Digits", "ByteLevel"] if parts[0]["individual_digits"].as_bool() == Some(true) => "smollm",
-        ["Split", "ByteLevel"] if regex.contains(r"\p{N}{1,3}|") && regex.contains("(?i:") => "llama-bpe",
+        ["Digits", "ByteLevel"] if parts[0]["individual_digits"].as_bool() == Some(true) => {
+            "smollm"
+        }
+        ["Split", "ByteLevel"] if regex.contains(r"\p{N}{1,3}|") && regex.contains("(?i:") => {
+            "llama-bpe"
+        }
         ["Split", "ByteLevel"] if regex.contains(r"\p{N}|") && regex.contains("(?i:") => "qwen2",
         _ => bail!(
             "the tokenizer cuts words by {kinds:?}{}, which has no GGUF name here; known are ByteLevel (gpt-2), Digits + ByteLevel (smollm), and the \
              Split patterns of Llama 3 and Qwen 2",
-            if regex.is_empty() { String::new() } else { format!(" with {regex:?}") }
+            if regex.is_empty() {
+                String::new()
+            } else {
+                format!(" with {regex:?}")
+            }
         ),
     })
 }
 
 fn adds_prefix_space(tokenizer: &Json) -> bool {
     let pre = &tokenizer["pre_tokenizer"];
-    let parts = pre["pretokenizers"].as_array().cloned().unwrap_or_else(|| vec![pre.clone()]);
-    parts.iter().any(|p| p["type"] == "ByteLevel" && p["add_prefix_space"].as_bool() == Some(true))
+    let parts = pre["pretokenizers"]
+        .as_array()
+        .cloned()
+        .unwrap_or_else(|| vec![pre.clone()]);
+    parts
+        .iter()
+        .any(|p| p["type"] == "ByteLevel" && p["add_prefix_space"].as_bool() == Some(true))
 }
 
 fn key(name: &str, value: Value) -> Entry {
@@ -375,7 +495,10 @@ fn strings(list: &[String]) -> Value {
 }
 
 fn id_of(value: &Json) -> Result<u32> {
-    value.as_u64().and_then(|n| u32::try_from(n).ok()).with_context(|| format!("a token id is {value}, expected a small whole number"))
+    value
+        .as_u64()
+        .and_then(|n| u32::try_from(n).ok())
+        .with_context(|| format!("a token id is {value}, expected a small whole number"))
 }
 
 pub(crate) fn read_json(path: &Path) -> Result<Json> {

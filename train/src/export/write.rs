@@ -15,11 +15,11 @@ pub type Entry = (String, MetadataValue);
 
 /// One tensor to be written.
 #[derive(Clone)]
-pub struct Plan {
-    pub name: String,
+pub(super) struct Plan {
+    pub(super) name: String,
     /// In GGUF order: the contiguous dimension first, so `[cols, rows]` or `[n]`.
-    pub shape: Vec<u64>,
-    pub format: &'static Format,
+    pub(super) shape: Vec<u64>,
+    pub(super) format: &'static Format,
 }
 
 impl Plan {
@@ -27,7 +27,7 @@ impl Plan {
     ///
     /// # Errors
     /// When the contiguous dimension is not a whole number of blocks, or the product overflows.
-    pub fn bytes(&self) -> Result<usize> {
+    pub(super) fn bytes(&self) -> Result<usize> {
         let cols = usize::try_from(*self.shape.first().unwrap_or(&0))?;
         ensure!(
             cols > 0 && cols.is_multiple_of(self.format.block),
@@ -37,7 +37,10 @@ impl Plan {
             self.format.block,
             self.format.block
         );
-        let rows = self.shape[1..].iter().try_fold(1u64, |n, d| n.checked_mul(*d)).context("too many rows")?;
+        let rows = self.shape[1..]
+            .iter()
+            .try_fold(1u64, |n, d| n.checked_mul(*d))
+            .context("too many rows")?;
         (cols / self.format.block)
             .checked_mul(self.format.block_bytes)
             .and_then(|row| row.checked_mul(usize::try_from(rows).ok()?))
@@ -61,7 +64,10 @@ pub(super) fn write_into(
     }
     for tensor in tensors {
         if tensor.format.name == "bf16" {
-            bail!("tensor {}: bf16 cannot be written, choose f16 or f32", tensor.name);
+            bail!(
+                "tensor {}: bf16 cannot be written, choose f16 or f32",
+                tensor.name
+            );
         }
         writer.add_tensor(TensorInfo {
             name: tensor.name.clone(),
@@ -73,7 +79,12 @@ pub(super) fn write_into(
     for (index, tensor) in tensors.iter().enumerate() {
         let bytes = payload(index).with_context(|| format!("tensor {}", tensor.name))?;
         let expected = tensor.bytes()?;
-        ensure!(bytes.len() == expected, "tensor {}: expected {expected} bytes, got {}", tensor.name, bytes.len());
+        ensure!(
+            bytes.len() == expected,
+            "tensor {}: expected {expected} bytes, got {}",
+            tensor.name,
+            bytes.len()
+        );
         writer.write_tensor_data(index, &bytes)?;
     }
     writer.finalize()

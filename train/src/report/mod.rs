@@ -53,7 +53,10 @@ struct Column {
 }
 
 fn column(heading: impl Into<String>, cell: impl Fn(&Row) -> Option<String> + 'static) -> Column {
-    Column { heading: heading.into(), cell: Box::new(cell) }
+    Column {
+        heading: heading.into(),
+        cell: Box::new(cell),
+    }
 }
 
 impl Table {
@@ -64,7 +67,9 @@ impl Table {
             column("params", |r| r.parameters.map(count)),
         ];
         for (i, set) in self.sets.iter().enumerate() {
-            columns.push(column(format!("exact, {set}"), move |r| r.exact.get(i).copied().flatten().map(percent)));
+            columns.push(column(format!("exact, {set}"), move |r| {
+                r.exact.get(i).copied().flatten().map(percent)
+            }));
         }
         columns.extend([
             column("NLL", |r| r.nll.map(|v| format!("{v:.4}"))),
@@ -85,9 +90,19 @@ impl Table {
     /// Headings first, then one line per row; every line has as many cells as there are columns.
     fn grid(&self) -> Vec<Vec<String>> {
         let columns = self.columns();
-        let mut grid = vec![columns.iter().map(|c| c.heading.clone()).collect::<Vec<_>>()];
+        let mut grid = vec![
+            columns
+                .iter()
+                .map(|c| c.heading.clone())
+                .collect::<Vec<_>>(),
+        ];
         for row in &self.rows {
-            grid.push(columns.iter().map(|c| (c.cell)(row).unwrap_or_else(|| "–".into())).collect());
+            grid.push(
+                columns
+                    .iter()
+                    .map(|c| (c.cell)(row).unwrap_or_else(|| "–".into()))
+                    .collect(),
+            );
         }
         grid
     }
@@ -99,11 +114,18 @@ impl Table {
         let widths = widths(&grid);
         let mut out = String::new();
         for (i, line) in grid.iter().enumerate() {
-            let cells: Vec<String> = line.iter().zip(&widths).enumerate().map(|(c, (cell, &w))| pad(cell, w, c > 0)).collect();
+            let cells: Vec<String> = line
+                .iter()
+                .zip(&widths)
+                .enumerate()
+                .map(|(c, (cell, &w))| pad(cell, w, c > 0))
+                .collect();
             out.push_str(cells.join("  ").trim_end());
             out.push('\n');
             if i == 0 {
-                out.push_str(&"─".repeat(widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)));
+                out.push_str(
+                    &"─".repeat(widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)),
+                );
                 out.push('\n');
             }
         }
@@ -122,7 +144,9 @@ impl Table {
             let cells: Vec<String> = line.iter().map(|c| c.replace('|', "\\|")).collect();
             let _ = writeln!(out, "| {} |", cells.join(" | "));
             if i == 0 {
-                let rule: Vec<&str> = (0..line.len()).map(|c| if c == 0 { "---" } else { "---:" }).collect();
+                let rule: Vec<&str> = (0..line.len())
+                    .map(|c| if c == 0 { "---" } else { "---:" })
+                    .collect();
                 let _ = writeln!(out, "| {} |", rule.join(" | "));
             }
         }
@@ -146,12 +170,23 @@ impl Table {
 
 fn widths(grid: &[Vec<String>]) -> Vec<usize> {
     let columns = grid.first().map_or(0, Vec::len);
-    (0..columns).map(|c| grid.iter().map(|line| line[c].chars().count()).max().unwrap_or(0)).collect()
+    (0..columns)
+        .map(|c| {
+            grid.iter()
+                .map(|line| line[c].chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect()
 }
 
 fn pad(cell: &str, width: usize, right: bool) -> String {
     let fill = " ".repeat(width.saturating_sub(cell.chars().count()));
-    if right { fill + cell } else { cell.to_owned() + &fill }
+    if right {
+        fill + cell
+    } else {
+        cell.to_owned() + &fill
+    }
 }
 
 /// 1234567 → "1.23 MB" (powers of ten, as file managers count).
@@ -163,7 +198,9 @@ pub fn bytes(n: u64) -> String {
 /// 1234567 → "1.23 M".
 #[must_use]
 pub fn count(n: u64) -> String {
-    scaled(n as f64, &["", "k", "M", "G", "T"]).trim_end().to_owned()
+    scaled(n as f64, &["", "k", "M", "G", "T"])
+        .trim_end()
+        .to_owned()
 }
 
 fn scaled(mut value: f64, units: &[&str]) -> String {
@@ -172,12 +209,22 @@ fn scaled(mut value: f64, units: &[&str]) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    let digits = if unit == 0 || value >= 99.95 { 0 } else if value >= 9.995 { 1 } else { 2 };
+    let digits = if unit == 0 || value >= 99.95 {
+        0
+    } else if value >= 9.995 {
+        1
+    } else {
+        2
+    };
     format!("{value:.digits$} {}", units[unit])
 }
 
 fn rate(v: f64) -> String {
-    if v >= 100.0 { format!("{v:.0}") } else { format!("{v:.1}") }
+    if v >= 100.0 {
+        format!("{v:.0}")
+    } else {
+        format!("{v:.1}")
+    }
 }
 
 /// 83 s → "1 min 23 s".
@@ -199,8 +246,13 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let teacher =
-            Row { name: "teacher".into(), exact: vec![Some(0.984), None], file_bytes: Some(9_950_000), decode: Some(812.4), ..Row::default() };
+        let teacher = Row {
+            name: "teacher".into(),
+            exact: vec![Some(0.984), None],
+            file_bytes: Some(9_950_000),
+            decode: Some(812.4),
+            ..Row::default()
+        };
         let student = Row {
             name: "student Q4_0, QAT".into(),
             exact: vec![Some(0.9512), Some(1.0)],
@@ -208,15 +260,27 @@ mod tests {
             file_bytes: Some(640_512),
             ..Row::default()
         };
-        Table { sets: vec!["phrasings".into(), "no function".into()], rows: vec![teacher, student], notes: vec!["500 requests".into()] }
+        Table {
+            sets: vec!["phrasings".into(), "no function".into()],
+            rows: vec![teacher, student],
+            notes: vec!["500 requests".into()],
+        }
     }
 
     #[test]
     fn text_lines_up_and_leaves_out_empty_columns() {
         let text = table().text();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].starts_with("model") && lines[0].contains("exact, phrasings") && !lines[0].contains("TTFT"), "{text}");
-        assert!(lines[2].contains("98.4 %") && lines[2].contains("9.95 MB") && lines[2].contains("–"), "{text}");
+        assert!(
+            lines[0].starts_with("model")
+                && lines[0].contains("exact, phrasings")
+                && !lines[0].contains("TTFT"),
+            "{text}"
+        );
+        assert!(
+            lines[2].contains("98.4 %") && lines[2].contains("9.95 MB") && lines[2].contains("–"),
+            "{text}"
+        );
         assert_eq!(lines[1].chars().count(), lines[0].chars().count(), "{text}");
         assert_eq!(lines[4], "500 requests");
     }
@@ -224,7 +288,10 @@ mod tests {
     #[test]
     fn markdown_and_json_hold_the_same_rows() {
         let markdown = table().markdown();
-        assert!(markdown.contains("| student Q4_0, QAT |") && markdown.contains("| 0.0123 |"), "{markdown}");
+        assert!(
+            markdown.contains("| student Q4_0, QAT |") && markdown.contains("| 0.0123 |"),
+            "{markdown}"
+        );
         let back: Table = serde_json::from_str(&table().json().unwrap()).unwrap();
         assert_eq!(back, table());
     }

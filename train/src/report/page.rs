@@ -38,7 +38,10 @@ pub fn write(folder: &Path, page: &Page) -> Result<()> {
     }
     text.push_str(&page.table.markdown());
     if page.curves.iter().any(|c| !c.points.is_empty()) {
-        put(&folder.join("loss.svg"), &svg("training loss", &page.curves)?)?;
+        put(
+            &folder.join("loss.svg"),
+            &svg("training loss", &page.curves)?,
+        )?;
         text.push_str("\n![training loss](loss.svg)\n");
     }
     for (heading, body) in &page.sections {

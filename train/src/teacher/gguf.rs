@@ -60,10 +60,18 @@ impl Gguf {
             Placement::Decoder => Some(import(model.gguf(), model.config())?),
         };
         let engine = match decoder {
-            Some((config, parameters)) => Running::Decoder(Box::new(Decoder::new(config, parameters)?)),
+            Some((config, parameters)) => {
+                Running::Decoder(Box::new(Decoder::new(config, parameters)?))
+            }
             None => Running::Runtime(Runtime::new(name.clone(), model, threads.max(1), None)?),
         };
-        Ok(Self { name, vocabulary, logits_length: config.vocabulary, context_length: config.context_length, engine })
+        Ok(Self {
+            name,
+            vocabulary,
+            logits_length: config.vocabulary,
+            context_length: config.context_length,
+            engine,
+        })
     }
 }
 
@@ -108,8 +116,14 @@ impl Teacher for Gguf {
             Running::Runtime(runtime) => {
                 only_logits(&self.name, want)?;
                 // The runtime answers at a batch's targets: those are the positions wanted.
-                let asked = Batch { targets: want.positions.iter().map(|&p| (p, 0)).collect(), ..batch.clone() };
-                Ok(Targets { logits: runtime.logits(&asked)?, hidden: Vec::new() })
+                let asked = Batch {
+                    targets: want.positions.iter().map(|&p| (p, 0)).collect(),
+                    ..batch.clone()
+                };
+                Ok(Targets {
+                    logits: runtime.logits(&asked)?,
+                    hidden: Vec::new(),
+                })
             }
         }
     }

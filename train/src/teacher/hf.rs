@@ -25,7 +25,11 @@ pub struct HuggingFace {
 
 enum Model {
     Own(Box<Decoder>),
-    Candle { network: Box<dyn Network>, window: Option<usize>, family: &'static Family },
+    Candle {
+        network: Box<dyn Network>,
+        window: Option<usize>,
+        family: &'static Family,
+    },
 }
 
 /// Which code computes.
@@ -54,13 +58,26 @@ impl HuggingFace {
         let config = read_json(&folder.join("config.json"))?;
         let size = |key: &str| -> Result<usize> {
             let n = config[key].as_u64().and_then(|n| usize::try_from(n).ok());
-            n.filter(|n| (1..=1 << 28).contains(n)).with_context(|| format!("{}: config.json: {key} is missing or no sensible number", at()))
+            n.filter(|n| (1..=1 << 28).contains(n)).with_context(|| {
+                format!(
+                    "{}: config.json: {key} is missing or no sensible number",
+                    at()
+                )
+            })
         };
         let rows = size("vocab_size")?;
-        let own = engine == Engine::Auto && matches!(config["model_type"].as_str(), Some("llama" | "mistral")) && full_attention(&config)?;
-        let model = if own { Model::Own(Box::new(Decoder::from_hugging_face(folder)?)) } else { candle(folder, &config).with_context(at)? };
+        let own = engine == Engine::Auto
+            && matches!(config["model_type"].as_str(), Some("llama" | "mistral"))
+            && full_attention(&config)?;
+        let model = if own {
+            Model::Own(Box::new(Decoder::from_hugging_face(folder)?))
+        } else {
+            candle(folder, &config).with_context(at)?
+        };
         Ok(Self {
-            name: folder.file_name().map_or_else(at, |n| n.to_string_lossy().into_owned()),
+            name: folder
+                .file_name()
+                .map_or_else(at, |n| n.to_string_lossy().into_owned()),
             vocabulary: Vocabulary::from_folder(folder, rows).with_context(at)?,
             logits_length: rows,
             context_length: size("max_position_embeddings")?,
@@ -72,7 +89,11 @@ impl HuggingFace {
 /// The decoder attends to everything before a token, which is a sliding window only up to its width.
 fn full_attention(config: &Json) -> Result<bool> {
     let window = config["sliding_window"].as_u64();
-    Ok(window.is_none_or(|w| config["max_position_embeddings"].as_u64().is_some_and(|context| w >= context)))
+    Ok(window.is_none_or(|w| {
+        config["max_position_embeddings"]
+            .as_u64()
+            .is_some_and(|context| w >= context)
+    }))
 }
 
 fn candle(folder: &Path, config: &Json) -> Result<Model> {
@@ -81,7 +102,11 @@ fn candle(folder: &Path, config: &Json) -> Result<Model> {
     // SAFETY: the map is read-only and private; every tensor's place was checked against the file's length when it was opened. A file that
     // is changed while a teacher is loaded is outside what a process can prevent.
     let vb = unsafe { VarBuilder::from_mmaped_safetensors(&files, DType::F32, &Device::Cpu) }?;
-    Ok(Model::Candle { network: family.load(config, vb)?, window: family.window(config), family })
+    Ok(Model::Candle {
+        network: family.load(config, vb)?,
+        window: family.window(config),
+        family,
+    })
 }
 
 /// One file, or the shards that the index names.
@@ -91,9 +116,14 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
         return Ok(vec![single]);
     }
     let index = folder.join("model.safetensors.index.json");
-    ensure!(index.is_file(), "expected model.safetensors or model.safetensors.index.json");
+    ensure!(
+        index.is_file(),
+        "expected model.safetensors or model.safetensors.index.json"
+    );
     let json = read_json(&index)?;
-    let map = json["weight_map"].as_object().with_context(|| format!("{}: no \"weight_map\"", index.display()))?;
+    let map = json["weight_map"]
+        .as_object()
+        .with_context(|| format!("{}: no \"weight_map\"", index.display()))?;
     let mut names: Vec<&str> = map.values().filter_map(Json::as_str).collect();
     names.sort_unstable();
     names.dedup();
@@ -132,7 +162,11 @@ impl Teacher for HuggingFace {
     fn targets(&self, batch: &Batch, want: &Want) -> Result<Targets> {
         match &self.model {
             Model::Own(decoder) => decoder_targets(decoder, batch, want),
-            Model::Candle { network, window, family } => {
+            Model::Candle {
+                network,
+                window,
+                family,
+            } => {
                 only_logits(&self.name, want)?;
                 let longest = window.unwrap_or(usize::MAX).min(self.context_length);
                 ensure!(
@@ -146,10 +180,22 @@ impl Teacher for HuggingFace {
                     return Ok(Targets::default());
                 }
                 let most = batch.ids.iter().max().copied().unwrap_or(0) as usize;
-                ensure!(most < self.logits_length, "{}: token {most} in a vocabulary of {}", self.name, self.logits_length);
-                let ids = Tensor::from_slice(&batch.ids, (batch.batch, batch.length), &Device::Cpu)?;
-                let logits = network.logits(&ids, &want.positions)?.flatten_all()?.to_vec1::<f32>()?; // [s, vocabulary]
-                Ok(Targets { logits, hidden: Vec::new() })
+                ensure!(
+                    most < self.logits_length,
+                    "{}: token {most} in a vocabulary of {}",
+                    self.name,
+                    self.logits_length
+                );
+                let ids =
+                    Tensor::from_slice(&batch.ids, (batch.batch, batch.length), &Device::Cpu)?;
+                let logits = network
+                    .logits(&ids, &want.positions)?
+                    .flatten_all()?
+                    .to_vec1::<f32>()?; // [s, vocabulary]
+                Ok(Targets {
+                    logits,
+                    hidden: Vec::new(),
+                })
             }
         }
     }

@@ -49,7 +49,12 @@ impl<M: Clone + Send + Sync> Network for Stepped<M> {
         let mut model = self.model.clone();
         let mut fed = 0;
         let mut found = Vec::with_capacity(columns.by_column.len());
-        for column in if self.takes_prompt { columns.first() } else { 0 }..=columns.last() {
+        for column in if self.takes_prompt {
+            columns.first()
+        } else {
+            0
+        }..=columns.last()
+        {
             let last = (self.step)(&mut model, &ids.narrow(1, fed, column + 1 - fed)?, fed)?;
             fed = column + 1;
             if let Some(wanted) = columns.by_column.get(&column) {
@@ -70,7 +75,9 @@ impl<F: Fn(&Tensor) -> Result<Tensor> + Send + Sync> Network for Prefixes<F> {
         let mut found = Vec::with_capacity(columns.by_column.len());
         for (column, wanted) in &columns.by_column {
             let rows: Vec<u32> = wanted.iter().map(|w| w.row).collect();
-            let prefix = ids.index_select(&Tensor::new(rows, ids.device())?, 0)?.narrow(1, 0, column + 1)?; // [rows, column + 1]
+            let prefix = ids
+                .index_select(&Tensor::new(rows, ids.device())?, 0)?
+                .narrow(1, 0, column + 1)?; // [rows, column + 1]
             found.push(rows_of(&(self.0)(&prefix.contiguous()?)?)?);
         }
         columns.restore(&found)
@@ -79,12 +86,19 @@ impl<F: Fn(&Tensor) -> Result<Tensor> + Send + Sync> Network for Prefixes<F> {
 
 /// `[B, 1, V]` or `[B, V]` → `[B, V]` f32
 fn rows_of(last: &Tensor) -> Result<Tensor> {
-    let last = if last.rank() == 3 { last.squeeze(1)? } else { last.clone() };
+    let last = if last.rank() == 3 {
+        last.squeeze(1)?
+    } else {
+        last.clone()
+    };
     last.to_dtype(DType::F32)
 }
 
 fn index(positions: &[usize], like: &Tensor) -> Result<Tensor> {
-    Tensor::new(positions.iter().map(|&p| p as u32).collect::<Vec<_>>(), like.device())
+    Tensor::new(
+        positions.iter().map(|&p| p as u32).collect::<Vec<_>>(),
+        like.device(),
+    )
 }
 
 struct Wanted {
@@ -107,12 +121,21 @@ impl Columns {
             if position >= batch * length {
                 candle_core::bail!("position {position} is outside a batch of {batch} × {length}");
             }
-            by_column.entry(position % length).or_default().push(Wanted { row: (position / length) as u32, place });
+            by_column
+                .entry(position % length)
+                .or_default()
+                .push(Wanted {
+                    row: (position / length) as u32,
+                    place,
+                });
         }
         if by_column.is_empty() {
             candle_core::bail!("no position is wanted");
         }
-        Ok(Self { by_column, count: positions.len() })
+        Ok(Self {
+            by_column,
+            count: positions.len(),
+        })
     }
 
     fn first(&self) -> usize {

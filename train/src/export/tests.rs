@@ -1,0 +1,461 @@
+use std::fs;
+use std::path::Path;
+
+use dram_core::Model;
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::data::{Example, Rng, evaluation_batches};
+use crate::student::{Decoder, QuantMode};
+use crate::teacher::{Engine, Gguf, HuggingFace, Placement, Scored, Teacher, Trained};
+
+/// Bytes, two merges, three special tokens: 261 tokens.
+fn tokenizer() -> Json {
+    // GPT-2's printable stand-ins: printable bytes are themselves, the others follow from U+0100.
+    let printable =
+        |b: u32| (33..127).contains(&b) || (161..173).contains(&b) || (174..256).contains(&b);
+    let mut next = 256;
+    let mut vocab = serde_json::Map::new();
+    for byte in 0..256u32 {
+        let code = if printable(byte) {
+            byte
+        } else {
+            next += 1;
+            next - 1
+        };
+        let text = char::from_u32(code).unwrap().to_string();
+        vocab.insert(text, json!(byte));
+    }
+    vocab.insert("th".into(), json!(256));
+    vocab.insert("the".into(), json!(257));
+    let added: Vec<Json> = ["<|end|>", "<|request|>", "<|call|>"]
+        .iter()
+        .enumerate()
+        .map(|(i, text)| json!({ "id": 258 + i, "content": text, "special": true }))
+        .collect();
+    json!({
+        "added_tokens": added,
+        "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "use_regex": true },
+        "model": { "type": "BPE", "byte_fallback": false, "vocab": vocab, "merges": ["t h", ["th", "e"]] },
+    })
+}
+
+const ROWS: usize = 264;
+
+fn config(tied: bool) -> Config {
+    Config {
+        vocabulary: ROWS,
+        embedding_length: 64,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 16,
+        feed_forward_length: 96,
+        context_length: 64,
+        tied_embeddings: tied,
+        ..Config::default()
+    }
+}
+
+/// A random decoder whose norms are not all one, so that a norm in the wrong place shows.
+fn decoder(config: Config) -> Decoder {
+    let mut decoder = Decoder::random(config, 7).unwrap();
+    let norms: Vec<_> = decoder
+        .layout()
+        .parameters
+        .iter()
+        .filter(|p| p.rows == 1)
+        .map(|p| p.range.clone())
+        .collect();
+    let mut rng = Rng::new(&[1]);
+    for range in norms {
+        decoder.parameters_mut()[range]
+            .iter_mut()
+            .for_each(|w| *w = 0.5 + rng.below(1000) as f32 / 1000.0);
+    }
+    // Larger embeddings, so that logits differ as those of a trained model do.
+    let embedding = decoder.layout().parameters[0].range.clone();
+    decoder.parameters_mut()[embedding]
+        .iter_mut()
+        .for_each(|w| *w *= 10.0);
+    decoder
+}
+
+fn batches(count: u64) -> Vec<Batch> {
+    let examples: Vec<Example> = (0..count)
+        .map(|i| {
+            let mut rng = Rng::new(&[3, i]);
+            let length = 4 + rng.below(30);
+            let ids: Vec<u32> = (0..length).map(|_| rng.below(261) as u32).collect();
+            Example::prompt_completion(&ids[..2], &ids[2..])
+        })
+        .collect();
+    evaluation_batches(&examples, 8)
+}
+
+fn vocabulary() -> Vocabulary {
+    let specials = Specials {
+        eos: Some(258),
+        padding: Some(258),
+        ..Specials::default()
+    };
+    Vocabulary::from_tokenizer(&tokenizer(), &specials, ROWS).unwrap()
+}
+
+fn export<'a>(decoder: &'a Decoder, scheme: &'a Scheme, vocabulary: &'a Vocabulary) -> Export<'a> {
+    Export {
+        name: "tiny",
+        config: decoder.config(),
+        weights: decoder.parameters(),
+        scheme,
+        vocabulary,
+        metadata: vec![("dram.task".into(), Value::String("test".into()))],
+    }
+}
+
+fn folder(decoder: &Decoder) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    decoder.save_hugging_face(dir.path()).unwrap();
+    fs::write(dir.path().join("tokenizer.json"), tokenizer().to_string()).unwrap();
+    fs::write(
+        dir.path().join("tokenizer_config.json"),
+        r#"{"eos_token": "<|end|>"}"#,
+    )
+    .unwrap();
+    dir
+}
+
+/// One model four ways: the decoder, its folder through candle-transformers, its f32 GGUF in the runtime, the GGUF read back.
+#[test]
+fn folder_candle_runtime_and_decoder_agree() {
+    for tied in [true, false] {
+        let decoder = decoder(config(tied));
+        let dir = folder(&decoder);
+        let batches = batches(24);
+        let reference = Trained::new("decoder", &decoder, QuantMode::Off, 2).unwrap();
+
+        let own = HuggingFace::open(dir.path()).unwrap();
+        assert_eq!(own.decoder().unwrap().parameters(), decoder.parameters());
+        let candle = HuggingFace::open_with(dir.path(), Engine::Candle).unwrap();
+        assert!(candle.decoder().is_none());
+        let parity = compare(
+            &Scored {
+                teacher: &candle,
+                threads: 2,
+            },
+            &reference,
+            &batches,
+        )
+        .unwrap();
+        assert!(
+            parity.top1 == 1.0 && parity.max_difference < 1e-3,
+            "candle: {parity}"
+        );
+
+        let scheme = Scheme::by_name("f32", "f32", "f32").unwrap();
+        let path = dir.path().join("tiny.gguf");
+        let exported = export(&decoder, &scheme, own.vocabulary());
+        exported.unverified(&path).unwrap();
+        let parity = verify(&path, &reference, &batches, 2).unwrap();
+        // The runtime keeps keys and values in f16.
+        assert!(
+            parity.top1 > 0.99 && f64::from(parity.max_difference) < 0.01 * parity.spread,
+            "runtime: {parity}"
+        );
+
+        let back = Gguf::open_with(&path, 1, Placement::Decoder).unwrap();
+        assert_eq!(back.decoder().unwrap().parameters(), decoder.parameters());
+        assert_eq!(back.decoder().unwrap().config(), decoder.config());
+        back.check_tokens(own.vocabulary().tokens()).unwrap();
+        let runtime = Gguf::open_with(&path, 2, Placement::Runtime).unwrap();
+        let again = compare(
+            &Scored {
+                teacher: &runtime,
+                threads: 2,
+            },
+            &reference,
+            &batches,
+        )
+        .unwrap();
+        assert_eq!(again, parity);
+    }
+}
+
+#[test]
+fn rope_factors_travel_with_the_file() {
+    let factors: Vec<f32> = (0..8).map(|i| 1.0 + i as f32).collect();
+    let decoder = decoder(Config {
+        rope_factors: factors,
+        ..config(true)
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny.gguf");
+    let (scheme, vocabulary) = (Scheme::by_name("f32", "f32", "f32").unwrap(), vocabulary());
+    export(&decoder, &scheme, &vocabulary)
+        .unverified(&path)
+        .unwrap();
+    let reference = Trained::new("decoder", &decoder, QuantMode::Off, 1).unwrap();
+    let parity = verify(&path, &reference, &batches(8), 1).unwrap();
+    assert!(
+        f64::from(parity.max_difference) < 0.01 * parity.spread,
+        "{parity}"
+    );
+    let back = Gguf::open_with(&path, 1, Placement::Decoder).unwrap();
+    assert_eq!(back.decoder().unwrap().config(), decoder.config());
+}
+
+/// The gate passes what was trained, in every format, and refuses a file whose tensor was touched.
+#[test]
+fn the_gate_passes_exact_blocks_and_refuses_others() {
+    let batches = batches(60);
+    let vocabulary = vocabulary();
+    for (linear, embedding) in [
+        ("q4_0", "q8_0"),
+        ("q4_0", "q4_0"),
+        ("q8_0", "f16"),
+        ("f16", "f16"),
+    ] {
+        let mut decoder = decoder(config(true));
+        let scheme = Scheme::by_name(linear, embedding, embedding).unwrap();
+        decoder.set_scheme(Some(scheme)).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("student.gguf");
+        let reference = Trained::new("student", &decoder, QuantMode::On, 2).unwrap();
+        // A random model's two best tokens are often nearly equal, and a rounding difference may swap them.
+        let limits = Limits {
+            top1: 0.995,
+            ..Limits::default()
+        };
+        let gate = Gate {
+            reference: &reference,
+            batches: &batches,
+            limits,
+            workers: 2,
+        };
+        let parity = export(&decoder, &scheme, &vocabulary)
+            .verified(&path, &gate)
+            .unwrap();
+        println!("{linear}/{embedding}: {parity}");
+        assert!(parity.positions > 800);
+        let model = Model::open(&path).unwrap();
+        let metadata = model.gguf().metadata();
+        assert_eq!(
+            u64::from(metadata.u32("dram.parity.positions").unwrap()),
+            parity.positions
+        );
+        assert_eq!(
+            metadata.f32("dram.parity.max_difference").unwrap(),
+            parity.max_difference
+        );
+        assert_eq!(
+            metadata.f32("dram.parity.top1").unwrap(),
+            parity.top1 as f32
+        );
+        assert_eq!(
+            scheme_of(model.gguf(), decoder.config())
+                .unwrap()
+                .linear
+                .name,
+            linear
+        );
+
+        // Touched: the scale of one block in the last layer's down matrix.
+        let range = model
+            .gguf()
+            .tensor("blk.1.ffn_down.weight")
+            .unwrap()
+            .range();
+        drop(model);
+        let before = fs::read(&path).unwrap();
+        let mut touched = before.clone();
+        touched[range.start..range.start + 64].fill(0x55);
+        fs::write(&path, touched).unwrap();
+        let parity = verify(&path, &reference, &batches, 2).unwrap();
+        let error = parity.check(&Limits::default()).unwrap_err().to_string();
+        assert!(
+            error.contains("top-1") && error.contains("expected"),
+            "{error}"
+        );
+
+        // A model other than the one that was trained never gets the name: the older file stays, the new one is set aside.
+        fs::write(&path, &before).unwrap();
+        let mut other = decoder.clone();
+        let down = other
+            .layout()
+            .find("model.layers.1.mlp.down_proj.weight")
+            .unwrap()
+            .range
+            .clone();
+        other.parameters_mut()[down]
+            .iter_mut()
+            .for_each(|w| *w = -*w);
+        let error = format!(
+            "{:#}",
+            export(&other, &scheme, &vocabulary)
+                .verified(&path, &gate)
+                .unwrap_err()
+        );
+        assert!(error.contains("rejected"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), before);
+        let mut names: Vec<String> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["student.gguf", "student.gguf.rejected"]);
+    }
+}
+
+/// An independent reader finds what was meant to be written.
+#[test]
+fn gguf_rs_reads_the_file_back() {
+    let decoder = decoder(config(false));
+    let scheme = Scheme::by_name("q4_0", "q8_0", "f16").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny.gguf");
+    let vocabulary = vocabulary();
+    export(&decoder, &scheme, &vocabulary)
+        .unverified(&path)
+        .unwrap();
+
+    let model = gguf_rs::get_gguf_container_array_size(path.to_str().unwrap(), u64::MAX)
+        .unwrap()
+        .decode()
+        .unwrap();
+    assert_eq!(
+        (model.get_version().as_str(), model.model_family().as_str()),
+        ("v3", "llama")
+    );
+    let kv = model.metadata();
+    assert_eq!(kv["llama.attention.head_count_kv"], 2);
+    assert_eq!(kv["llama.rope.dimension_count"], 16);
+    assert_eq!(kv["general.file_type"], 2);
+    assert_eq!(kv["tokenizer.ggml.model"], "gpt2");
+    assert_eq!(kv["tokenizer.ggml.pre"], "gpt-2");
+    assert_eq!(kv["tokenizer.ggml.tokens"].as_array().unwrap().len(), ROWS);
+    assert_eq!(kv["tokenizer.ggml.tokens"][263], "[PAD263]");
+    assert_eq!(kv["tokenizer.ggml.merges"][1], "th e");
+    assert_eq!(kv["tokenizer.ggml.token_type"][258], 3);
+    assert_eq!(kv["tokenizer.ggml.add_bos_token"], false);
+    assert_eq!(kv["dram.task"], "test");
+
+    let bytes = fs::read(&path).unwrap();
+    let ours = dram_core::gguf::File::open(&path).unwrap();
+    assert_eq!(model.tensors().len(), decoder.layout().parameters.len());
+    for tensor in model.tensors() {
+        let own = ours.tensor(&tensor.name).unwrap();
+        assert_eq!(own.format().ggml_id, tensor.kind, "{}", tensor.name);
+        assert_eq!(
+            tensor.shape.iter().map(|d| *d as usize).collect::<Vec<_>>(),
+            own.shape(),
+            "{}",
+            tensor.name
+        );
+        let start = (model.data_offset() + tensor.offset) as usize;
+        assert_eq!(start % 32, 0);
+        assert_eq!(
+            &bytes[start..start + tensor.size as usize],
+            own.bytes(),
+            "{}",
+            tensor.name
+        );
+    }
+    let last = model
+        .tensors()
+        .iter()
+        .map(|t| model.data_offset() + t.offset + t.size)
+        .max()
+        .unwrap();
+    assert!(bytes.len() as u64 - last < 32);
+    assert_eq!(model.tensors()[0].kind, 8);
+    // The blocks of row 1 of a head are those of the decoder's row `half`.
+    let q = decoder
+        .tensor("model.layers.0.self_attn.q_proj.weight")
+        .unwrap();
+    let mut row = vec![0; 36];
+    scheme.linear.quantize(&q[8 * 64..9 * 64], &mut row);
+    assert_eq!(
+        &ours.tensor("blk.0.attn_q.weight").unwrap().bytes()[36..72],
+        row
+    );
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_and_the_old_file_stays() {
+    let mut decoder = decoder(config(true));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny.gguf");
+    fs::write(&path, "old").unwrap();
+    let (f32, q4) = (
+        Scheme::by_name("f32", "f32", "f32").unwrap(),
+        Scheme::by_name("q4_0", "q4_0", "q4_0").unwrap(),
+    );
+    let vocabulary = vocabulary();
+    let refused = |export: Export<'_>, word: &str| {
+        let error = format!("{:#}", export.unverified(&path).unwrap_err());
+        assert!(error.contains(word), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    };
+    let narrow = Decoder::random(
+        Config {
+            feed_forward_length: 100,
+            ..config(true)
+        },
+        1,
+    )
+    .unwrap();
+    refused(export(&narrow, &q4, &vocabulary), "blocks of 32");
+    let short = Vocabulary::from_tokenizer(&tokenizer(), &Specials::default(), 261).unwrap();
+    refused(export(&decoder, &f32, &short), "264 rows");
+    let bf16 = Scheme::by_name("bf16", "bf16", "bf16").unwrap();
+    refused(export(&decoder, &bf16, &vocabulary), "bf16");
+    decoder.parameters_mut()[5] = f32::NAN;
+    refused(export(&decoder, &f32, &vocabulary), "not finite");
+}
+
+#[test]
+fn vocabularies_are_compared_token_by_token() {
+    let ours = vocabulary();
+    let mut tokens = ours.tokens().to_vec();
+    same_tokens(ours.tokens(), &tokens[..261], "a", "b").unwrap();
+    tokens[7] = "other".into();
+    let error = same_tokens(ours.tokens(), &tokens, "the teacher", "the student")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("token 7") && error.contains("other") && error.contains("the student"),
+        "{error}"
+    );
+    assert!(
+        same_tokens(ours.tokens(), &ours.tokens()[..200], "a", "b")
+            .unwrap_err()
+            .to_string()
+            .contains("264")
+    );
+    let error = Vocabulary::from_tokenizer(&tokenizer(), &Specials::default(), 200)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("200 rows"), "{error}");
+}
+
+/// Copies keep their types.
+#[test]
+fn a_vocabulary_survives_a_file() {
+    let decoder = decoder(config(true));
+    let scheme = Scheme::by_name("f16", "f16", "f16").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, vocabulary: &Vocabulary| {
+        let path = Path::new(dir.path()).join("made").join(name);
+        export(&decoder, &scheme, vocabulary)
+            .unverified(&path)
+            .unwrap();
+        path
+    };
+    let first = write("a.gguf", &vocabulary());
+    let copied = Vocabulary::from_gguf(&dram_core::gguf::File::open(&first).unwrap()).unwrap();
+    let second = write("b.gguf", &copied);
+    assert_eq!(fs::read(first).unwrap(), fs::read(second).unwrap());
+}
