@@ -142,10 +142,10 @@ mod tests {
             }
             pieces.push(output.take().to_string());
         }
-        if found.is_none() {
-            if let Found::Stop(index) = output.finish(&stops) {
-                found = Some(index);
-            }
+        if found.is_none()
+            && let Found::Stop(index) = output.finish(&stops)
+        {
+            found = Some(index);
         }
         pieces.push(output.take().to_string());
         assert_eq!(pieces.concat(), output.text());

@@ -1,123 +1,25 @@
 //! A session: one sequence, its cache and its threads. Prompt in, pieces of text out.
 
 use crate::cancel::{CancelToken, Cancellation};
-use crate::chat::{self, Message};
 use crate::kv::KvCache;
 use crate::model::Model;
 use crate::model::forward::{Decoder, Want};
 use crate::output::{Found, Output};
-use crate::sampling::{Sampler, Sampling};
+use crate::request::{Completion, Event, Finish, Request, Timings};
+use crate::sampling::Sampler;
 use crate::scratch::Scratch;
-use crate::threads::Pool;
+use crate::threads::{self, Pool};
 use crate::{Error, Result};
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What a session may use.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionOptions {
     /// Positions it has room for; `None`: the model's own context, at most 4096.
     pub context: Option<usize>,
-    /// Threads that compute, the caller's among them; `None`: what the system says it can run at once, at most 8.
+    /// Threads that compute, the caller's among them; `None`: [`threads::default_threads`].
     pub threads: Option<usize>,
-}
-
-/// Where a completion begins.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Prompt {
-    /// Text, tokenised with the beginning-of-sequence token in front where the model asks for it.
-    Text(String),
-    /// Tokens, taken as they are.
-    Tokens(Vec<u32>),
-    /// A conversation, rendered by the model's chat template up to where the assistant speaks next.
-    Chat(Vec<Message>),
-}
-
-/// One completion to make.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Request {
-    /// Where it begins.
-    pub prompt: Prompt,
-    /// Most tokens to make. 0 evaluates the prompt and stops.
-    pub max_tokens: usize,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// Text that ends the completion, and is no part of it.
-    pub stop: Vec<String>,
-    /// Whether [`Prompt::Text`] may name special tokens, such as `<|im_start|>`. Leave it off for text that others wrote.
-    pub parse_special: bool,
-}
-
-impl Default for Request {
-    fn default() -> Self {
-        Request { prompt: Prompt::Text(String::new()), max_tokens: 256, sampling: Sampling::default(), stop: Vec::new(), parse_special: false }
-    }
-}
-
-impl Request {
-    /// Greedy completion of `prompt`, at most 256 tokens.
-    #[must_use]
-    pub fn new(prompt: Prompt) -> Self {
-        Request { prompt, ..Request::default() }
-    }
-}
-
-/// What happens during a request, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// The prompt has been evaluated. Sent once.
-    Prefilled {
-        /// Tokens of the prompt.
-        tokens: usize,
-    },
-    /// More text.
-    Piece {
-        /// Whole code points, never empty.
-        text: &'a str,
-        /// Tokens made since the last piece.
-        tokens: usize,
-    },
-}
-
-/// Why a completion ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finish {
-    /// The model made an end token.
-    EndOfText,
-    /// This stop string came up.
-    StopString(String),
-    /// As many tokens as the request allowed.
-    MaxTokens,
-    /// The session has no room for another token.
-    ContextFull,
-    /// The caller stopped it, by its [`CancelToken`] or from the event callback.
-    Cancelled,
-}
-
-/// How long the parts of a request took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timings {
-    /// Evaluating the prompt.
-    pub prefill: Duration,
-    /// From the call to the first token: tokenising, prefill, choosing. Zero when no token was made.
-    pub first_token: Duration,
-    /// From the first token to the end.
-    pub decode: Duration,
-}
-
-/// A finished completion.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Completion {
-    /// All pieces together.
-    pub text: String,
-    /// The tokens made, without the end token; those of a stop string are among them.
-    pub tokens: Vec<u32>,
-    /// Tokens of the prompt.
-    pub prompt_tokens: usize,
-    /// Why it ended.
-    pub finish: Finish,
-    /// How long it took.
-    pub timings: Timings,
 }
 
 /// One sequence being evaluated. Not shared between threads, but may move from one to another.
@@ -133,9 +35,7 @@ pub struct Session {
     position: usize,
 }
 
-/// Threads of a session that asks for none: more than this rarely helps decoding.
-const MOST_DEFAULT_THREADS: usize = 8;
-/// Threads of any session.
+/// Most threads that a session may ask for.
 const MOST_THREADS: usize = 256;
 
 impl Session {
@@ -145,7 +45,7 @@ impl Session {
         if context == 0 || context > most {
             return Err(Error::InvalidOption { option: "context", expected: format!("from 1 to the model's {most}"), got: context.to_string() });
         }
-        let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(MOST_DEFAULT_THREADS));
+        let threads = options.threads.unwrap_or_else(threads::default_threads);
         if !(1..=MOST_THREADS).contains(&threads) {
             return Err(Error::InvalidOption { option: "threads", expected: format!("from 1 to {MOST_THREADS}"), got: threads.to_string() });
         }
@@ -391,42 +291,14 @@ impl Session {
             }
         };
 
-        if !matches!(finish, Finish::StopString(_)) {
-            if let Found::Stop(index) = self.output.finish(&request.stop) {
-                finish = Finish::StopString(request.stop[index].clone());
-            }
+        if !matches!(finish, Finish::StopString(_))
+            && let Found::Stop(index) = self.output.finish(&request.stop)
+        {
+            finish = Finish::StopString(request.stop[index].clone());
         }
         match send(&mut self.output, &mut unsent) {
             ControlFlow::Break(()) => Ok(Finish::Cancelled),
             ControlFlow::Continue(()) => Ok(finish),
-        }
-    }
-}
-
-impl Model {
-    /// A request's prompt as tokens.
-    ///
-    /// # Errors
-    /// [`Error::NoChatTemplate`] for a chat with a model that has none; what the template said when it failed.
-    pub fn prompt_tokens(&self, request: &Request) -> Result<Vec<u32>> {
-        let tokenizer = self.tokenizer();
-        let encode = |text: &str, parse_special: bool| {
-            let mut ids = tokenizer.encode(text, parse_special);
-            // A template usually writes the token itself: one is enough.
-            if let Some(bos) = tokenizer.bos().filter(|&bos| tokenizer.add_bos() && ids.first() != Some(&bos)) {
-                ids.insert(0, bos);
-            }
-            ids
-        };
-        match &request.prompt {
-            Prompt::Text(text) => Ok(encode(text, request.parse_special)),
-            Prompt::Tokens(ids) => Ok(ids.clone()),
-            Prompt::Chat(messages) => {
-                let template = self.chat_template().ok_or_else(|| Error::NoChatTemplate { file: self.gguf().name().to_owned() })?;
-                let text_of = |id: Option<u32>| id.map_or_else(String::new, |id| tokenizer.decode(&[id]));
-                let text = chat::render(template, messages, &text_of(tokenizer.bos()), &text_of(tokenizer.eos()), true)?;
-                Ok(encode(&text, true))
-            }
         }
     }
 }

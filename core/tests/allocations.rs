@@ -3,9 +3,7 @@
 mod common;
 
 use common::{Random, Shape};
-use dram_core::model::Model;
-use dram_core::sampling::Sampling;
-use dram_core::session::{Event, Prompt, Request, SessionOptions};
+use dram_core::{Event, Model, Prompt, Request, Sampling, SessionOptions};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};

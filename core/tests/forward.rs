@@ -3,9 +3,7 @@
 mod common;
 
 use common::{Numbers, Random, Shape, oracle};
-use dram_core::model::{Model, OpenOptions};
-use dram_core::session::{Session, SessionOptions};
-use dram_core::{Error, gguf};
+use dram_core::{Error, Model, OpenOptions, Session, SessionOptions, gguf};
 
 fn open(model: &Random) -> Model {
     let file = gguf::File::from_bytes("random.gguf", model.to_gguf()).unwrap();

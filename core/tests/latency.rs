@@ -3,8 +3,8 @@
 mod common;
 
 use common::{Random, Shape};
+use dram_core::Model;
 use dram_core::latency::{LatencyOptions, measure};
-use dram_core::model::Model;
 use std::time::Instant;
 
 #[test]

@@ -3,10 +3,9 @@
 mod common;
 
 use common::{Random, Shape};
-use dram_core::model::{Model, OpenOptions};
-use dram_core::sampling::Sampling;
-use dram_core::session::{Completion, Event, Finish, Prompt, Request, Session, SessionOptions};
-use dram_core::{Error, Message, gguf};
+use dram_core::{
+    Completion, Error, Event, Finish, Message, Model, OpenOptions, Prompt, Request, Sampling, Session, SessionOptions, gguf,
+};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,133 @@
+//! What a caller asks for, what happens meanwhile, and what comes of it.
+
+use crate::chat::{self, Message};
+use crate::model::Model;
+use crate::sampling::Sampling;
+use crate::{Error, Result};
+use std::time::Duration;
+
+/// Where a completion begins.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Prompt {
+    /// Text, tokenised with the beginning-of-sequence token in front where the model asks for it.
+    Text(String),
+    /// Tokens, taken as they are.
+    Tokens(Vec<u32>),
+    /// A conversation, rendered by the model's chat template up to where the assistant speaks next.
+    Chat(Vec<Message>),
+}
+
+/// One completion to make.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Where it begins.
+    pub prompt: Prompt,
+    /// Most tokens to make. 0 evaluates the prompt and stops.
+    pub max_tokens: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Text that ends the completion, and is no part of it.
+    pub stop: Vec<String>,
+    /// Whether [`Prompt::Text`] may name special tokens, such as `<|im_start|>`. Leave it off for text that others wrote.
+    pub parse_special: bool,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Request { prompt: Prompt::Text(String::new()), max_tokens: 256, sampling: Sampling::default(), stop: Vec::new(), parse_special: false }
+    }
+}
+
+impl Request {
+    /// Greedy completion of `prompt`, at most 256 tokens.
+    #[must_use]
+    pub fn new(prompt: Prompt) -> Self {
+        Request { prompt, ..Request::default() }
+    }
+}
+
+/// What happens during a request, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// The prompt has been evaluated. Sent once.
+    Prefilled {
+        /// Tokens of the prompt.
+        tokens: usize,
+    },
+    /// More text.
+    Piece {
+        /// Whole code points, never empty.
+        text: &'a str,
+        /// Tokens made since the last piece.
+        tokens: usize,
+    },
+}
+
+/// Why a completion ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model made an end token.
+    EndOfText,
+    /// This stop string came up.
+    StopString(String),
+    /// As many tokens as the request allowed.
+    MaxTokens,
+    /// The session has no room for another token.
+    ContextFull,
+    /// The caller stopped it, by its [`CancelToken`] or from the event callback.
+    Cancelled,
+}
+
+/// How long the parts of a request took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Evaluating the prompt.
+    pub prefill: Duration,
+    /// From the call to the first token: tokenising, prefill, choosing. Zero when no token was made.
+    pub first_token: Duration,
+    /// From the first token to the end.
+    pub decode: Duration,
+}
+
+/// A finished completion.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// All pieces together.
+    pub text: String,
+    /// The tokens made, without the end token; those of a stop string are among them.
+    pub tokens: Vec<u32>,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Why it ended.
+    pub finish: Finish,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+impl Model {
+    /// A request's prompt as tokens.
+    ///
+    /// # Errors
+    /// [`Error::NoChatTemplate`] for a chat with a model that has none; what the template said when it failed.
+    pub fn prompt_tokens(&self, request: &Request) -> Result<Vec<u32>> {
+        let tokenizer = self.tokenizer();
+        let encode = |text: &str, parse_special: bool| {
+            let mut ids = tokenizer.encode(text, parse_special);
+            // A template usually writes the token itself: one is enough.
+            if let Some(bos) = tokenizer.bos().filter(|&bos| tokenizer.add_bos() && ids.first() != Some(&bos)) {
+                ids.insert(0, bos);
+            }
+            ids
+        };
+        match &request.prompt {
+            Prompt::Text(text) => Ok(encode(text, request.parse_special)),
+            Prompt::Tokens(ids) => Ok(ids.clone()),
+            Prompt::Chat(messages) => {
+                let template = self.chat_template().ok_or_else(|| Error::NoChatTemplate { file: self.gguf().name().to_owned() })?;
+                let text_of = |id: Option<u32>| id.map_or_else(String::new, |id| tokenizer.decode(&[id]));
+                let text = chat::render(template, messages, &text_of(tokenizer.bos()), &text_of(tokenizer.eos()), true)?;
+                Ok(encode(&text, true))
+            }
+        }
+    }
+}
