@@ -167,6 +167,15 @@ pub enum Error {
         fits: usize,
     },
 
+    /// The system would not give the memory that a session needs.
+    #[error("expected {bytes} bytes of memory for a context of {context}, and the system has none: make a session with a shorter context")]
+    OutOfMemory {
+        /// What was asked of the system.
+        bytes: u64,
+        /// The context asked for.
+        context: usize,
+    },
+
     /// An option has a value that means nothing.
     #[error("{option}: expected {expected}, got {got}")]
     InvalidOption {
@@ -205,6 +214,13 @@ pub enum Error {
     NoChatTemplate {
         /// The file.
         file: String,
+    },
+
+    /// The model's chat template failed, or refuses the conversation.
+    #[error("the chat template failed: {what}")]
+    ChatTemplate {
+        /// Where and why.
+        what: String,
     },
 
     /// No logit was a number: the weights are broken.

@@ -50,6 +50,13 @@ impl Session {
             return Err(Error::InvalidOption { option: "threads", expected: format!("from 1 to {MOST_THREADS}"), got: threads.to_string() });
         }
         model.check_memory(context)?;
+        // The buffers below are made infallibly; ask first whether they can be.
+        let bytes = model.memory(context).anonymous();
+        let mut probe = Vec::<u8>::new();
+        if !usize::try_from(bytes).is_ok_and(|bytes| std::hint::black_box(&mut probe).try_reserve_exact(bytes).is_ok()) {
+            return Err(Error::OutOfMemory { bytes, context });
+        }
+        drop(probe);
         Ok(Session {
             pool: Pool::new(Some(threads))?,
             cache: KvCache::new(model.config(), context),

@@ -57,6 +57,9 @@ impl<'a> Decoder<'a> {
                 Want::Nothing => ids.len(),
             };
             self.remember(layer, number, start, ids.len());
+            if unwanted == ids.len() {
+                break;
+            }
             self.attend(layer, number, start, unwanted..ids.len());
             self.feed_forward(layer, ids.len() - unwanted);
         }
