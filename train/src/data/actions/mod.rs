@@ -12,6 +12,7 @@
 //! `25 minutes`, levels a JSON number; a closing full stop or question mark is never part of a value. Keys stand in the order
 //! of [`Function::arguments`], and arguments that the request does not mention are absent.
 
+mod examples;
 mod functions;
 mod grammar;
 mod pools;
@@ -24,6 +25,7 @@ mod values;
 
 use std::sync::LazyLock;
 
+pub use examples::{ActionExamples, tokenizer};
 pub use functions::{FUNCTIONS, Function};
 pub use score::{Score, exact_match};
 pub use values::Argument;
