@@ -1,9 +1,27 @@
 //! The runtime of Dram: opens a GGUF file and generates from it on phones, boards and desktops.
 
+mod cancel;
+pub mod chat;
 pub mod error;
 pub mod gguf;
 pub mod kernels;
+mod kv;
+pub mod latency;
+pub mod model;
+mod output;
 pub mod quant;
+mod request;
+pub mod sampling;
+mod scratch;
+mod session;
 pub mod threads;
+pub mod tokenizer;
 
+pub use cancel::CancelToken;
+pub use chat::Message;
 pub use error::{Error, Result};
+pub use model::{Config, Memory, Model, ModelInfo, OpenOptions};
+pub use request::{Completion, Event, Finish, Prompt, Request, Timings};
+pub use sampling::Sampling;
+pub use session::{Session, SessionOptions};
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,298 @@
+//! Text to token ids and back, from the metadata of a GGUF file.
+//!
+//! Two kinds: byte-level BPE (`tokenizer.ggml.model = "gpt2"`) and SentencePiece's scored BPE (`"llama"`). A file that names another kind or
+//! an unknown pre-tokenizer is refused: wrong tokens look like a bad model.
+
+mod bpe;
+mod merge;
+mod pretokenize;
+mod spm;
+mod vocabulary;
+
+use crate::gguf::{File, Metadata};
+use crate::{Error, Result};
+use vocabulary::Vocabulary;
+
+/// What `tokenizer.ggml.token_type` says of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum TokenType {
+    Normal = 1,
+    Unknown = 2,
+    Control = 3,
+    UserDefined = 4,
+    Unused = 5,
+    Byte = 6,
+}
+
+impl TokenType {
+    fn from_id(id: i32) -> Option<TokenType> {
+        Some(match id {
+            1 => TokenType::Normal,
+            2 => TokenType::Unknown,
+            3 => TokenType::Control,
+            4 => TokenType::UserDefined,
+            5 => TokenType::Unused,
+            6 => TokenType::Byte,
+            _ => return None,
+        })
+    }
+}
+
+/// Texts of control tokens that end an answer, whatever the file's `eos` and `eot` are: as chat formats of the llama family use them.
+const END_TEXTS: [&str; 9] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<end_of_turn>",
+    "<|eom_id|>",
+    "<EOT>",
+    "<|EOT|>",
+];
+
+enum Algorithm {
+    Bpe(bpe::Bpe),
+    Spm(spm::Spm),
+}
+
+/// A model's tokenizer. Cheap to make: tables that only encoding needs are built when the first text is encoded.
+pub struct Tokenizer {
+    vocabulary: Vocabulary,
+    algorithm: Algorithm,
+    /// Tokens that are found as they stand in a text, longest first.
+    special: Vec<u32>,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    unknown: Option<u32>,
+    add_bos: bool,
+    add_eos: bool,
+    /// Tokens that end an answer, sorted.
+    ends: Vec<u32>,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.ggml.*`.
+    ///
+    /// # Errors
+    /// [`Error::MissingKey`] and [`Error::BadKey`], naming the key, what was expected and what was found.
+    pub fn from_gguf(file: &File) -> Result<Tokenizer> {
+        let metadata = file.metadata();
+        let model = metadata.str("tokenizer.ggml.model")?;
+        let byte_level = match model {
+            "gpt2" => true,
+            "llama" => false,
+            other => return Err(bad(file, "tokenizer.ggml.model", "`gpt2` or `llama`".into(), format!("`{other}`"))),
+        };
+        let vocabulary = Vocabulary::from_gguf(file, byte_level)?;
+        let id = |key: &str| special_id(file, &metadata, key, vocabulary.len());
+        let (bos, eos, eot) = (
+            id("tokenizer.ggml.bos_token_id")?,
+            id("tokenizer.ggml.eos_token_id")?,
+            id("tokenizer.ggml.eot_token_id")?,
+        );
+        let unknown = id("tokenizer.ggml.unknown_token_id")?;
+        let (algorithm, adds_bos) = if byte_level {
+            let bpe = bpe::Bpe::from_gguf(file)?;
+            let adds_bos = bpe.pretokenizer().adds_bos;
+            (Algorithm::Bpe(bpe), adds_bos)
+        } else {
+            (Algorithm::Spm(spm::Spm::from_gguf(file, &vocabulary)?), true)
+        };
+
+        let ids = || 0..vocabulary.len() as u32;
+        let mut special: Vec<u32> = ids()
+            .filter(|&id| {
+                use TokenType::{Control, Unknown, UserDefined};
+                matches!(vocabulary.kind(id), Control | Unknown | UserDefined) && !vocabulary.bytes(id).is_empty()
+            })
+            .collect();
+        special.sort_by_key(|&id| std::cmp::Reverse(vocabulary.bytes(id).len()));
+        let mut ends: Vec<u32> = ids()
+            .filter(|&id| {
+                matches!(vocabulary.kind(id), TokenType::Control | TokenType::UserDefined)
+                    && END_TEXTS.iter().any(|text| text.as_bytes() == vocabulary.bytes(id))
+            })
+            .chain(eos)
+            .chain(eot)
+            .collect();
+        ends.sort_unstable();
+        ends.dedup();
+
+        Ok(Tokenizer {
+            special,
+            bos,
+            eos,
+            unknown,
+            add_bos: metadata.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos),
+            add_eos: metadata.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
+            ends,
+            vocabulary,
+            algorithm,
+        })
+    }
+
+    /// Number of tokens.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.vocabulary.len()
+    }
+
+    /// Whether there are no tokens. A file without tokens is refused, so this is false.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.vocabulary.len() == 0
+    }
+
+    /// The token that begins a sequence.
+    #[must_use]
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The token that ends a sequence.
+    #[must_use]
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// Whether a prompt begins with [`Tokenizer::bos`]. `encode` does not add it.
+    #[must_use]
+    pub fn add_bos(&self) -> bool {
+        self.add_bos
+    }
+
+    /// Whether a text to be embedded or scored ends with [`Tokenizer::eos`]. `encode` does not add it.
+    #[must_use]
+    pub fn add_eos(&self) -> bool {
+        self.add_eos
+    }
+
+    /// Whether `id` ends an answer: end of sequence, end of turn and their like.
+    #[must_use]
+    pub fn is_end(&self, id: u32) -> bool {
+        self.ends.binary_search(&id).is_ok()
+    }
+
+    /// The token whose text is exactly `text`, special tokens among them.
+    #[must_use]
+    pub fn token_id(&self, text: &str) -> Option<u32> {
+        self.vocabulary.find(text.as_bytes())
+    }
+
+    /// Token ids of `text`, without BOS and EOS. With `parse_special`, control tokens written in the text (`<|im_start|>`) become these
+    /// tokens; without it they are text like any other. User-defined tokens are found either way.
+    #[must_use]
+    pub fn encode(&self, text: &str, parse_special: bool) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 4);
+        let mut after_special = false;
+        for part in self.split_special(text, parse_special) {
+            match part {
+                Part::Token(id) => {
+                    ids.push(id);
+                    after_special = true;
+                }
+                Part::Text(text) => {
+                    match &self.algorithm {
+                        Algorithm::Bpe(bpe) => bpe.encode(text, &self.vocabulary, self.unknown, &mut ids),
+                        // SentencePiece's leading space goes before the text, not before what follows a token inside it.
+                        Algorithm::Spm(spm) => spm.encode(text, ids.is_empty() || after_special, &self.vocabulary, self.unknown, &mut ids),
+                    }
+                    after_special = false;
+                }
+            }
+        }
+        ids
+    }
+
+    /// Appends the bytes that `id` stands for: none for control tokens and ids out of range. One token may hold half a code point.
+    pub fn decode_bytes(&self, id: u32, out: &mut Vec<u8>) {
+        if (id as usize) >= self.vocabulary.len() {
+            return;
+        }
+        match self.vocabulary.kind(id) {
+            TokenType::Control | TokenType::Unknown | TokenType::Unused => {}
+            _ => self.raw_bytes(id, out),
+        }
+    }
+
+    /// The text of `ids`, control tokens included as they are written; bytes that are no UTF-8 become U+FFFD.
+    #[must_use]
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        for &id in ids.iter().filter(|&&id| (id as usize) < self.vocabulary.len()) {
+            self.raw_bytes(id, &mut bytes);
+        }
+        let text = match &self.algorithm {
+            Algorithm::Spm(spm) if spm.adds_space() => bytes.strip_prefix(b" ").unwrap_or(&bytes),
+            _ => &bytes,
+        };
+        String::from_utf8_lossy(text).into_owned()
+    }
+
+    fn raw_bytes(&self, id: u32, out: &mut Vec<u8>) {
+        let bytes = self.vocabulary.bytes(id);
+        match (&self.algorithm, self.vocabulary.kind(id)) {
+            (Algorithm::Spm(_), TokenType::Byte) => out.extend(spm::parse_byte(bytes)),
+            (Algorithm::Spm(_), TokenType::Normal | TokenType::UserDefined) => spm::unescape(bytes, out),
+            _ => out.extend_from_slice(bytes),
+        }
+    }
+
+    /// Cuts `text` at special tokens; longer ones are looked for first, as llama.cpp does.
+    fn split_special<'a>(&self, text: &'a str, parse_special: bool) -> Vec<Part<'a>> {
+        let mut parts = vec![Part::Text(text)];
+        for &id in &self.special {
+            if !parse_special && self.vocabulary.kind(id) != TokenType::UserDefined {
+                continue;
+            }
+            let Ok(needle) = std::str::from_utf8(self.vocabulary.bytes(id)) else { continue };
+            if !parts.iter().any(|part| matches!(part, Part::Text(text) if text.contains(needle))) {
+                continue;
+            }
+            let before = std::mem::take(&mut parts);
+            for part in before {
+                let Part::Text(mut rest) = part else {
+                    parts.push(part);
+                    continue;
+                };
+                while let Some(at) = rest.find(needle) {
+                    parts.push(Part::Text(&rest[..at]));
+                    parts.push(Part::Token(id));
+                    rest = &rest[at + needle.len()..];
+                }
+                parts.push(Part::Text(rest));
+            }
+        }
+        parts.retain(|part| !matches!(part, Part::Text("")));
+        parts
+    }
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer").field("tokens", &self.len()).field("bos", &self.bos).field("eos", &self.eos).finish_non_exhaustive()
+    }
+}
+
+/// A piece of a text: one special token, or what lies between.
+enum Part<'a> {
+    Text(&'a str),
+    Token(u32),
+}
+
+fn bad(file: &File, key: &str, expected: String, got: String) -> Error {
+    Error::BadKey { file: file.name().to_owned(), key: key.to_owned(), expected, got }
+}
+
+/// A token id from the metadata. llama.cpp writes -1 or 2³²−1 where there is none.
+fn special_id(file: &File, metadata: &Metadata<'_>, key: &str, tokens: usize) -> Result<Option<u32>> {
+    let Some(value) = metadata.get(key) else { return Ok(None) };
+    match value.as_integer() {
+        Some(-1 | 0xffff_ffff) => Ok(None),
+        Some(id) if (0..tokens as i128).contains(&id) => Ok(Some(id as u32)),
+        Some(id) => Err(bad(file, key, format!("a token below {tokens}"), id.to_string())),
+        None => Err(bad(file, key, "a whole number".into(), value.kind().to_string())),
+    }
+}
