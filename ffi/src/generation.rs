@@ -1,0 +1,232 @@
+//! One generation: its listener, its handle, and the loop between core and the two.
+
+use crate::error::{DramError, ListenerError, contain};
+use crate::session::Lease;
+use crate::types::{Completion, count};
+use dram_core::{CancelToken, Event};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+/// The shortest time between two pieces: one frame of a 60 Hz display. A call into Kotlin costs about as much as a small
+/// model's token, and nobody can see more.
+const FRAME: Duration = Duration::from_millis(16);
+
+/// Hears of a generation, on the generation's thread.
+#[uniffi::export(callback_interface)]
+pub trait GenerationListener: Send + Sync {
+    /// More text, whole code points, and how many tokens were made since the last piece. The first comes at once, later ones
+    /// at most every 16 ms.
+    fn on_piece(&self, text: String, tokens: u32) -> Result<(), ListenerError>;
+
+    /// The generation ended; `completion.finish` says why. Nothing is called after this.
+    fn on_finished(&self, completion: Completion) -> Result<(), ListenerError>;
+
+    /// The generation failed. Nothing is called after this.
+    fn on_error(&self, error: DramError) -> Result<(), ListenerError>;
+}
+
+/// What a handle and its generation's thread share.
+#[derive(Default)]
+pub(crate) struct Progress {
+    cancelled: AtomicBool,
+    tokens: AtomicU64,
+    state: Mutex<ProgressState>,
+    /// Signalled when `ended` becomes true.
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct ProgressState {
+    /// Stops core; None before the session is taken and again after it was handed back, so that a late cancel cannot hit
+    /// the session's next generation.
+    token: Option<CancelToken>,
+    /// The generation's thread, once it runs.
+    thread: Option<ThreadId>,
+    ended: bool,
+}
+
+impl Progress {
+    fn lock(&self) -> MutexGuard<'_, ProgressState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn attach(&self, token: CancelToken) {
+        self.lock().token = Some(token);
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        if let Some(token) = &self.lock().token {
+            token.cancel();
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Whether the caller is this generation's own thread (inside its listener).
+    pub(crate) fn is_this_thread(&self) -> bool {
+        self.lock().thread == Some(std::thread::current().id())
+    }
+}
+
+/// Stops a generation, and is told when it has stopped. Dropping the last reference cancels.
+#[derive(uniffi::Object)]
+pub struct GenerationHandle {
+    progress: Arc<Progress>,
+}
+
+impl GenerationHandle {
+    pub(crate) fn new(progress: Arc<Progress>) -> Self {
+        GenerationHandle { progress }
+    }
+}
+
+#[uniffi::export]
+impl GenerationHandle {
+    /// Asks the generation to stop and returns at once. It stops within one layer's work, while it reads a prompt too; the
+    /// listener still gets its last call. Harmless after the end.
+    pub fn cancel(&self) {
+        self.progress.cancel();
+    }
+
+    /// Whether `cancel` was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.progress.is_cancelled()
+    }
+
+    /// Blocks until the listener's last call has returned. From inside the listener it returns at once.
+    pub fn join(&self) {
+        if self.progress.is_this_thread() {
+            return;
+        }
+        let guard = self
+            .progress
+            .ended
+            .wait_while(self.progress.lock(), |state| !state.ended);
+        drop(guard);
+    }
+
+    /// Whether the listener's last call has returned.
+    pub fn is_finished(&self) -> bool {
+        self.progress.lock().ended
+    }
+
+    /// Tokens this generation has made so far.
+    pub fn tokens_made(&self) -> u64 {
+        self.progress.tokens.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for GenerationHandle {
+    fn drop(&mut self) {
+        self.progress.cancel();
+    }
+}
+
+/// Text on its way to the listener.
+#[derive(Default)]
+struct Pending {
+    text: String,
+    tokens: usize,
+    sent: Option<Instant>,
+}
+
+impl Pending {
+    fn is_due(&self) -> bool {
+        self.sent.is_none_or(|sent| sent.elapsed() >= FRAME)
+    }
+
+    fn send(&mut self, listener: &dyn GenerationListener) -> Result<(), ListenerError> {
+        if self.text.is_empty() && self.tokens == 0 {
+            return Ok(());
+        }
+        self.sent = Some(Instant::now());
+        listener.on_piece(
+            std::mem::take(&mut self.text),
+            count(std::mem::take(&mut self.tokens)),
+        )
+    }
+}
+
+/// The body of a generation's thread.
+pub(crate) fn run(
+    mut lease: Lease,
+    request: dram_core::Request,
+    listener: &dyn GenerationListener,
+    progress: &Progress,
+) {
+    progress.lock().thread = Some(std::thread::current().id());
+    let mut pending = Pending::default();
+    let mut panicked = true;
+    let result = contain(|| {
+        let result = generate(&mut lease, &request, listener, progress, &mut pending);
+        panicked = false;
+        result
+    });
+
+    // The session goes back before the last calls: whoever hears them may ask again at once.
+    progress.lock().token = None;
+    if panicked {
+        lease.lose();
+    } else {
+        drop(lease);
+    }
+    // A listener that panics here has nobody left to tell; its panic ends at this thread.
+    let _ = contain(|| {
+        let told = match result {
+            Ok(completion) => pending
+                .send(listener)
+                .and_then(|()| listener.on_finished(completion)),
+            Err(error) => listener.on_error(error),
+        };
+        told.map_err(|error| DramError::Internal(error.to_string()))
+    });
+    progress.lock().ended = true;
+    progress.ended.notify_all();
+}
+
+/// Core's part: pieces go to the listener as they fall due, the rest stays in `pending`.
+fn generate(
+    lease: &mut Lease,
+    request: &dram_core::Request,
+    listener: &dyn GenerationListener,
+    progress: &Progress,
+    pending: &mut Pending,
+) -> Result<Completion, DramError> {
+    let (session, session_tokens) = lease.parts()?;
+    let count_tokens = |n: u64| {
+        progress.tokens.fetch_add(n, Ordering::AcqRel);
+        session_tokens.fetch_add(n, Ordering::AcqRel);
+    };
+    let mut failed = None;
+    let completion = session.generate(request, &mut |event| {
+        if let Event::Piece { text, tokens } = event {
+            count_tokens(tokens as u64);
+            pending.text.push_str(&text);
+            pending.tokens += tokens;
+        }
+        if progress.is_cancelled() {
+            return ControlFlow::Break(());
+        }
+        if pending.is_due()
+            && let Err(error) = pending.send(listener)
+        {
+            failed = Some(error);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    // Tokens whose text was never shown (the end of text, the beginning of a stop string) were made all the same.
+    let made = completion.tokens.len() as u64;
+    let counted = progress.tokens.load(Ordering::Acquire);
+    count_tokens(made.saturating_sub(counted));
+    match failed {
+        Some(error) => Err(DramError::Internal(error.to_string())),
+        None => Ok(completion.into()),
+    }
+}

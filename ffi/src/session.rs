@@ -1,0 +1,178 @@
+//! A session and the thread that generates in it.
+
+use crate::error::{DramError, contain};
+use crate::generation::{GenerationHandle, GenerationListener, Progress, run};
+use crate::types::GenerationRequest;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A KV cache with the threads that fill it. One generation at a time.
+#[derive(uniffi::Object)]
+pub struct NativeSession {
+    slot: Arc<Slot>,
+}
+
+/// Where core's session lies while nobody generates with it.
+pub(crate) struct Slot {
+    state: Mutex<State>,
+    /// Signalled when a session comes back.
+    returned: Condvar,
+    /// Tokens made since the session was opened.
+    tokens_made: AtomicU64,
+}
+
+struct State {
+    resident: Resident,
+    /// The generation that has the session, or had it last.
+    current: Option<Arc<Progress>>,
+}
+
+enum Resident {
+    Here(Box<dram_core::Session>),
+    /// A generation has it.
+    Away,
+    /// A panic left it in an unknown state.
+    Lost,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session taken out of its slot. It goes back when this is dropped.
+pub(crate) struct Lease {
+    slot: Arc<Slot>,
+    session: Option<Box<dram_core::Session>>,
+}
+
+impl Lease {
+    /// The session, and the count of the tokens made with it.
+    pub(crate) fn parts(&mut self) -> Result<(&mut dram_core::Session, &AtomicU64), DramError> {
+        match self.session.as_deref_mut() {
+            Some(session) => Ok((session, &self.slot.tokens_made)),
+            None => Err(DramError::Internal("the session was lost".into())),
+        }
+    }
+
+    /// Leaves the slot empty for good: core panicked while it worked on this session.
+    pub(crate) fn lose(mut self) {
+        self.session = None;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.slot.lock().resident = match self.session.take() {
+            Some(session) => Resident::Here(session),
+            None => Resident::Lost,
+        };
+        self.slot.returned.notify_all();
+    }
+}
+
+/// How long `generate` waits for a cancelled generation to hand the session back. A cancel takes one layer's work; this only
+/// bounds the wait on a device that is badly overloaded.
+const HAND_BACK: Duration = Duration::from_secs(5);
+
+impl NativeSession {
+    pub(crate) fn new(session: dram_core::Session) -> Arc<Self> {
+        Arc::new(NativeSession {
+            slot: Arc::new(Slot {
+                state: Mutex::new(State {
+                    resident: Resident::Here(Box::new(session)),
+                    current: None,
+                }),
+                returned: Condvar::new(),
+                tokens_made: AtomicU64::new(0),
+            }),
+        })
+    }
+
+    /// Takes the session for `progress`. One that a cancelled generation is about to hand back is waited for: the caller that
+    /// cancelled and asks again should not see it.
+    fn lease(&self, progress: &Arc<Progress>) -> Result<Lease, DramError> {
+        let leaving = |state: &mut State| {
+            matches!(state.resident, Resident::Away)
+                && state
+                    .current
+                    .as_ref()
+                    .is_some_and(|p| p.is_cancelled() && !p.is_this_thread())
+        };
+        let (mut state, _) = self
+            .slot
+            .returned
+            .wait_timeout_while(self.slot.lock(), HAND_BACK, leaving)
+            .unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut state.resident, Resident::Away) {
+            Resident::Here(session) => {
+                progress.attach(session.cancel_token());
+                state.current = Some(Arc::clone(progress));
+                Ok(Lease {
+                    slot: Arc::clone(&self.slot),
+                    session: Some(session),
+                })
+            }
+            Resident::Away => Err(DramError::SessionBusy(
+                "the session is in the middle of another generation: wait for it, cancel it, or open a second session"
+                    .into(),
+            )),
+            Resident::Lost => {
+                state.resident = Resident::Lost;
+                Err(DramError::Internal(
+                    "an earlier internal error ended this session: open a new one".into(),
+                ))
+            }
+        }
+    }
+}
+
+#[uniffi::export]
+impl NativeSession {
+    /// Starts a generation on a thread of its own and returns at once. The listener is called on that thread: pieces, then
+    /// exactly one of `on_finished` and `on_error`, when the session is free again. A cancelled generation finishes too, with
+    /// what was made until then.
+    ///
+    /// # Errors
+    /// `SessionBusy` while another generation runs. Whatever is wrong with the request itself goes to the listener.
+    pub fn generate(
+        &self,
+        request: GenerationRequest,
+        listener: Box<dyn GenerationListener>,
+    ) -> Result<Arc<GenerationHandle>, DramError> {
+        contain(|| {
+            let progress = Arc::new(Progress::default());
+            let lease = self.lease(&progress)?;
+            let handle = Arc::new(GenerationHandle::new(Arc::clone(&progress)));
+            std::thread::Builder::new()
+                .name("dram-generate".into())
+                .spawn(move || run(lease, request.into(), &*listener, &progress))
+                .map_err(|error| {
+                    DramError::OutOfMemory(format!("no thread could be started: {error}"))
+                })?;
+            Ok(handle)
+        })
+    }
+
+    /// Cancels the generation that has the session, if any, as its handle would. Letting go of the session does not: who holds the
+    /// handle decides.
+    pub fn cancel(&self) {
+        let current = self.slot.lock().current.clone();
+        if let Some(progress) = current {
+            progress.cancel();
+        }
+    }
+
+    /// Whether a generation has the session now.
+    pub fn is_busy(&self) -> bool {
+        matches!(self.slot.lock().resident, Resident::Away)
+    }
+
+    /// Tokens made since the session was opened, those of cancelled generations included.
+    pub fn tokens_made(&self) -> u64 {
+        self.slot.tokens_made.load(Ordering::Acquire)
+    }
+}

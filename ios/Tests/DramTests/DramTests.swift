@@ -1,0 +1,239 @@
+import Dram
+import Foundation
+import XCTest
+
+/// The wrapper against the real library and real model files.
+final class DramTests: XCTestCase {
+    /// The model that an app would ship.
+    private static let student = file("DRAM_TEST_MODEL")
+    /// A model that takes seconds to fill its context and never ends by itself.
+    private static let slow = file("DRAM_SLOW_MODEL")
+
+    private static func file(_ variable: String) -> URL {
+        guard let path = ProcessInfo.processInfo.environment[variable] else {
+            fatalError("\(variable) has to name a model file; `cargo xtask swift` sets it")
+        }
+        return URL(fileURLWithPath: path)
+    }
+
+    /// More tokens than any test waits for.
+    private static let endless: UInt32 = 4000
+
+    private func request(prompt: Int = 4, max: UInt32) -> GenerationRequest {
+        GenerationRequest(prompt: .tokens(ids: (0..<prompt).map { UInt32($0 % 200) }), maxTokens: max)
+    }
+
+    private func slowSession() async throws -> DramSession {
+        try await DramModel.open(Self.slow).session()
+    }
+
+    func testInfoIsThereBeforeAnythingIsDecoded() async throws {
+        let model = try await DramModel.open(Self.student)
+        let size = try XCTUnwrap(FileManager.default.attributesOfItem(atPath: Self.student.path)[.size] as? NSNumber)
+        XCTAssertEqual(model.info.architecture, "llama")
+        XCTAssertEqual(model.info.fileBytes, size.uint64Value)
+        XCTAssertGreaterThan(model.info.parameters, 0)
+        XCTAssertLessThanOrEqual(model.info.formats.map(\.bytes).reduce(0, +), model.info.fileBytes)
+        XCTAssertEqual(model.memory(context: 128).kvCache, 2 * model.memory(context: 64).kvCache)
+    }
+
+    func testPiecesAddUpToTheAnswer() async throws {
+        let session = try await DramModel.open(Self.student).session()
+        var text = ""
+        var tokens = 0
+        var completion: Completion?
+        for try await event in session.generate(request(max: 40)) {
+            XCTAssertNil(completion, "nothing comes after the end")
+            switch event {
+            case .piece(let piece, let made):
+                text += piece
+                tokens += made
+            case .finished(let end): completion = end
+            }
+        }
+        let end = try XCTUnwrap(completion)
+        XCTAssertEqual(end.text, text)
+        XCTAssertEqual(end.promptTokens, 4)
+        XCTAssertEqual(UInt64(end.tokens.count), session.tokensMade)
+        XCTAssertLessThanOrEqual(tokens, end.tokens.count)
+        XCTAssertGreaterThanOrEqual(end.timings.prefillMs, 0)
+    }
+
+    func testTheSameSeedGivesTheSameAnswer() async throws {
+        let session = try await DramModel.open(Self.student).session()
+        var answers: [String] = []
+        for _ in 0..<2 {
+            var answer = ""
+            let sampling = SamplingOptions(temperature: 1, seed: 7)
+            for try await text in session.stream("wake me at seven", maxTokens: 24, sampling: sampling) { answer += text }
+            answers.append(answer)
+        }
+        XCTAssertEqual(answers[0], answers[1])
+    }
+
+    func testCancellingTheTaskStopsTheDecode() async throws {
+        let session = try await slowSession()
+        let reader = Task { [self] in
+            for try await _ in session.generate(request(max: Self.endless)) {}
+        }
+        try await until { session.tokensMade > 3 }
+        reader.cancel()
+        _ = await reader.result
+        let count = session.tokensMade
+        try await settles(session, count)
+        print("\(session.tokensMade - count) tokens made after the task was cancelled, \(count) before")
+    }
+
+    func testLeavingTheLoopStopsTheDecode() async throws {
+        let session = try await slowSession()
+        for try await _ in session.generate(request(max: Self.endless)) { break }
+        try await until { !session.isBusy }
+        try await settles(session, session.tokensMade)
+    }
+
+    func testDroppingTheStreamUnreadStopsTheDecode() async throws {
+        let session = try await slowSession()
+        _ = session.generate(request(max: Self.endless))
+        try await Task.sleep(nanoseconds: 50_000_000)
+        try await until { !session.isBusy }
+        try await settles(session, session.tokensMade)
+    }
+
+    func testTheStreamKeepsTheSessionAlive() async throws {
+        var tokens = 0
+        for try await event in try await slowSession().generate(request(max: 30)) {
+            if case .finished(let completion) = event { tokens = completion.tokens.count }
+        }
+        XCTAssertEqual(tokens, 30)
+    }
+
+    func testCancellingInTheMiddleOfALongPrompt() async throws {
+        let session = try await slowSession()
+        let reader = Task { [self] in
+            for try await _ in session.generate(request(prompt: 4000, max: 1)) {}
+        }
+        try await until { session.isBusy }
+        try await Task.sleep(nanoseconds: 50_000_000)
+        XCTAssertTrue(session.isBusy, "the prompt was over before it could be cancelled")
+        let start = Date()
+        reader.cancel()
+        _ = await reader.result
+        try await until { !session.isBusy }
+        let took = Date().timeIntervalSince(start)
+        print("a prompt of 4000 tokens, cancelled after 50 ms, stopped after \(took * 1000) ms")
+        XCTAssertLessThan(took, 2)
+        XCTAssertEqual(session.tokensMade, 0)
+        let next = try await finished(session, request(max: 3))
+        XCTAssertEqual(next.tokens.count, 3)
+    }
+
+    func testASecondGenerationIsRefusedUntilTheFirstIsCancelled() async throws {
+        let session = try await slowSession()
+        let reader = Task { [self] in
+            for try await _ in session.generate(request(max: Self.endless)) {}
+        }
+        try await until { session.tokensMade > 0 }
+        do {
+            _ = try await finished(session, request(max: 1))
+            XCTFail("the session took a second generation")
+        } catch DramError.SessionBusy {}
+        reader.cancel()
+        _ = await reader.result
+        // At once: it waits until the cancelled one has handed the session back.
+        let next = try await finished(session, request(max: 1))
+        XCTAssertEqual(next.finish, .maxTokens)
+    }
+
+    func testDroppingTheHandleCancels() async throws {
+        let native = try NativeModel.open(path: Self.slow.path, options: ModelOptions()).session(options: SessionOptions())
+        _ = try native.generate(request: request(max: Self.endless), listener: Silent())
+        try await until { !native.isBusy() }
+        XCTAssertLessThan(native.tokensMade(), UInt64(Self.endless))
+    }
+
+    func testBadFilesAreFileProblemsThatNameTheFile() async throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let whole = try Data(contentsOf: Self.student)
+        var counts = whole
+        counts.replaceSubrange(8..<16, with: Data(repeating: 0x7f, count: 8))
+        let bad = ["half.gguf": whole.prefix(whole.count / 2), "counts.gguf": counts, "empty.gguf": Data()]
+        for (name, content) in bad { try content.write(to: folder.appendingPathComponent(name)) }
+        for name in bad.keys + ["missing.gguf"] {
+            do {
+                _ = try await DramModel.open(folder.appendingPathComponent(name))
+                XCTFail("\(name) was opened")
+            } catch let error as DramError {
+                guard case .FileProblem(let message) = error else { return XCTFail("\(name): \(error)") }
+                XCTAssertTrue(message.contains(name), message)
+                XCTAssertEqual(error.localizedDescription, message)
+            }
+        }
+    }
+
+    func testRequestsThatCannotBeMetAreInvalid() async throws {
+        let model = try await DramModel.open(Self.student)
+        let session = try await model.session(context: 32)
+        let wrong = [request(prompt: 33, max: 1), GenerationRequest(prompt: .tokens(ids: [model.info.vocabulary]))]
+        for request in wrong {
+            do {
+                _ = try await finished(session, request)
+                XCTFail("it was accepted: \(request)")
+            } catch DramError.InvalidRequest {}
+        }
+    }
+
+    func testAMemoryLimitIsKept() async throws {
+        do {
+            _ = try await DramModel.open(Self.student, memoryLimit: 1000).session()
+            XCTFail("a session took more memory than the limit")
+        } catch DramError.OutOfMemory {}
+    }
+
+    func testBenchHangsTogether() async throws {
+        let model = try await DramModel.open(Self.student)
+        let report = try await model.bench(BenchOptions(prompt: 16, generate: 8, repetitions: 2))
+        print(report)
+        XCTAssertGreaterThan(report.decodeTokensPerSecond, 0)
+        XCTAssertGreaterThan(report.prefillTokensPerSecond, 0)
+        XCTAssertGreaterThanOrEqual(report.betweenTokensP95Ms, report.betweenTokensP50Ms)
+        XCTAssertFalse(report.instructionSet.isEmpty)
+    }
+
+    /// Reads a whole stream and gives its completion.
+    private func finished(_ session: DramSession, _ request: GenerationRequest) async throws -> Completion {
+        var last: GenerationEvent?
+        for try await event in session.generate(request) { last = event }
+        guard case .finished(let completion) = last else {
+            throw NoCompletion(last: last)
+        }
+        return completion
+    }
+
+    /// Fails unless the session makes at most one more token (the one it was in) after `count`.
+    private func settles(_ session: DramSession, _ count: UInt64) async throws {
+        try await Task.sleep(nanoseconds: 300_000_000)
+        XCTAssertLessThanOrEqual(session.tokensMade - count, 1)
+        XCTAssertLessThan(count, UInt64(Self.endless))
+    }
+
+    private func until(_ condition: () -> Bool) async throws {
+        let limit = Date().addingTimeInterval(20)
+        while !condition() {
+            guard Date() < limit else { return XCTFail("nothing happened in 20 s") }
+            try await Task.sleep(nanoseconds: 1_000_000)
+        }
+    }
+}
+
+/// A stream ended with something else than a completion.
+private struct NoCompletion: Error {
+    let last: GenerationEvent?
+}
+
+private final class Silent: GenerationListener {
+    func onPiece(text: String, tokens: UInt32) throws {}
+    func onFinished(completion: Completion) throws {}
+    func onError(error: DramError) throws {}
+}
