@@ -16,12 +16,18 @@ pub(crate) struct Cancellation(Arc<Requests>);
 
 impl Cancellation {
     pub(crate) fn new() -> Self {
-        Cancellation(Arc::new(Requests { current: AtomicU64::new(1), cancelled: AtomicU64::new(0) }))
+        Cancellation(Arc::new(Requests {
+            current: AtomicU64::new(1),
+            cancelled: AtomicU64::new(0),
+        }))
     }
 
     /// A token for the current request.
     pub(crate) fn token(&self) -> CancelToken {
-        CancelToken { request: self.0.current.load(Ordering::Relaxed), requests: Arc::clone(&self.0) }
+        CancelToken {
+            request: self.0.current.load(Ordering::Relaxed),
+            requests: Arc::clone(&self.0),
+        }
     }
 
     /// Whether the current request is cancelled.
@@ -48,7 +54,9 @@ pub struct CancelToken {
 impl CancelToken {
     /// Asks the request to stop. It returns within one layer's work.
     pub fn cancel(&self) {
-        self.requests.cancelled.fetch_max(self.request, Ordering::Relaxed);
+        self.requests
+            .cancelled
+            .fetch_max(self.request, Ordering::Relaxed);
     }
 
     /// Whether this request was asked to stop.

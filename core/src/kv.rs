@@ -43,7 +43,14 @@ impl KvCache {
     }
 
     /// Stores `keys` `[tokens, kv_heads, key_length]` and `values` `[tokens, kv_heads, value_length]` at `start` and after, rounded to nearest even.
-    pub(crate) fn write(&mut self, kernels: &Kernels, layer: usize, start: usize, keys: &[f32], values: &[f32]) {
+    pub(crate) fn write(
+        &mut self,
+        kernels: &Kernels,
+        layer: usize,
+        start: usize,
+        keys: &[f32],
+        values: &[f32],
+    ) {
         let heads = self.kv_heads;
         let store = |cache: &mut [f16], rows: &[f32], length: usize| {
             for (row, from) in rows.chunks_exact(length).enumerate() {

@@ -26,7 +26,13 @@ pub struct LatencyOptions {
 
 impl Default for LatencyOptions {
     fn default() -> Self {
-        LatencyOptions { prompt: 128, generate: 64, depth: 0, threads: None, repetitions: 3 }
+        LatencyOptions {
+            prompt: 128,
+            generate: 64,
+            depth: 0,
+            threads: None,
+            repetitions: 3,
+        }
     }
 }
 
@@ -88,47 +94,95 @@ pub struct Resident {
 /// # Errors
 /// [`Error::InvalidOption`] when there is nothing to measure, or depth, prompt and generation together exceed the model's context; what making or
 /// running a session can give.
-pub fn measure(model: &Model, options: &LatencyOptions, progress: &mut dyn FnMut(Progress)) -> Result<Latency> {
-    let LatencyOptions { prompt, generate, depth, threads, repetitions } = *options;
-    let invalid = |option, expected: String, got: String| Err(Error::InvalidOption { option, expected, got });
+pub fn measure(
+    model: &Model,
+    options: &LatencyOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Latency> {
+    let LatencyOptions {
+        prompt,
+        generate,
+        depth,
+        threads,
+        repetitions,
+    } = *options;
+    let invalid = |option, expected: String, got: String| {
+        Err(Error::InvalidOption {
+            option,
+            expected,
+            got,
+        })
+    };
     if repetitions == 0 {
         return invalid("repetitions", "at least 1".into(), "0".into());
     }
     if prompt == 0 && generate == 0 {
-        return invalid("prompt", "a prompt or a generation of at least one token".into(), "0 and 0".into());
+        return invalid(
+            "prompt",
+            "a prompt or a generation of at least one token".into(),
+            "0 and 0".into(),
+        );
     }
     let most = model.config().context_length;
     let context = depth.saturating_add(prompt).saturating_add(generate);
     if context > most {
-        return invalid("depth", format!("depth, prompt and generate together at most the model's {most} positions"), context.to_string());
+        return invalid(
+            "depth",
+            format!("depth, prompt and generate together at most the model's {most} positions"),
+            context.to_string(),
+        );
     }
 
-    let mut session = model.session(SessionOptions { context: Some(context), threads })?;
+    let mut session = model.session(SessionOptions {
+        context: Some(context),
+        threads,
+    })?;
     let mut rng = Rng::new(0);
     let vocabulary = model.config().vocabulary as u64;
-    let mut draw = |count: usize| -> Vec<u32> { (0..count).map(|_| (rng.next_u64() % vocabulary) as u32).collect() };
+    let mut draw = |count: usize| -> Vec<u32> {
+        (0..count)
+            .map(|_| (rng.next_u64() % vocabulary) as u32)
+            .collect()
+    };
     let (before, ids) = (draw(depth), draw(prompt.max(1)));
     if depth > 0 {
         session.prefill(&before)?;
     }
 
     // Pages in the weights and wakes the threads.
-    once(&mut session, &ids, LatencyOptions { prompt: prompt.min(32), generate: generate.min(4), ..*options }, &mut Vec::new())?;
-    progress(Progress { done: 0, of: repetitions });
+    once(
+        &mut session,
+        &ids,
+        LatencyOptions {
+            prompt: prompt.min(32),
+            generate: generate.min(4),
+            ..*options
+        },
+        &mut Vec::new(),
+    )?;
+    progress(Progress {
+        done: 0,
+        of: repetitions,
+    });
     let mut intervals = Vec::with_capacity(generate * repetitions);
-    let (mut prefill_rates, mut decode_rates, mut first_tokens) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut prefill_rates, mut decode_rates, mut first_tokens) =
+        (Vec::new(), Vec::new(), Vec::new());
     for done in 1..=repetitions {
         let start = intervals.len();
         let (prefill, first_token) = once(&mut session, &ids, *options, &mut intervals)?;
         first_tokens.push(first_token);
         prefill_rates.push(rate(prompt, prefill));
         decode_rates.push(rate(generate, intervals[start..].iter().sum()));
-        progress(Progress { done, of: repetitions });
+        progress(Progress {
+            done,
+            of: repetitions,
+        });
     }
 
     intervals.sort_unstable();
     first_tokens.sort_unstable();
-    let ((prefill, prefill_spread), (decode, decode_spread)) = (summary(&prefill_rates), summary(&decode_rates));
+    let ((prefill, prefill_spread), (decode, decode_spread)) =
+        (summary(&prefill_rates), summary(&decode_rates));
     Ok(Latency {
         options: *options,
         prefill,
@@ -149,7 +203,12 @@ pub fn measure(model: &Model, options: &LatencyOptions, progress: &mut dyn FnMut
 }
 
 /// One prompt and generation at the depth. Returns the time of the prefill and that to the first token; appends the times between tokens.
-fn once(session: &mut Session, ids: &[u32], options: LatencyOptions, intervals: &mut Vec<Duration>) -> Result<(Duration, Duration)> {
+fn once(
+    session: &mut Session,
+    ids: &[u32],
+    options: LatencyOptions,
+    intervals: &mut Vec<Duration>,
+) -> Result<(Duration, Duration)> {
     session.truncate(options.depth);
     let start = Instant::now();
     let (mut id, mut prefill, mut first_token) = (ids[0], Duration::ZERO, Duration::ZERO);
@@ -171,7 +230,11 @@ fn once(session: &mut Session, ids: &[u32], options: LatencyOptions, intervals: 
 
 /// Tokens per second.
 fn rate(tokens: usize, time: Duration) -> f64 {
-    if tokens == 0 { 0.0 } else { tokens as f64 / time.as_secs_f64().max(1e-9) }
+    if tokens == 0 {
+        0.0
+    } else {
+        tokens as f64 / time.as_secs_f64().max(1e-9)
+    }
 }
 
 /// Median, and (greatest − least) / median.
@@ -179,8 +242,19 @@ fn summary(rates: &[f64]) -> (f64, f64) {
     let mut sorted = rates.to_vec();
     sorted.sort_by(f64::total_cmp);
     let (half, last) = (sorted.len() / 2, sorted.len() - 1);
-    let median = if sorted.len().is_multiple_of(2) { (sorted[half - 1] + sorted[half]) / 2.0 } else { sorted[half] };
-    (median, if median > 0.0 { (sorted[last] - sorted[0]) / median } else { 0.0 })
+    let median = if sorted.len().is_multiple_of(2) {
+        (sorted[half - 1] + sorted[half]) / 2.0
+    } else {
+        sorted[half]
+    };
+    (
+        median,
+        if median > 0.0 {
+            (sorted[last] - sorted[0]) / median
+        } else {
+            0.0
+        },
+    )
 }
 
 /// The least value that `percent` of 100 values do not exceed (nearest rank); zero of none.
@@ -194,9 +268,17 @@ fn resident() -> Option<Resident> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let bytes = |key: &str| -> Option<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+        line.trim()
+            .strip_suffix("kB")?
+            .trim()
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(1024)
     };
-    Some(Resident { anonymous: bytes("RssAnon:")?, mapped: bytes("RssFile:")? })
+    Some(Resident {
+        anonymous: bytes("RssAnon:")?,
+        mapped: bytes("RssFile:")?,
+    })
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

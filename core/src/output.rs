@@ -97,7 +97,9 @@ impl Output {
         for (index, stop) in stops.iter().enumerate() {
             // A stop string that ends in the new text begins at most its own length before it.
             let from = before.saturating_sub(stop.len()).max(self.taken);
-            let from = (from..=before).find(|&i| self.text.is_char_boundary(i)).unwrap_or(before);
+            let from = (from..=before)
+                .find(|&i| self.text.is_char_boundary(i))
+                .unwrap_or(before);
             if let Some(at) = self.text[from..].find(stop.as_str()) {
                 let candidate = (from + at + stop.len(), from + at, index);
                 if first.is_none_or(|f| candidate < f) {
@@ -164,7 +166,10 @@ mod tests {
     #[test]
     fn ill_formed_bytes_become_replacement_characters() {
         for size in 1..6 {
-            assert_eq!(run(b"a\xffb\xe2\x82c\xf0\x9f", size, &[]).1, "a\u{fffd}b\u{fffd}c\u{fffd}");
+            assert_eq!(
+                run(b"a\xffb\xe2\x82c\xf0\x9f", size, &[]).1,
+                "a\u{fffd}b\u{fffd}c\u{fffd}"
+            );
         }
     }
 
@@ -173,7 +178,11 @@ mod tests {
         let text = "one two STOP three";
         for size in 1..text.len() {
             let (pieces, whole, found) = run(text.as_bytes(), size, &["nothing", "STOP"]);
-            assert_eq!((whole.as_str(), found), ("one two ", Some(1)), "pieces of {size}");
+            assert_eq!(
+                (whole.as_str(), found),
+                ("one two ", Some(1)),
+                "pieces of {size}"
+            );
             assert!(!pieces.concat().contains('S'));
         }
     }

@@ -34,7 +34,13 @@ pub struct Request {
 
 impl Default for Request {
     fn default() -> Self {
-        Request { prompt: Prompt::Text(String::new()), max_tokens: 256, sampling: Sampling::default(), stop: Vec::new(), parse_special: false }
+        Request {
+            prompt: Prompt::Text(String::new()),
+            max_tokens: 256,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            parse_special: false,
+        }
     }
 }
 
@@ -42,7 +48,10 @@ impl Request {
     /// Greedy completion of `prompt`, at most 256 tokens.
     #[must_use]
     pub fn new(prompt: Prompt) -> Self {
-        Request { prompt, ..Request::default() }
+        Request {
+            prompt,
+            ..Request::default()
+        }
     }
 }
 
@@ -114,7 +123,10 @@ impl Model {
         let encode = |text: &str, parse_special: bool| {
             let mut ids = tokenizer.encode(text, parse_special);
             // A template usually writes the token itself: one is enough.
-            if let Some(bos) = tokenizer.bos().filter(|&bos| tokenizer.add_bos() && ids.first() != Some(&bos)) {
+            if let Some(bos) = tokenizer
+                .bos()
+                .filter(|&bos| tokenizer.add_bos() && ids.first() != Some(&bos))
+            {
                 ids.insert(0, bos);
             }
             ids
@@ -123,9 +135,18 @@ impl Model {
             Prompt::Text(text) => Ok(encode(text, request.parse_special)),
             Prompt::Tokens(ids) => Ok(ids.clone()),
             Prompt::Chat(messages) => {
-                let template = self.chat_template().ok_or_else(|| Error::NoChatTemplate { file: self.gguf().name().to_owned() })?;
-                let text_of = |id: Option<u32>| id.map_or_else(String::new, |id| tokenizer.decode(&[id]));
-                let text = chat::render(template, messages, &text_of(tokenizer.bos()), &text_of(tokenizer.eos()), true)?;
+                let template = self.chat_template().ok_or_else(|| Error::NoChatTemplate {
+                    file: self.gguf().name().to_owned(),
+                })?;
+                let text_of =
+                    |id: Option<u32>| id.map_or_else(String::new, |id| tokenizer.decode(&[id]));
+                let text = chat::render(
+                    template,
+                    messages,
+                    &text_of(tokenizer.bos()),
+                    &text_of(tokenizer.eos()),
+                    true,
+                )?;
                 Ok(encode(&text, true))
             }
         }

@@ -169,7 +169,8 @@ impl Sampler {
     fn top_k(&mut self) {
         let k = self.options.top_k;
         if k > 0 && k < self.candidates.len() {
-            self.candidates.select_nth_unstable_by(k - 1, likeliest_first);
+            self.candidates
+                .select_nth_unstable_by(k - 1, likeliest_first);
             self.candidates.truncate(k);
         }
     }
@@ -290,9 +291,7 @@ mod tests {
     /// Which ids ever come out of many draws.
     fn support(options: Sampling, logits: &[f32]) -> Vec<u32> {
         let mut sampler = sampler(options, logits.len());
-        let mut ids: Vec<u32> = (0..4000)
-            .map(|_| sampler.sample(logits).unwrap())
-            .collect();
+        let mut ids: Vec<u32> = (0..4000).map(|_| sampler.sample(logits).unwrap()).collect();
         ids.sort_unstable();
         ids.dedup();
         ids
@@ -312,7 +311,10 @@ mod tests {
         for i in 0..2000 {
             let x = -f64::from(i) * 0.31;
             let (ours, libm) = (exp(x), x.exp());
-            assert!((ours - libm).abs() <= 1e-12 * libm, "x = {x}: {ours} {libm}");
+            assert!(
+                (ours - libm).abs() <= 1e-12 * libm,
+                "x = {x}: {ours} {libm}"
+            );
         }
         assert_eq!(exp(0.0), 1.0);
         assert_eq!(exp(f64::NEG_INFINITY), 0.0);
@@ -334,9 +336,36 @@ mod tests {
             .collect();
         assert_eq!(support(open(), &logits), [0, 1, 2, 3, 4]);
         assert_eq!(support(Sampling { top_k: 2, ..open() }, &logits), [1, 3]);
-        assert_eq!(support(Sampling { top_p: 0.7, ..open() }, &logits), [1, 3]);
-        assert_eq!(support(Sampling { top_p: 0.8, ..open() }, &logits), [0, 1, 3]);
-        assert_eq!(support(Sampling { min_p: 0.4, ..open() }, &logits), [1, 3]);
+        assert_eq!(
+            support(
+                Sampling {
+                    top_p: 0.7,
+                    ..open()
+                },
+                &logits
+            ),
+            [1, 3]
+        );
+        assert_eq!(
+            support(
+                Sampling {
+                    top_p: 0.8,
+                    ..open()
+                },
+                &logits
+            ),
+            [0, 1, 3]
+        );
+        assert_eq!(
+            support(
+                Sampling {
+                    min_p: 0.4,
+                    ..open()
+                },
+                &logits
+            ),
+            [1, 3]
+        );
         // Top-p sees the probabilities renormalised over top-k's survivors: 0.5/0.75 = 0.67.
         let both = Sampling {
             top_k: 2,
@@ -376,18 +405,48 @@ mod tests {
     #[test]
     fn senseless_options_are_errors() {
         for bad in [
-            Sampling { temperature: -0.1, ..open() },
-            Sampling { temperature: f32::NAN, ..open() },
-            Sampling { temperature: f32::INFINITY, ..open() },
-            Sampling { top_p: 0.0, ..open() },
-            Sampling { top_p: 1.5, ..open() },
-            Sampling { top_p: f32::NAN, ..open() },
-            Sampling { min_p: -0.1, ..open() },
-            Sampling { min_p: 1.0, ..open() },
-            Sampling { min_p: f32::NAN, ..open() },
+            Sampling {
+                temperature: -0.1,
+                ..open()
+            },
+            Sampling {
+                temperature: f32::NAN,
+                ..open()
+            },
+            Sampling {
+                temperature: f32::INFINITY,
+                ..open()
+            },
+            Sampling {
+                top_p: 0.0,
+                ..open()
+            },
+            Sampling {
+                top_p: 1.5,
+                ..open()
+            },
+            Sampling {
+                top_p: f32::NAN,
+                ..open()
+            },
+            Sampling {
+                min_p: -0.1,
+                ..open()
+            },
+            Sampling {
+                min_p: 1.0,
+                ..open()
+            },
+            Sampling {
+                min_p: f32::NAN,
+                ..open()
+            },
         ] {
             let error = bad.validate().unwrap_err().to_string();
-            assert!(error.contains("in (0, 1]") || error.contains("≥ 0") || error.contains("[0, 1)"), "{error}");
+            assert!(
+                error.contains("in (0, 1]") || error.contains("≥ 0") || error.contains("[0, 1)"),
+                "{error}"
+            );
         }
     }
 }

@@ -6,22 +6,22 @@ use crate::quant::activation::Buffer;
 
 /// Room for one part of a prompt, or one token.
 pub(crate) struct Scratch {
-    pub(crate) tokens: usize,      // most tokens evaluated together
-    pub(crate) logit_rows: usize,  // most positions whose logits are computed together
-    pub(crate) x: Vec<f32>,        // [tokens, embedding]: the residual stream
-    pub(crate) branch: Vec<f32>,   // [tokens, embedding]: what a branch reads, then what it adds
-    pub(crate) query: Vec<f32>,    // [tokens, heads, key_length]
-    pub(crate) key: Vec<f32>,      // [tokens, kv_heads, key_length]
-    pub(crate) value: Vec<f32>,    // [tokens, kv_heads, value_length]
-    pub(crate) mixed: Vec<f32>,    // [tokens, heads, value_length]: what attention found
-    pub(crate) gate: Vec<f32>,     // [tokens, feed_forward]
-    pub(crate) up: Vec<f32>,       // [tokens, feed_forward]
-    pub(crate) int8: Buffer,       // [tokens, widest]: inputs of products with quantised weights
-    pub(crate) vector: Vec<f32>,   // [widest]: a norm's weights or a bias, unpacked
-    pub(crate) cosine: Vec<f32>,   // [tokens, rope dimensions / 2]
-    pub(crate) sine: Vec<f32>,     // [tokens, rope dimensions / 2]
-    pub(crate) scores: Vec<f32>,   // [LANES, context]
-    pub(crate) logits: Vec<f32>,   // [logit_rows, vocabulary]
+    pub(crate) tokens: usize,     // most tokens evaluated together
+    pub(crate) logit_rows: usize, // most positions whose logits are computed together
+    pub(crate) x: Vec<f32>,       // [tokens, embedding]: the residual stream
+    pub(crate) branch: Vec<f32>,  // [tokens, embedding]: what a branch reads, then what it adds
+    pub(crate) query: Vec<f32>,   // [tokens, heads, key_length]
+    pub(crate) key: Vec<f32>,     // [tokens, kv_heads, key_length]
+    pub(crate) value: Vec<f32>,   // [tokens, kv_heads, value_length]
+    pub(crate) mixed: Vec<f32>,   // [tokens, heads, value_length]: what attention found
+    pub(crate) gate: Vec<f32>,    // [tokens, feed_forward]
+    pub(crate) up: Vec<f32>,      // [tokens, feed_forward]
+    pub(crate) int8: Buffer,      // [tokens, widest]: inputs of products with quantised weights
+    pub(crate) vector: Vec<f32>,  // [widest]: a norm's weights or a bias, unpacked
+    pub(crate) cosine: Vec<f32>,  // [tokens, rope dimensions / 2]
+    pub(crate) sine: Vec<f32>,    // [tokens, rope dimensions / 2]
+    pub(crate) scores: Vec<f32>,  // [LANES, context]
+    pub(crate) logits: Vec<f32>,  // [logit_rows, vocabulary]
 }
 
 /// The number of values in each buffer.
@@ -43,13 +43,24 @@ const LOGIT_BYTES: usize = 1 << 20;
 const MOST_LOGIT_ROWS: usize = 16;
 
 fn sizes(config: &Config, context: usize) -> Sizes {
-    let (d, ff, pairs) = (config.embedding_length, config.feed_forward_length, config.rope.dimensions / 2);
-    let (query, key, value, mixed) = (config.query_length(), config.keys_length(), config.values_length(), config.mixed_length());
+    let (d, ff, pairs) = (
+        config.embedding_length,
+        config.feed_forward_length,
+        config.rope.dimensions / 2,
+    );
+    let (query, key, value, mixed) = (
+        config.query_length(),
+        config.keys_length(),
+        config.values_length(),
+        config.mixed_length(),
+    );
     let widest = d.max(query).max(mixed).max(ff).max(key).max(value);
     let per_token = 2 * d + query + key + value + mixed + 2 * ff + 2 * pairs;
     let wanted = ENOUGH_BYTES / (per_token * size_of::<f32>()) / LEAST_TOKENS * LEAST_TOKENS;
     let tokens = wanted.clamp(LEAST_TOKENS, MOST_TOKENS).min(context);
-    let logit_rows = (LOGIT_BYTES / (config.vocabulary * size_of::<f32>())).clamp(1, MOST_LOGIT_ROWS).min(tokens);
+    let logit_rows = (LOGIT_BYTES / (config.vocabulary * size_of::<f32>()))
+        .clamp(1, MOST_LOGIT_ROWS)
+        .min(tokens);
     let n = tokens;
     let floats = [
         n * d,
@@ -66,7 +77,12 @@ fn sizes(config: &Config, context: usize) -> Sizes {
         LANES * context,
         logit_rows * config.vocabulary,
     ];
-    Sizes { tokens, logit_rows, widest, floats }
+    Sizes {
+        tokens,
+        logit_rows,
+        widest,
+        floats,
+    }
 }
 
 /// Bytes that [`Scratch::new`] allocates.
@@ -78,9 +94,45 @@ pub(crate) fn bytes(config: &Config, context: usize) -> u64 {
 
 impl Scratch {
     pub(crate) fn new(config: &Config, context: usize) -> Self {
-        let Sizes { tokens, logit_rows, widest, floats } = sizes(config, context);
-        let [x, branch, query, key, value, mixed, gate, up, vector, cosine, sine, scores, logits] = floats.map(|n| vec![0.0; n]);
+        let Sizes {
+            tokens,
+            logit_rows,
+            widest,
+            floats,
+        } = sizes(config, context);
+        let [
+            x,
+            branch,
+            query,
+            key,
+            value,
+            mixed,
+            gate,
+            up,
+            vector,
+            cosine,
+            sine,
+            scores,
+            logits,
+        ] = floats.map(|n| vec![0.0; n]);
         let int8 = Buffer::new(tokens * widest);
-        Scratch { tokens, logit_rows, x, branch, query, key, value, mixed, gate, up, int8, vector, cosine, sine, scores, logits }
+        Scratch {
+            tokens,
+            logit_rows,
+            x,
+            branch,
+            query,
+            key,
+            value,
+            mixed,
+            gate,
+            up,
+            int8,
+            vector,
+            cosine,
+            sine,
+            scores,
+            logits,
+        }
     }
 }

@@ -43,17 +43,29 @@ impl Session {
         let most = model.config().context_length;
         let context = options.context.unwrap_or_else(|| model.default_context());
         if context == 0 || context > most {
-            return Err(Error::InvalidOption { option: "context", expected: format!("from 1 to the model's {most}"), got: context.to_string() });
+            return Err(Error::InvalidOption {
+                option: "context",
+                expected: format!("from 1 to the model's {most}"),
+                got: context.to_string(),
+            });
         }
         let threads = options.threads.unwrap_or_else(threads::default_threads);
         if !(1..=MOST_THREADS).contains(&threads) {
-            return Err(Error::InvalidOption { option: "threads", expected: format!("from 1 to {MOST_THREADS}"), got: threads.to_string() });
+            return Err(Error::InvalidOption {
+                option: "threads",
+                expected: format!("from 1 to {MOST_THREADS}"),
+                got: threads.to_string(),
+            });
         }
         model.check_memory(context)?;
         // The buffers below are made infallibly; ask first whether they can be.
         let bytes = model.memory(context).anonymous();
         let mut probe = Vec::<u8>::new();
-        if !usize::try_from(bytes).is_ok_and(|bytes| std::hint::black_box(&mut probe).try_reserve_exact(bytes).is_ok()) {
+        if !usize::try_from(bytes).is_ok_and(|bytes| {
+            std::hint::black_box(&mut probe)
+                .try_reserve_exact(bytes)
+                .is_ok()
+        }) {
             return Err(Error::OutOfMemory { bytes, context });
         }
         drop(probe);
@@ -146,7 +158,8 @@ impl Session {
     fn evaluate_each(&mut self, ids: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
         let (tokens, logit_rows) = (self.scratch.tokens, self.scratch.logit_rows);
         for part in ids.chunks(tokens) {
-            let mut decoder = Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
+            let mut decoder =
+                Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
             decoder.run(part, self.position, Want::All, &self.cancellation)?;
             for first in (0..part.len()).step_by(logit_rows) {
                 let rows = first..part.len().min(first + logit_rows);
@@ -170,7 +183,10 @@ impl Session {
             return Err(Error::BadToken { id, vocabulary });
         }
         if ids.len() > self.context() - self.position {
-            return Err(Error::ContextFull { tokens: self.position + ids.len(), context: self.context() });
+            return Err(Error::ContextFull {
+                tokens: self.position + ids.len(),
+                context: self.context(),
+            });
         }
         Ok(())
     }
@@ -180,8 +196,13 @@ impl Session {
         let parts = ids.chunks(self.scratch.tokens);
         let last = parts.len() - 1;
         for (number, part) in parts.enumerate() {
-            let mut decoder = Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
-            let want = if number == last { Want::Last } else { Want::Nothing };
+            let mut decoder =
+                Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
+            let want = if number == last {
+                Want::Last
+            } else {
+                Want::Nothing
+            };
             decoder.run(part, self.position, want, &self.cancellation)?;
             if number == last {
                 decoder.logits(0..1);
@@ -201,17 +222,29 @@ impl Session {
     /// # Errors
     /// A prompt that is empty, too long or names tokens that do not exist; options that mean nothing; a chat without a template, or with one
     /// that fails. Being cancelled is no error: see [`Finish::Cancelled`].
-    pub fn generate(&mut self, request: &Request, on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Completion> {
+    pub fn generate(
+        &mut self,
+        request: &Request,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Completion> {
         let result = self.answer(request, on_event);
         self.cancellation.next();
         result
     }
 
-    fn answer(&mut self, request: &Request, on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Completion> {
+    fn answer(
+        &mut self,
+        request: &Request,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Completion> {
         let start = Instant::now();
         self.sampler.start(&request.sampling)?;
         if request.stop.iter().any(String::is_empty) {
-            return Err(Error::InvalidOption { option: "stop", expected: "strings that are not empty".into(), got: "an empty one".into() });
+            return Err(Error::InvalidOption {
+                option: "stop",
+                expected: "strings that are not empty".into(),
+                got: "an empty one".into(),
+            });
         }
         let prompt = self.model.prompt_tokens(request)?;
         self.reset();
@@ -234,7 +267,11 @@ impl Session {
             Err(Error::Cancelled) => return Ok(completion),
             Err(error) => return Err(error),
         }
-        if on_event(Event::Prefilled { tokens: prompt.len() }).is_break() {
+        if on_event(Event::Prefilled {
+            tokens: prompt.len(),
+        })
+        .is_break()
+        {
             return Ok(completion);
         }
 
@@ -259,7 +296,10 @@ impl Session {
         let mut unsent = 0; // tokens since the last piece
         let mut send = |output: &mut Output, unsent: &mut usize| match output.take() {
             "" => ControlFlow::Continue(()),
-            text => on_event(Event::Piece { text, tokens: std::mem::take(unsent) }),
+            text => on_event(Event::Piece {
+                text,
+                tokens: std::mem::take(unsent),
+            }),
         };
 
         let mut finish = loop {
@@ -289,7 +329,9 @@ impl Session {
             }
             completion.tokens.push(id);
             unsent += 1;
-            let found = self.output.push(&request.stop, |bytes| model.tokenizer().decode_bytes(id, bytes));
+            let found = self.output.push(&request.stop, |bytes| {
+                model.tokenizer().decode_bytes(id, bytes)
+            });
             if let Found::Stop(index) = found {
                 break Finish::StopString(request.stop[index].clone());
             }

@@ -54,21 +54,47 @@ static ALLOCATOR: Counting = Counting;
 // One test: the counters are the process's.
 #[test]
 fn a_session_allocates_its_memory_once_and_nothing_per_token() {
-    let file = Random::new(Shape { format: "q4_0", context: 1024, ..Shape::default() }).to_file();
+    let file = Random::new(Shape {
+        format: "q4_0",
+        context: 1024,
+        ..Shape::default()
+    })
+    .to_file();
     let model = Model::open(file.path()).unwrap();
     for context in [64, 1024] {
         let before = BYTES.load(Ordering::Relaxed);
-        let session = model.session(SessionOptions { context: Some(context), threads: Some(2) }).unwrap();
+        let session = model
+            .session(SessionOptions {
+                context: Some(context),
+                threads: Some(2),
+            })
+            .unwrap();
         let allocated = BYTES.load(Ordering::Relaxed) - before;
         let said = model.memory(context).anonymous();
         // The pool's and the runtime's own small objects come on top.
-        assert!((said..said + 16 * 1024).contains(&allocated), "context {context}: allocated {allocated}, said {said}");
+        assert!(
+            (said..said + 16 * 1024).contains(&allocated),
+            "context {context}: allocated {allocated}, said {said}"
+        );
         drop(session);
     }
 
-    let mut session = model.session(SessionOptions { context: None, threads: Some(2) }).unwrap();
-    let sampling = Sampling { temperature: 1.0, ..Sampling::default() };
-    let request = Request { max_tokens: 200, sampling, stop: vec!["never comes".into()], ..Request::new(Prompt::Text("allocate".into())) };
+    let mut session = model
+        .session(SessionOptions {
+            context: None,
+            threads: Some(2),
+        })
+        .unwrap();
+    let sampling = Sampling {
+        temperature: 1.0,
+        ..Sampling::default()
+    };
+    let request = Request {
+        max_tokens: 200,
+        sampling,
+        stop: vec!["never comes".into()],
+        ..Request::new(Prompt::Text("allocate".into()))
+    };
     let mut run = || {
         let (mut first, mut last, mut pieces) = (0, 0, 0);
         session
@@ -93,5 +119,9 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
     for id in 0..100 {
         session.decode(id).unwrap();
     }
-    assert_eq!(CALLS.load(Ordering::Relaxed) - before, 0, "allocations of 100 decodes");
+    assert_eq!(
+        CALLS.load(Ordering::Relaxed) - before,
+        0,
+        "allocations of 100 decodes"
+    );
 }

@@ -11,12 +11,19 @@ fn open(model: &Random) -> Model {
 }
 
 fn session(model: &Model, threads: usize) -> Session {
-    model.session(SessionOptions { context: None, threads: Some(threads) }).unwrap()
+    model
+        .session(SessionOptions {
+            context: None,
+            threads: Some(threads),
+        })
+        .unwrap()
 }
 
 fn tokens(count: usize, vocabulary: usize) -> Vec<u32> {
     let mut numbers = Numbers::new(99);
-    (0..count).map(|_| (numbers.next() % vocabulary as u64) as u32).collect()
+    (0..count)
+        .map(|_| (numbers.next() % vocabulary as u64) as u32)
+        .collect()
 }
 
 /// Every position's logits.
@@ -34,7 +41,10 @@ fn evaluate(session: &mut Session, ids: &[u32]) -> Vec<Vec<f32>> {
 /// The largest difference, relative to the spread of the expected logits.
 fn distance(got: &[f32], expected: &[f32]) -> f32 {
     let spread = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
-    got.iter().zip(expected).fold(0f32, |most, (a, b)| most.max((a - b).abs())) / spread
+    got.iter()
+        .zip(expected)
+        .fold(0f32, |most, (a, b)| most.max((a - b).abs()))
+        / spread
 }
 
 #[test]
@@ -42,24 +52,96 @@ fn agrees_with_a_plain_forward_pass() {
     let base = Shape::default();
     let shapes = [
         ("plain", base.clone()),
-        ("tied", Shape { tied: true, ..base.clone() }),
-        ("one kv head", Shape { kv_heads: 1, ..base.clone() }),
-        ("no grouping", Shape { kv_heads: 4, ..base.clone() }),
-        ("own value length", Shape { value: 24, ..base.clone() }),
-        ("own key length", Shape { head: 32, rope_dims: 32, ..base.clone() }),
-        ("part of a head rotated", Shape { rope_dims: 8, ..base.clone() }),
-        ("another base", Shape { rope_base: 500_000.0, ..base.clone() }),
-        ("linear scaling", Shape { rope_scale: Some(4.0), ..base.clone() }),
-        ("factors", Shape { rope_factors: true, ..base.clone() }),
-        ("biases", Shape { biases: true, ..base.clone() }),
-        ("no whole blocks", Shape { embedding: 44, feed_forward: 70, ..base.clone() }),
+        (
+            "tied",
+            Shape {
+                tied: true,
+                ..base.clone()
+            },
+        ),
+        (
+            "one kv head",
+            Shape {
+                kv_heads: 1,
+                ..base.clone()
+            },
+        ),
+        (
+            "no grouping",
+            Shape {
+                kv_heads: 4,
+                ..base.clone()
+            },
+        ),
+        (
+            "own value length",
+            Shape {
+                value: 24,
+                ..base.clone()
+            },
+        ),
+        (
+            "own key length",
+            Shape {
+                head: 32,
+                rope_dims: 32,
+                ..base.clone()
+            },
+        ),
+        (
+            "part of a head rotated",
+            Shape {
+                rope_dims: 8,
+                ..base.clone()
+            },
+        ),
+        (
+            "another base",
+            Shape {
+                rope_base: 500_000.0,
+                ..base.clone()
+            },
+        ),
+        (
+            "linear scaling",
+            Shape {
+                rope_scale: Some(4.0),
+                ..base.clone()
+            },
+        ),
+        (
+            "factors",
+            Shape {
+                rope_factors: true,
+                ..base.clone()
+            },
+        ),
+        (
+            "biases",
+            Shape {
+                biases: true,
+                ..base.clone()
+            },
+        ),
+        (
+            "no whole blocks",
+            Shape {
+                embedding: 44,
+                feed_forward: 70,
+                ..base.clone()
+            },
+        ),
     ];
     for (name, shape) in shapes {
         let random = Random::new(shape);
         let ids = tokens(40, random.shape.vocabulary);
         let expected = oracle::logits(&random, &ids);
         let got = evaluate(&mut session(&open(&random), 2), &ids);
-        let worst = got.iter().zip(&expected).map(|(got, expected)| distance(got, expected)).fold(0.0, f32::max);
+        let worst = got
+            .iter()
+            .zip(&expected)
+            .map(|(got, expected)| distance(got, expected))
+            .fold(0.0, f32::max);
         // Sums in another order turn the f16 rounding of some keys and values: 2⁻¹¹ of each.
         assert!(worst < 5e-4, "{name}: {worst}");
     }
@@ -68,11 +150,19 @@ fn agrees_with_a_plain_forward_pass() {
 #[test]
 fn every_format_agrees_with_its_own_roundings() {
     for format in ["f16", "bf16", "q8_0", "q4_0"] {
-        let random = Random::new(Shape { format, ..Shape::default() }).rounded();
+        let random = Random::new(Shape {
+            format,
+            ..Shape::default()
+        })
+        .rounded();
         let ids = tokens(40, random.shape.vocabulary);
         let expected = oracle::logits(&random, &ids);
         let got = evaluate(&mut session(&open(&random), 1), &ids);
-        let worst = got.iter().zip(&expected).map(|(got, expected)| distance(got, expected)).fold(0.0, f32::max);
+        let worst = got
+            .iter()
+            .zip(&expected)
+            .map(|(got, expected)| distance(got, expected))
+            .fold(0.0, f32::max);
         assert!(worst < 5e-4, "{format}: {worst}");
     }
 }
@@ -81,7 +171,12 @@ fn every_format_agrees_with_its_own_roundings() {
 fn portions_and_threads_change_no_bit() {
     // More tokens than one part of a prompt has (256), so that parts are crossed.
     for format in ["f32", "q4_0", "q8_0"] {
-        let random = Random::new(Shape { format, context: 600, layers: 3, ..Shape::default() });
+        let random = Random::new(Shape {
+            format,
+            context: 600,
+            layers: 3,
+            ..Shape::default()
+        });
         let model = open(&random);
         let ids = tokens(300, random.shape.vocabulary);
         let whole = session(&model, 1).prefill(&ids).unwrap().to_vec();
@@ -91,27 +186,54 @@ fn portions_and_threads_change_no_bit() {
         let mut single = session(&model, 2);
         for (position, &id) in ids.iter().enumerate() {
             assert_eq!(single.position(), position);
-            assert_eq!(single.decode(id).unwrap(), every[position], "{format}: position {position}");
+            assert_eq!(
+                single.decode(id).unwrap(),
+                every[position],
+                "{format}: position {position}"
+            );
         }
         let mut portions = session(&model, 2);
         portions.prefill(&ids[..7]).unwrap();
         portions.prefill(&ids[7..290]).unwrap();
-        assert_eq!(portions.prefill(&ids[290..]).unwrap(), whole, "{format}: portions");
+        assert_eq!(
+            portions.prefill(&ids[290..]).unwrap(),
+            whole,
+            "{format}: portions"
+        );
         portions.truncate(100);
-        assert_eq!(portions.prefill(&ids[100..]).unwrap(), whole, "{format}: after truncate");
+        assert_eq!(
+            portions.prefill(&ids[100..]).unwrap(),
+            whole,
+            "{format}: after truncate"
+        );
     }
 }
 
 #[test]
 fn refusals_leave_the_session_as_it_was() {
-    let random = Random::new(Shape { context: 16, ..Shape::default() });
+    let random = Random::new(Shape {
+        context: 16,
+        ..Shape::default()
+    });
     let model = open(&random);
     let mut session = session(&model, 1);
     let ids = tokens(16, 288);
     session.prefill(&ids[..10]).unwrap();
-    assert!(matches!(session.prefill(&ids[..7]), Err(Error::ContextFull { tokens: 17, context: 16 })));
+    assert!(matches!(
+        session.prefill(&ids[..7]),
+        Err(Error::ContextFull {
+            tokens: 17,
+            context: 16
+        })
+    ));
     assert!(matches!(session.prefill(&[]), Err(Error::EmptyPrompt)));
-    assert!(matches!(session.decode(288), Err(Error::BadToken { id: 288, vocabulary: 288 })));
+    assert!(matches!(
+        session.decode(288),
+        Err(Error::BadToken {
+            id: 288,
+            vocabulary: 288
+        })
+    ));
     assert_eq!(session.position(), 10);
     session.prefill(&ids[10..]).unwrap();
     assert!(matches!(session.decode(1), Err(Error::ContextFull { .. })));
@@ -123,23 +245,48 @@ fn a_tensor_that_is_missing_misshaped_or_unknown_is_named() {
         let mut random = Random::new(Shape::default());
         change(&mut random);
         let file = gguf::File::from_bytes("bad.gguf", random.to_gguf()).unwrap();
-        Model::from_gguf(file, &OpenOptions::default()).unwrap_err().to_string()
+        Model::from_gguf(file, &OpenOptions::default())
+            .unwrap_err()
+            .to_string()
     };
-    let missing = open(&|random| random.tensors.retain(|tensor| tensor.name != "blk.1.attn_k.weight"));
-    assert!(missing.contains("blk.1.attn_k.weight") && missing.contains("got none"), "{missing}");
+    let missing = open(&|random| {
+        random
+            .tensors
+            .retain(|tensor| tensor.name != "blk.1.attn_k.weight")
+    });
+    assert!(
+        missing.contains("blk.1.attn_k.weight") && missing.contains("got none"),
+        "{missing}"
+    );
     let shape = open(&|random| {
-        let tensor = random.tensors.iter_mut().find(|tensor| tensor.name == "blk.0.ffn_up.weight").unwrap();
+        let tensor = random
+            .tensors
+            .iter_mut()
+            .find(|tensor| tensor.name == "blk.0.ffn_up.weight")
+            .unwrap();
         tensor.rows -= 1;
         tensor.data.truncate(tensor.rows * tensor.cols);
     });
-    assert!(shape.contains("blk.0.ffn_up.weight") && shape.contains("[64, 96]") && shape.contains("[64, 95]"), "{shape}");
+    assert!(
+        shape.contains("blk.0.ffn_up.weight")
+            && shape.contains("[64, 96]")
+            && shape.contains("[64, 95]"),
+        "{shape}"
+    );
     let unknown = open(&|random| {
-        let tensor = random.tensors.iter_mut().find(|tensor| tensor.name == "output.weight").unwrap();
+        let tensor = random
+            .tensors
+            .iter_mut()
+            .find(|tensor| tensor.name == "output.weight")
+            .unwrap();
         tensor.name = "blk.0.ffn_gate_inp.weight".into();
     });
     assert!(unknown.contains("ffn_gate_inp"), "{unknown}");
     let heads = open(&|random| random.shape.kv_heads = 3);
-    assert!(heads.contains("head_count_kv") && heads.contains("divisor of the 4"), "{heads}");
+    assert!(
+        heads.contains("head_count_kv") && heads.contains("divisor of the 4"),
+        "{heads}"
+    );
 }
 
 #[test]
@@ -151,12 +298,36 @@ fn memory_is_known_beforehand_and_limits_hold() {
     assert_eq!(memory.mapped, std::fs::metadata(file.path()).unwrap().len());
     assert_eq!(memory.kv_cache, 2 * 2 * (16 + 16) * 256 * 2); // layers, heads, lengths, positions, bytes
     let limit = model.memory(100).total();
-    let options = OpenOptions { memory_limit: Some(limit) };
+    let options = OpenOptions {
+        memory_limit: Some(limit),
+    };
     let model = Model::open_with(file.path(), &options).unwrap();
-    assert!(model.session(SessionOptions { context: Some(100), threads: Some(1) }).is_ok());
-    let error = model.session(SessionOptions { context: Some(101), threads: Some(1) }).map(|_| ()).unwrap_err();
-    assert!(matches!(error, Error::MemoryLimit { fits: 100, .. }), "{error}");
+    assert!(
+        model
+            .session(SessionOptions {
+                context: Some(100),
+                threads: Some(1)
+            })
+            .is_ok()
+    );
+    let error = model
+        .session(SessionOptions {
+            context: Some(101),
+            threads: Some(1),
+        })
+        .map(|_| ())
+        .unwrap_err();
+    assert!(
+        matches!(error, Error::MemoryLimit { fits: 100, .. }),
+        "{error}"
+    );
     assert!(error.to_string().contains(&limit.to_string()), "{error}");
-    let error = Model::open_with(file.path(), &OpenOptions { memory_limit: Some(1000) }).unwrap_err();
+    let error = Model::open_with(
+        file.path(),
+        &OpenOptions {
+            memory_limit: Some(1000),
+        },
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("no context fits"), "{error}");
 }

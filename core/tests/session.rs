@@ -4,7 +4,8 @@ mod common;
 
 use common::{Random, Shape};
 use dram_core::{
-    Completion, Error, Event, Finish, Message, Model, OpenOptions, Prompt, Request, Sampling, Session, SessionOptions, gguf,
+    Completion, Error, Event, Finish, Message, Model, OpenOptions, Prompt, Request, Sampling,
+    Session, SessionOptions, gguf,
 };
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -15,15 +16,29 @@ fn model(shape: Shape) -> Model {
 }
 
 fn session(model: &Model) -> Session {
-    model.session(SessionOptions { context: None, threads: Some(2) }).unwrap()
+    model
+        .session(SessionOptions {
+            context: None,
+            threads: Some(2),
+        })
+        .unwrap()
 }
 
 fn request(prompt: &str, max_tokens: usize) -> Request {
-    Request { max_tokens, ..Request::new(Prompt::Text(prompt.into())) }
+    Request {
+        max_tokens,
+        ..Request::new(Prompt::Text(prompt.into()))
+    }
 }
 
 fn hot(seed: u64) -> Sampling {
-    Sampling { temperature: 1.5, top_k: 0, top_p: 1.0, min_p: 0.0, seed }
+    Sampling {
+        temperature: 1.5,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        seed,
+    }
 }
 
 /// The completion, with its pieces checked against it.
@@ -33,7 +48,10 @@ fn generate(session: &mut Session, request: &Request) -> Completion {
         .generate(request, &mut |event| {
             match event {
                 Event::Prefilled { tokens } => prefilled += tokens,
-                Event::Piece { text: piece, tokens: made } => {
+                Event::Piece {
+                    text: piece,
+                    tokens: made,
+                } => {
                     assert!(!piece.is_empty());
                     text.push_str(piece);
                     tokens += made;
@@ -45,7 +63,10 @@ fn generate(session: &mut Session, request: &Request) -> Completion {
     assert_eq!(text, completion.text);
     assert_eq!(prefilled, completion.prompt_tokens);
     assert!(tokens <= completion.tokens.len());
-    assert!(completion.timings.first_token >= completion.timings.prefill || completion.tokens.is_empty());
+    assert!(
+        completion.timings.first_token >= completion.timings.prefill
+            || completion.tokens.is_empty()
+    );
     completion
 }
 
@@ -55,22 +76,39 @@ fn greedy_text_is_the_argmax_chain() {
     let mut session = session(&model);
     let completion = generate(&mut session, &request("once", 12));
     let ids = model.prompt_tokens(&request("once", 12)).unwrap();
-    assert_eq!((completion.prompt_tokens, ids[0]), (ids.len(), model.tokenizer().bos().unwrap()));
+    assert_eq!(
+        (completion.prompt_tokens, ids[0]),
+        (ids.len(), model.tokenizer().bos().unwrap())
+    );
     session.reset();
     let mut logits = session.prefill(&ids).unwrap().to_vec();
     for &token in &completion.tokens {
-        let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+        let best = (0..logits.len())
+            .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
+            .unwrap();
         assert_eq!(token as usize, best);
         logits = session.decode(token).unwrap().to_vec();
     }
-    assert_eq!(completion.text, model.tokenizer().decode(&completion.tokens));
+    assert_eq!(
+        completion.text,
+        model.tokenizer().decode(&completion.tokens)
+    );
 }
 
 #[test]
 fn a_seed_fixes_the_completion() {
     let model = model(Shape::default());
     let mut session = session(&model);
-    let mut with = |seed| generate(&mut session, &Request { sampling: hot(seed), ..request("seed", 30) }).tokens;
+    let mut with = |seed| {
+        generate(
+            &mut session,
+            &Request {
+                sampling: hot(seed),
+                ..request("seed", 30)
+            },
+        )
+        .tokens
+    };
     let first = with(5);
     assert_eq!(first, with(5));
     assert_ne!(first, with(6));
@@ -82,28 +120,66 @@ fn random_bytes_come_out_as_whole_code_points() {
     let model = model(Shape::default());
     let mut session = session(&model);
     for seed in 0..20 {
-        let completion = generate(&mut session, &Request { sampling: hot(seed), ..request("utf", 60) });
+        let completion = generate(
+            &mut session,
+            &Request {
+                sampling: hot(seed),
+                ..request("utf", 60)
+            },
+        );
         let mut bytes = Vec::new();
-        completion.tokens.iter().for_each(|&id| model.tokenizer().decode_bytes(id, &mut bytes));
-        assert_eq!(completion.text, String::from_utf8_lossy(&bytes), "seed {seed}");
+        completion
+            .tokens
+            .iter()
+            .for_each(|&id| model.tokenizer().decode_bytes(id, &mut bytes));
+        assert_eq!(
+            completion.text,
+            String::from_utf8_lossy(&bytes),
+            "seed {seed}"
+        );
     }
 }
 
 #[test]
 fn every_kind_of_end_is_reached_and_named() {
-    let model = model(Shape { context: 64, ..Shape::default() });
+    let model = model(Shape {
+        context: 64,
+        ..Shape::default()
+    });
     let mut session = session(&model);
-    let long = generate(&mut session, &Request { sampling: hot(3), ..request("end", 20) });
-    assert_eq!((long.finish.clone(), long.tokens.len()), (Finish::MaxTokens, 20));
+    let long = generate(
+        &mut session,
+        &Request {
+            sampling: hot(3),
+            ..request("end", 20)
+        },
+    );
+    assert_eq!(
+        (long.finish.clone(), long.tokens.len()),
+        (Finish::MaxTokens, 20)
+    );
 
     // A stop string out of the middle of what the same seed gives, across tokens.
     let chars: Vec<char> = long.text.chars().collect();
     let stop: String = chars[6..10].iter().collect();
-    let stopped = generate(&mut session, &Request { sampling: hot(3), stop: vec![stop.clone()], ..request("end", 20) });
+    let stopped = generate(
+        &mut session,
+        &Request {
+            sampling: hot(3),
+            stop: vec![stop.clone()],
+            ..request("end", 20)
+        },
+    );
     assert_eq!(stopped.finish, Finish::StopString(stop.clone()));
     assert_eq!(stopped.text, long.text[..long.text.find(&stop).unwrap()]);
 
-    let full = generate(&mut session, &Request { sampling: hot(3), ..request("end", 1000) });
+    let full = generate(
+        &mut session,
+        &Request {
+            sampling: hot(3),
+            ..request("end", 1000)
+        },
+    );
     if full.finish != Finish::EndOfText {
         assert_eq!(full.finish, Finish::ContextFull);
         // The last token is chosen, but has no place in the cache.
@@ -111,10 +187,25 @@ fn every_kind_of_end_is_reached_and_named() {
     }
 
     // Of many seeds some end by themselves: one token in 288 is the end token.
-    let ended = (0..60).map(|seed| generate(&mut session, &Request { sampling: hot(seed), ..request("end", 50) }));
-    let ended: Vec<_> = ended.filter(|completion| completion.finish == Finish::EndOfText).collect();
+    let ended = (0..60).map(|seed| {
+        generate(
+            &mut session,
+            &Request {
+                sampling: hot(seed),
+                ..request("end", 50)
+            },
+        )
+    });
+    let ended: Vec<_> = ended
+        .filter(|completion| completion.finish == Finish::EndOfText)
+        .collect();
     assert!(!ended.is_empty());
-    assert!(ended.iter().all(|completion| completion.tokens.iter().all(|&id| !model.tokenizer().is_end(id))));
+    assert!(ended.iter().all(|completion| {
+        completion
+            .tokens
+            .iter()
+            .all(|&id| !model.tokenizer().is_end(id))
+    }));
 
     let none = generate(&mut session, &request("end", 0));
     assert_eq!((none.finish, none.tokens.len()), (Finish::MaxTokens, 0));
@@ -125,34 +216,76 @@ fn a_chat_is_rendered_with_special_tokens_and_text_is_not() {
     let model = model(Shape::default());
     let user = common::gguf::USER;
     let id = 287; // the last of the vocabulary
-    let chat = Request::new(Prompt::Chat(vec![Message { role: "user".into(), content: "hi".into() }]));
+    let chat = Request::new(Prompt::Chat(vec![Message {
+        role: "user".into(),
+        content: "hi".into(),
+    }]));
     let ids = model.prompt_tokens(&chat).unwrap();
     assert_eq!(ids.iter().filter(|&&token| token == id).count(), 2);
-    assert_eq!(ids.iter().filter(|&&token| Some(token) == model.tokenizer().bos()).count(), 1, "{ids:?}");
+    assert_eq!(
+        ids.iter()
+            .filter(|&&token| Some(token) == model.tokenizer().bos())
+            .count(),
+        1,
+        "{ids:?}"
+    );
     let text = request(user, 1);
     assert!(!model.prompt_tokens(&text).unwrap().contains(&id));
-    assert!(model.prompt_tokens(&Request { parse_special: true, ..text }).unwrap().contains(&id));
+    assert!(
+        model
+            .prompt_tokens(&Request {
+                parse_special: true,
+                ..text
+            })
+            .unwrap()
+            .contains(&id)
+    );
 }
 
 #[test]
 fn senseless_requests_are_errors_and_change_nothing() {
-    let model = model(Shape { context: 32, ..Shape::default() });
+    let model = model(Shape {
+        context: 32,
+        ..Shape::default()
+    });
     let mut session = session(&model);
     let expected = generate(&mut session, &request("ok", 5));
     let bad = [
-        Request { sampling: Sampling { top_p: 7.0, ..Sampling::default() }, ..request("x", 5) },
-        Request { stop: vec![String::new()], ..request("x", 5) },
+        Request {
+            sampling: Sampling {
+                top_p: 7.0,
+                ..Sampling::default()
+            },
+            ..request("x", 5)
+        },
+        Request {
+            stop: vec![String::new()],
+            ..request("x", 5)
+        },
         Request::new(Prompt::Tokens(vec![])),
         Request::new(Prompt::Tokens(vec![1, 9999])),
         request(&"far too long for this context ".repeat(9), 5),
     ];
     for request in bad {
-        let error = session.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap_err();
+        let error = session
+            .generate(&request, &mut |_| ControlFlow::Continue(()))
+            .unwrap_err();
         assert!(error.to_string().contains("expected"), "{error}");
     }
-    assert_eq!(generate(&mut session, &request("ok", 5)).tokens, expected.tokens);
-    for (context, threads) in [(Some(0), None), (Some(33), None), (None, Some(0)), (None, Some(1 << 20))] {
-        assert!(matches!(model.session(SessionOptions { context, threads }), Err(Error::InvalidOption { .. })));
+    assert_eq!(
+        generate(&mut session, &request("ok", 5)).tokens,
+        expected.tokens
+    );
+    for (context, threads) in [
+        (Some(0), None),
+        (Some(33), None),
+        (None, Some(0)),
+        (None, Some(1 << 20)),
+    ] {
+        assert!(matches!(
+            model.session(SessionOptions { context, threads }),
+            Err(Error::InvalidOption { .. })
+        ));
     }
 }
 
@@ -180,24 +313,48 @@ fn cancelling_from_the_callback_or_before_the_start() {
     let token = session.cancel_token();
     token.cancel();
     let completion = generate_cancelled(&mut session);
-    assert_eq!((completion.finish, completion.tokens.len()), (Finish::Cancelled, 0));
+    assert_eq!(
+        (completion.finish, completion.tokens.len()),
+        (Finish::Cancelled, 0)
+    );
     token.cancel();
     assert!(token.is_cancelled() && !session.cancel_token().is_cancelled());
-    assert_eq!(generate(&mut session, &request("stop me", 20)).tokens, expected.tokens);
+    assert_eq!(
+        generate(&mut session, &request("stop me", 20)).tokens,
+        expected.tokens
+    );
 }
 
 fn generate_cancelled(session: &mut Session) -> Completion {
-    session.generate(&request("stop me", 20), &mut |_| panic!("no event after a cancel")).unwrap()
+    session
+        .generate(&request("stop me", 20), &mut |_| {
+            panic!("no event after a cancel")
+        })
+        .unwrap()
 }
 
 #[test]
 fn cancelling_in_mid_prefill_is_prompt_and_leaves_the_session_usable() {
     // Large enough that its prompt takes a while, in many parts and layers.
-    let shape = Shape { layers: 8, embedding: 256, heads: 8, head: 32, value: 32, rope_dims: 32, feed_forward: 512, context: 2048, format: "q8_0", ..Shape::default() };
+    let shape = Shape {
+        layers: 8,
+        embedding: 256,
+        heads: 8,
+        head: 32,
+        value: 32,
+        rope_dims: 32,
+        feed_forward: 512,
+        context: 2048,
+        format: "q8_0",
+        ..Shape::default()
+    };
     let model = model(shape);
     let mut session = session(&model);
     let prompt: Vec<u32> = (0..1500).map(|i| i * 7 % 256).collect();
-    let request = Request { max_tokens: 4, ..Request::new(Prompt::Tokens(prompt.clone())) };
+    let request = Request {
+        max_tokens: 4,
+        ..Request::new(Prompt::Tokens(prompt.clone()))
+    };
 
     let start = Instant::now();
     let expected = generate(&mut session, &request);
@@ -211,7 +368,9 @@ fn cancelling_in_mid_prefill_is_prompt_and_leaves_the_session_usable() {
             token.cancel();
             now
         });
-        let completion = session.generate(&request, &mut |_| panic!("cancelled during the prompt")).unwrap();
+        let completion = session
+            .generate(&request, &mut |_| panic!("cancelled during the prompt"))
+            .unwrap();
         let returned = Instant::now();
         assert_eq!(completion.finish, Finish::Cancelled);
         assert!(completion.tokens.is_empty());
@@ -219,7 +378,10 @@ fn cancelling_in_mid_prefill_is_prompt_and_leaves_the_session_usable() {
     });
     // A layer of one part is about 1/48 of the prompt; the rest is room for a busy machine.
     let late = returned - cancelled;
-    assert!(late < whole / 6 + Duration::from_millis(50), "{late:?} after the cancel, of {whole:?}");
+    assert!(
+        late < whole / 6 + Duration::from_millis(50),
+        "{late:?} after the cancel, of {whole:?}"
+    );
 
     // Rolled back to a whole part, from which the session goes on to the same result.
     let done = session.position();

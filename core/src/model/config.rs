@@ -129,6 +129,11 @@ impl Keys<'_> {
 
     /// The error for a value of `key` (its full name) that cannot be.
     pub(crate) fn bad(&self, key: &str, expected: String, got: impl ToString) -> Error {
-        Error::BadKey { file: self.file.name().to_owned(), key: key.to_owned(), expected, got: got.to_string() }
+        Error::BadKey {
+            file: self.file.name().to_owned(),
+            key: key.to_owned(),
+            expected,
+            got: got.to_string(),
+        }
     }
 }

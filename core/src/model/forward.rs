@@ -32,8 +32,19 @@ pub(crate) struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    pub(crate) fn new(model: &'a Model, pool: &'a Pool, cache: &'a mut KvCache, scratch: &'a mut Scratch) -> Self {
-        Decoder { model, config: model.config(), operations: Operations::new(model.gguf(), pool), cache, scratch }
+    pub(crate) fn new(
+        model: &'a Model,
+        pool: &'a Pool,
+        cache: &'a mut KvCache,
+        scratch: &'a mut Scratch,
+    ) -> Self {
+        Decoder {
+            model,
+            config: model.config(),
+            operations: Operations::new(model.gguf(), pool),
+            cache,
+            scratch,
+        }
     }
 
     /// Evaluates `ids` (at most the scratch's tokens) at positions `start` and after. Afterwards their keys and values are in the cache, and the
@@ -41,7 +52,13 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// [`Error::Cancelled`], at the latest one layer after it was asked for. The cache before `start` is untouched.
-    pub(crate) fn run(&mut self, ids: &[u32], start: usize, want: Want, cancellation: &Cancellation) -> Result<()> {
+    pub(crate) fn run(
+        &mut self,
+        ids: &[u32],
+        start: usize,
+        want: Want,
+        cancellation: &Cancellation,
+    ) -> Result<()> {
         self.embed(ids);
         self.angles(start..start + ids.len());
         let layers = &self.model.weights().layers;
@@ -72,7 +89,14 @@ impl<'a> Decoder<'a> {
         let (tokens, d) = (rows.len(), self.config.embedding_length);
         let x = &s.x[rows.start * d..rows.end * d];
         o.unpack(&weights.output_norm, &mut s.vector);
-        let x = o.normalise(x, &s.vector[..d], self.config.norm_epsilon, &mut s.branch, &mut s.int8, &[&weights.output]);
+        let x = o.normalise(
+            x,
+            &s.vector[..d],
+            self.config.norm_epsilon,
+            &mut s.branch,
+            &mut s.int8,
+            &[&weights.output],
+        );
         o.product(x, &weights.output, &mut s.logits);
         &s.logits[..tokens * self.config.vocabulary]
     }
@@ -80,7 +104,10 @@ impl<'a> Decoder<'a> {
     /// x = the tokens' rows of the embedding.
     fn embed(&mut self, ids: &[u32]) {
         let embedding = &self.model.weights().embedding;
-        for (&id, x) in ids.iter().zip(self.scratch.x.chunks_exact_mut(embedding.cols)) {
+        for (&id, x) in ids
+            .iter()
+            .zip(self.scratch.x.chunks_exact_mut(embedding.cols))
+        {
             self.operations.unpack_row(embedding, id as usize, x);
         }
     }
@@ -88,7 +115,11 @@ impl<'a> Decoder<'a> {
     /// How far each pair of a head turns at each of these positions.
     fn angles(&mut self, positions: Range<usize>) {
         let frequencies = &self.model.weights().frequencies; // [pairs]
-        let turns = positions.flat_map(|position| frequencies.iter().map(move |frequency| position as f32 * frequency));
+        let turns = positions.flat_map(|position| {
+            frequencies
+                .iter()
+                .map(move |frequency| position as f32 * frequency)
+        });
         let s = &mut *self.scratch;
         for ((cosine, sine), turn) in s.cosine.iter_mut().zip(&mut s.sine).zip(turns) {
             // In f64, so that platforms' libraries agree on the f32.
@@ -102,30 +133,68 @@ impl<'a> Decoder<'a> {
         let (o, c, s) = (self.operations, self.config, &mut *self.scratch);
         let (queries, keys, values) = (c.query_length(), c.keys_length(), c.values_length());
         let (d, pairs) = (c.embedding_length, c.rope.dimensions / 2);
-        let Layer { query, key, value, .. } = layer;
+        let Layer {
+            query, key, value, ..
+        } = layer;
 
         o.unpack(&layer.attention_norm, &mut s.vector);
         let readers = [&query.matrix, &key.matrix, &value.matrix];
-        let x = o.normalise(&s.x[..tokens * d], &s.vector[..d], c.norm_epsilon, &mut s.branch, &mut s.int8, &readers);
-        o.project(x, [(query, &mut s.query), (key, &mut s.key), (value, &mut s.value)], &mut s.vector);
+        let x = o.normalise(
+            &s.x[..tokens * d],
+            &s.vector[..d],
+            c.norm_epsilon,
+            &mut s.branch,
+            &mut s.int8,
+            &readers,
+        );
+        o.project(
+            x,
+            [
+                (query, &mut s.query),
+                (key, &mut s.key),
+                (value, &mut s.value),
+            ],
+            &mut s.vector,
+        );
 
         let per = rows_per_job(o.pool, tokens, (queries + keys) * size_of::<f32>());
-        let parts = s.query[..tokens * queries].chunks_mut(per * queries).zip(s.key[..tokens * keys].chunks_mut(per * keys));
+        let parts = s.query[..tokens * queries]
+            .chunks_mut(per * queries)
+            .zip(s.key[..tokens * keys].chunks_mut(per * keys));
         let angles = s.cosine.chunks(per * pairs).zip(s.sine.chunks(per * pairs));
-        each(o.pool, parts.zip(angles), |_, ((query, key), (cosine, sine))| {
-            let rows = query.chunks_exact_mut(queries).zip(key.chunks_exact_mut(keys));
-            let angles = cosine.chunks_exact(pairs).zip(sine.chunks_exact(pairs));
-            for ((query, key), (cosine, sine)) in rows.zip(angles) {
-                o.kernels.rope(query, c.key_length, cosine, sine, c.rope.pairs);
-                o.kernels.rope(key, c.key_length, cosine, sine, c.rope.pairs);
-            }
-        });
-        self.cache.write(o.kernels, number, start, &s.key[..tokens * keys], &s.value[..tokens * values]);
+        each(
+            o.pool,
+            parts.zip(angles),
+            |_, ((query, key), (cosine, sine))| {
+                let rows = query
+                    .chunks_exact_mut(queries)
+                    .zip(key.chunks_exact_mut(keys));
+                let angles = cosine.chunks_exact(pairs).zip(sine.chunks_exact(pairs));
+                for ((query, key), (cosine, sine)) in rows.zip(angles) {
+                    o.kernels
+                        .rope(query, c.key_length, cosine, sine, c.rope.pairs);
+                    o.kernels
+                        .rope(key, c.key_length, cosine, sine, c.rope.pairs);
+                }
+            },
+        );
+        self.cache.write(
+            o.kernels,
+            number,
+            start,
+            &s.key[..tokens * keys],
+            &s.value[..tokens * values],
+        );
     }
 
     /// x += what the queries of these tokens find in the cache. Their vectors move to the front of x.
     fn attend(&mut self, layer: &Layer, number: usize, start: usize, tokens: Range<usize>) {
-        let (o, c, cache, s) = (self.operations, self.config, &*self.cache, &mut *self.scratch);
+        let (o, c, cache, s) = (
+            self.operations,
+            self.config,
+            &*self.cache,
+            &mut *self.scratch,
+        );
         let rows = tokens.len() * c.heads; // a row is one head of one token
         let scale = 1.0 / (c.key_length as f32).sqrt();
         let query = &s.query[tokens.start * c.query_length()..tokens.end * c.query_length()]; // [rows, key_length]
@@ -134,26 +203,50 @@ impl<'a> Decoder<'a> {
         let bytes = (start + tokens.end) * (c.key_length + c.value_length) * size_of::<half::f16>();
         // Heads that share keys and values stay together: the second finds them in the core's own cache.
         let per = rows_per_job(o.pool, rows, bytes).next_multiple_of(c.group());
-        let parts = query.chunks(per * c.key_length).zip(mixed.chunks_mut(per * c.value_length));
+        let parts = query
+            .chunks(per * c.key_length)
+            .zip(mixed.chunks_mut(per * c.value_length));
         let scores = s.scores.chunks_mut(cache.context());
-        each(o.pool, parts.zip(scores), |lane, ((query, mixed), scores)| {
-            let heads = query.chunks_exact(c.key_length).zip(mixed.chunks_exact_mut(c.value_length));
-            for (row, (query, mixed)) in (lane * per..).zip(heads) {
-                let (token, head) = (tokens.start + row / c.heads, row % c.heads / c.group());
-                let seen = start + token + 1;
-                let weights = &mut scores[..seen]; // [positions]
-                o.kernels.scores(query, cache.keys(number, head, seen), c.key_length, scale, weights);
-                o.kernels.softmax(weights);
-                o.kernels.mix(weights, cache.values(number, head, seen), c.value_length, mixed);
-            }
-        });
+        each(
+            o.pool,
+            parts.zip(scores),
+            |lane, ((query, mixed), scores)| {
+                let heads = query
+                    .chunks_exact(c.key_length)
+                    .zip(mixed.chunks_exact_mut(c.value_length));
+                for (row, (query, mixed)) in (lane * per..).zip(heads) {
+                    let (token, head) = (tokens.start + row / c.heads, row % c.heads / c.group());
+                    let seen = start + token + 1;
+                    let weights = &mut scores[..seen]; // [positions]
+                    o.kernels.scores(
+                        query,
+                        cache.keys(number, head, seen),
+                        c.key_length,
+                        scale,
+                        weights,
+                    );
+                    o.kernels.softmax(weights);
+                    o.kernels.mix(
+                        weights,
+                        cache.values(number, head, seen),
+                        c.value_length,
+                        mixed,
+                    );
+                }
+            },
+        );
 
         let d = c.embedding_length;
         s.x.copy_within(tokens.start * d..tokens.end * d, 0);
         let output = &layer.attention_output;
-        let found = o.round(&s.mixed[..rows * c.value_length], &mut s.int8, &output.matrix);
+        let found = o.round(
+            &s.mixed[..rows * c.value_length],
+            &mut s.int8,
+            &output.matrix,
+        );
         o.project(found, [(output, &mut s.branch)], &mut s.vector);
-        o.kernels.add(&mut s.x[..tokens.len() * d], &s.branch[..tokens.len() * d]);
+        o.kernels
+            .add(&mut s.x[..tokens.len() * d], &s.branch[..tokens.len() * d]);
     }
 
     /// x += down(silu(gate(x)) · up(x)), reading a normalised x.
@@ -164,11 +257,24 @@ impl<'a> Decoder<'a> {
 
         o.unpack(&layer.feed_forward_norm, &mut s.vector);
         let readers = [&gate.matrix, &up.matrix];
-        let x = o.normalise(&s.x[..tokens * d], &s.vector[..d], c.norm_epsilon, &mut s.branch, &mut s.int8, &readers);
+        let x = o.normalise(
+            &s.x[..tokens * d],
+            &s.vector[..d],
+            c.norm_epsilon,
+            &mut s.branch,
+            &mut s.int8,
+            &readers,
+        );
         o.project(x, [(gate, &mut s.gate), (up, &mut s.up)], &mut s.vector);
 
-        let inner = o.gated(&mut s.gate[..tokens * ff], &s.up[..tokens * ff], &mut s.int8, &down.matrix);
+        let inner = o.gated(
+            &mut s.gate[..tokens * ff],
+            &s.up[..tokens * ff],
+            &mut s.int8,
+            &down.matrix,
+        );
         o.project(inner, [(down, &mut s.branch)], &mut s.vector);
-        o.kernels.add(&mut s.x[..tokens * d], &s.branch[..tokens * d]);
+        o.kernels
+            .add(&mut s.x[..tokens * d], &s.branch[..tokens * d]);
     }
 }

@@ -29,7 +29,11 @@ pub(super) fn config(keys: &Keys<'_>) -> Result<Config> {
     let metadata = keys.file.metadata();
     let experts = keys.name("expert_count");
     if let Some(n @ 1..) = metadata.opt_u32(&experts)? {
-        return Err(keys.bad(&experts, "0 or absent: mixtures of experts are not supported".into(), n));
+        return Err(keys.bad(
+            &experts,
+            "0 or absent: mixtures of experts are not supported".into(),
+            n,
+        ));
     }
 
     let embedding_length = keys.length("embedding_length")?;
@@ -37,7 +41,11 @@ pub(super) fn config(keys: &Keys<'_>) -> Result<Config> {
     let kv_heads = keys.opt_length("attention.head_count_kv")?.unwrap_or(heads);
     if !heads.is_multiple_of(kv_heads) {
         let key = keys.name("attention.head_count_kv");
-        return Err(keys.bad(&key, format!("a divisor of the {heads} query heads"), kv_heads));
+        return Err(keys.bad(
+            &key,
+            format!("a divisor of the {heads} query heads"),
+            kv_heads,
+        ));
     }
     let per_head = || -> Result<usize> {
         if embedding_length.is_multiple_of(heads) {
@@ -46,13 +54,23 @@ pub(super) fn config(keys: &Keys<'_>) -> Result<Config> {
         let key = keys.name("attention.head_count");
         Err(keys.bad(&key, format!("a divisor of embedding_length {embedding_length}, or a file with attention.key_length and attention.value_length"), heads))
     };
-    let key_length = keys.opt_length("attention.key_length")?.map_or_else(per_head, Ok)?;
-    let value_length = keys.opt_length("attention.value_length")?.map_or_else(per_head, Ok)?;
+    let key_length = keys
+        .opt_length("attention.key_length")?
+        .map_or_else(per_head, Ok)?;
+    let value_length = keys
+        .opt_length("attention.value_length")?
+        .map_or_else(per_head, Ok)?;
 
-    let dimensions = keys.opt_length("rope.dimension_count")?.unwrap_or(key_length);
+    let dimensions = keys
+        .opt_length("rope.dimension_count")?
+        .unwrap_or(key_length);
     if !dimensions.is_multiple_of(2) || dimensions > key_length {
         let key = keys.name("rope.dimension_count");
-        return Err(keys.bad(&key, format!("an even number up to the head's length {key_length}"), dimensions));
+        return Err(keys.bad(
+            &key,
+            format!("an even number up to the head's length {key_length}"),
+            dimensions,
+        ));
     }
     let vocabulary = metadata.strings("tokenizer.ggml.tokens")?.len();
     if vocabulary == 0 {
@@ -70,7 +88,12 @@ pub(super) fn config(keys: &Keys<'_>) -> Result<Config> {
         vocabulary,
         context_length: keys.length("context_length")?,
         norm_epsilon: keys.positive("attention.layer_norm_rms_epsilon", None)?,
-        rope: Rope { dimensions, base: keys.positive("rope.freq_base", Some(10_000.0))?, scale: rope_scale(keys)?, pairs: Pairs::Interleaved },
+        rope: Rope {
+            dimensions,
+            base: keys.positive("rope.freq_base", Some(10_000.0))?,
+            scale: rope_scale(keys)?,
+            pairs: Pairs::Interleaved,
+        },
     })
 }
 
@@ -80,10 +103,22 @@ fn rope_scale(keys: &Keys<'_>) -> Result<f32> {
     match keys.file.metadata().opt_str(&kind)?.unwrap_or("linear") {
         "none" => return Ok(1.0),
         "linear" | "llama3" => {}
-        other => return Err(keys.bad(&kind, "none or linear: other kinds of RoPE scaling are not supported".into(), other)),
+        other => {
+            return Err(keys.bad(
+                &kind,
+                "none or linear: other kinds of RoPE scaling are not supported".into(),
+                other,
+            ));
+        }
     }
     // Older files have scale_linear; a factor of 0 means none.
-    let factor = |key| -> Result<Option<f32>> { Ok(keys.file.metadata().opt_f32(&keys.name(key))?.filter(|&factor| factor != 0.0)) };
+    let factor = |key| -> Result<Option<f32>> {
+        Ok(keys
+            .file
+            .metadata()
+            .opt_f32(&keys.name(key))?
+            .filter(|&factor| factor != 0.0))
+    };
     match (factor("rope.scaling.factor")?, factor("rope.scale_linear")?) {
         (Some(_), _) => Ok(1.0 / keys.positive("rope.scaling.factor", None)?),
         (None, Some(_)) => Ok(1.0 / keys.positive("rope.scale_linear", None)?),

@@ -28,7 +28,11 @@ struct Architecture {
 }
 
 /// Every family that the runtime reads.
-static ARCHITECTURES: &[Architecture] = &[Architecture { name: "llama", config: llama::config, names: &llama::NAMES }];
+static ARCHITECTURES: &[Architecture] = &[Architecture {
+    name: "llama",
+    config: llama::config,
+    names: &llama::NAMES,
+}];
 
 /// Context of a session that asks for none, where the model allows it: the cache of a longer one can be large.
 const DEFAULT_CONTEXT: usize = 4096;
@@ -129,15 +133,38 @@ impl Model {
         let name = file.metadata().str("general.architecture")?;
         let Some(family) = ARCHITECTURES.iter().find(|family| family.name == name) else {
             let known: Vec<_> = ARCHITECTURES.iter().map(|family| family.name).collect();
-            let keys = Keys { file: &file, architecture: name };
-            return Err(keys.bad("general.architecture", format!("one of {}", known.join(", ")), name));
+            let keys = Keys {
+                file: &file,
+                architecture: name,
+            };
+            return Err(keys.bad(
+                "general.architecture",
+                format!("one of {}", known.join(", ")),
+                name,
+            ));
         };
-        let config = (family.config)(&Keys { file: &file, architecture: name })?;
+        let config = (family.config)(&Keys {
+            file: &file,
+            architecture: name,
+        })?;
         let weights = Weights::find(&file, &config, family.names)?;
         let tokenizer = Tokenizer::from_gguf(&file)?;
         let info = info(&file, &config)?;
-        let chat_template = file.metadata().opt_str("tokenizer.chat_template")?.map(str::to_owned);
-        let model = Model { inner: Arc::new(Inner { file, config, weights, tokenizer, info, chat_template, options: options.clone() }) };
+        let chat_template = file
+            .metadata()
+            .opt_str("tokenizer.chat_template")?
+            .map(str::to_owned);
+        let model = Model {
+            inner: Arc::new(Inner {
+                file,
+                config,
+                weights,
+                tokenizer,
+                info,
+                chat_template,
+                options: options.clone(),
+            }),
+        };
         model.check_memory(1)?;
         Ok(model)
     }
@@ -190,7 +217,8 @@ impl Model {
         Memory {
             mapped: self.inner.info.file_bytes,
             kv_cache: kv::bytes(config, context),
-            scratch: scratch::bytes(config, context).saturating_add(sampling::bytes(config.vocabulary)),
+            scratch: scratch::bytes(config, context)
+                .saturating_add(sampling::bytes(config.vocabulary)),
         }
     }
 
@@ -207,10 +235,25 @@ impl Model {
         let (mut fits, mut too_long) = (0, context);
         while too_long - fits > 1 {
             let middle = fits + (too_long - fits) / 2;
-            if self.memory(middle).total() <= limit { fits = middle } else { too_long = middle }
+            if self.memory(middle).total() <= limit {
+                fits = middle
+            } else {
+                too_long = middle
+            }
         }
-        let Memory { mapped, kv_cache, scratch } = needs;
-        Err(Error::MemoryLimit { limit, context, mapped, kv_cache, scratch, fits })
+        let Memory {
+            mapped,
+            kv_cache,
+            scratch,
+        } = needs;
+        Err(Error::MemoryLimit {
+            limit,
+            context,
+            mapped,
+            kv_cache,
+            scratch,
+            fits,
+        })
     }
 
     /// A session: one sequence with its own cache and threads.
@@ -225,13 +268,20 @@ impl Model {
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model").field("file", &self.inner.file).field("config", &self.inner.config).finish_non_exhaustive()
+        f.debug_struct("Model")
+            .field("file", &self.inner.file)
+            .field("config", &self.inner.config)
+            .finish_non_exhaustive()
     }
 }
 
 fn info(file: &gguf::File, config: &Config) -> Result<ModelInfo> {
     let metadata = file.metadata();
-    let stem = || Path::new(file.name()).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let stem = || {
+        Path::new(file.name())
+            .file_stem()
+            .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+    };
     let mut formats: Vec<(&'static str, u64)> = Vec::new();
     for tensor in file.tensors() {
         let (name, bytes) = (tensor.format().name, tensor.range().len() as u64);
@@ -242,7 +292,9 @@ fn info(file: &gguf::File, config: &Config) -> Result<ModelInfo> {
     }
     formats.sort_by_key(|&(_, bytes)| std::cmp::Reverse(bytes));
     Ok(ModelInfo {
-        name: metadata.opt_str("general.name")?.map_or_else(stem, str::to_owned),
+        name: metadata
+            .opt_str("general.name")?
+            .map_or_else(stem, str::to_owned),
         architecture: metadata.str("general.architecture")?.to_owned(),
         parameters: file.tensors().map(|tensor| tensor.values() as u64).sum(),
         layers: config.layers,

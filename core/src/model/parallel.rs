@@ -16,7 +16,11 @@ pub(crate) fn rows_per_job(pool: &Pool, rows: usize, bytes: usize) -> usize {
 }
 
 /// Does every job, at most [`LANES`] of them, on the pool's threads. Allocates nothing.
-pub(crate) fn each<J: Send>(pool: &Pool, jobs: impl ExactSizeIterator<Item = J>, work: impl Fn(usize, J) + Sync) {
+pub(crate) fn each<J: Send>(
+    pool: &Pool,
+    jobs: impl ExactSizeIterator<Item = J>,
+    work: impl Fn(usize, J) + Sync,
+) {
     let count = jobs.len();
     assert!(count <= LANES, "at most {LANES} jobs, got {count}");
     if count <= 1 {
@@ -26,7 +30,10 @@ pub(crate) fn each<J: Send>(pool: &Pool, jobs: impl ExactSizeIterator<Item = J>,
     let mut jobs = jobs.fuse();
     let slots: [Mutex<Option<J>>; LANES] = std::array::from_fn(|_| Mutex::new(jobs.next()));
     pool.run(count, &|lane, _worker| {
-        let job = slots[lane].lock().unwrap_or_else(PoisonError::into_inner).take();
+        let job = slots[lane]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(job) = job {
             work(lane, job);
         }
@@ -34,7 +41,11 @@ pub(crate) fn each<J: Send>(pool: &Pool, jobs: impl ExactSizeIterator<Item = J>,
 }
 
 /// Cuts `out` into `count` pieces of `values` values each, the last one shorter; without `out`, as many times nothing.
-pub(crate) fn pieces(out: Option<QuantizedMut<'_>>, values: usize, count: usize) -> impl ExactSizeIterator<Item = Option<QuantizedMut<'_>>> {
+pub(crate) fn pieces(
+    out: Option<QuantizedMut<'_>>,
+    values: usize,
+    count: usize,
+) -> impl ExactSizeIterator<Item = Option<QuantizedMut<'_>>> {
     let mut rest = out;
     (0..count).map(move |_| {
         let whole = rest.take()?;
@@ -42,7 +53,15 @@ pub(crate) fn pieces(out: Option<QuantizedMut<'_>>, values: usize, count: usize)
         let (values, more_values) = whole.values.split_at_mut(at);
         let (scales, more_scales) = whole.scales.split_at_mut(at / BLOCK);
         let (sums, more_sums) = whole.sums.split_at_mut(at / BLOCK);
-        rest = Some(QuantizedMut { values: more_values, scales: more_scales, sums: more_sums });
-        Some(QuantizedMut { values, scales, sums })
+        rest = Some(QuantizedMut {
+            values: more_values,
+            scales: more_scales,
+            sums: more_sums,
+        });
+        Some(QuantizedMut {
+            values,
+            scales,
+            sums,
+        })
     })
 }

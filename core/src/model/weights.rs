@@ -43,7 +43,12 @@ pub(crate) struct Matrix {
 impl Matrix {
     /// The matrix as the kernels take it.
     pub(crate) fn view<'a>(&self, file: &'a gguf::File) -> Weight<'a> {
-        Weight { format: self.format, bytes: &file.bytes()[self.range.clone()], rows: self.rows, cols: self.cols }
+        Weight {
+            format: self.format,
+            bytes: &file.bytes()[self.range.clone()],
+            rows: self.rows,
+            cols: self.cols,
+        }
     }
 }
 
@@ -94,11 +99,27 @@ impl<'a> Finder<'a> {
 
     fn shaped(&self, tensor: Tensor<'a>, expected: &[usize]) -> Result<Matrix> {
         // GGML drops and adds trailing dimensions of 1 freely.
-        let trimmed = |shape: &[usize]| shape[..shape.iter().rposition(|&n| n != 1).map_or(1, |last| last + 1)].to_vec();
+        let trimmed = |shape: &[usize]| {
+            shape[..shape
+                .iter()
+                .rposition(|&n| n != 1)
+                .map_or(1, |last| last + 1)]
+                .to_vec()
+        };
         if trimmed(tensor.shape()) != trimmed(expected) {
-            return Err(Error::BadShape { file: self.file.name().into(), tensor: tensor.name().into(), expected: expected.to_vec(), got: tensor.shape().to_vec() });
+            return Err(Error::BadShape {
+                file: self.file.name().into(),
+                tensor: tensor.name().into(),
+                expected: expected.to_vec(),
+                got: tensor.shape().to_vec(),
+            });
         }
-        Ok(Matrix { format: tensor.format(), rows: tensor.rows(), cols: tensor.cols(), range: tensor.range() })
+        Ok(Matrix {
+            format: tensor.format(),
+            rows: tensor.rows(),
+            cols: tensor.cols(),
+            range: tensor.range(),
+        })
     }
 
     fn vector(&mut self, name: &str, length: usize) -> Result<Matrix> {
@@ -111,11 +132,20 @@ impl<'a> Finder<'a> {
         self.shaped(tensor, &[cols, rows])
     }
 
-    fn linear(&mut self, prefix: &str, [matrix, bias]: [&str; 2], rows: usize, cols: usize) -> Result<Linear> {
+    fn linear(
+        &mut self,
+        prefix: &str,
+        [matrix, bias]: [&str; 2],
+        rows: usize,
+        cols: usize,
+    ) -> Result<Linear> {
         let bias = format!("{prefix}{bias}");
         Ok(Linear {
             matrix: self.matrix(&format!("{prefix}{matrix}"), rows, cols)?,
-            bias: self.get(&bias).map(|tensor| self.shaped(tensor, &[rows])).transpose()?,
+            bias: self
+                .get(&bias)
+                .map(|tensor| self.shaped(tensor, &[rows]))
+                .transpose()?,
         })
     }
 }
@@ -123,7 +153,10 @@ impl<'a> Finder<'a> {
 impl Weights {
     /// Finds every tensor of `config` under the family's `names`.
     pub(crate) fn find(file: &gguf::File, config: &Config, names: &Names) -> Result<Weights> {
-        let mut find = Finder { file, used: HashSet::new() };
+        let mut find = Finder {
+            file,
+            used: HashSet::new(),
+        };
         let (d, ff) = (config.embedding_length, config.feed_forward_length);
         let embedding = find.matrix(names.embedding, config.vocabulary, d)?;
         let output_norm = find.vector(names.output_norm, d)?;
@@ -141,7 +174,12 @@ impl Weights {
                 query: find.linear(&at, names.query, config.query_length(), d)?,
                 key: find.linear(&at, names.key, config.keys_length(), d)?,
                 value: find.linear(&at, names.value, config.values_length(), d)?,
-                attention_output: find.linear(&at, names.attention_output, d, config.mixed_length())?,
+                attention_output: find.linear(
+                    &at,
+                    names.attention_output,
+                    d,
+                    config.mixed_length(),
+                )?,
                 feed_forward_norm: find.vector(&format!("{at}{}", names.feed_forward_norm), d)?,
                 gate: find.linear(&at, names.gate, ff, d)?,
                 up: find.linear(&at, names.up, ff, d)?,
@@ -150,10 +188,22 @@ impl Weights {
         }
 
         // A tensor that nobody reads would change the answers of a runtime that does read it.
-        let stranger = file.tensors().find(|tensor| !find.used.contains(tensor.name()) && !names.unused.iter().any(|part| tensor.name().contains(part)));
+        let stranger = file.tensors().find(|tensor| {
+            !find.used.contains(tensor.name())
+                && !names.unused.iter().any(|part| tensor.name().contains(part))
+        });
         match stranger {
-            Some(tensor) => Err(Error::UnexpectedTensor { file: file.name().into(), tensor: tensor.name().into() }),
-            None => Ok(Weights { embedding, layers, output_norm, output, frequencies }),
+            Some(tensor) => Err(Error::UnexpectedTensor {
+                file: file.name().into(),
+                tensor: tensor.name().into(),
+            }),
+            None => Ok(Weights {
+                embedding,
+                layers,
+                output_norm,
+                output,
+                frequencies,
+            }),
         }
     }
 }
@@ -161,13 +211,18 @@ impl Weights {
 fn frequencies(find: &mut Finder<'_>, config: &Config, names: &Names) -> Result<Vec<f32>> {
     let rope = &config.rope;
     let pairs = rope.dimensions / 2;
-    let plain = (0..pairs).map(|i| f64::from(rope.base).powf(-2.0 * i as f64 / rope.dimensions as f64) * f64::from(rope.scale));
+    let plain = (0..pairs).map(|i| {
+        f64::from(rope.base).powf(-2.0 * i as f64 / rope.dimensions as f64) * f64::from(rope.scale)
+    });
     let Some(factors) = find.get(names.rope_factors) else {
         return Ok(plain.map(|turn| turn as f32).collect());
     };
     find.shaped(factors, &[pairs])?;
     let factors = factors.dequantize();
-    if let Some(bad) = factors.iter().find(|factor| !(factor.is_finite() && **factor > 0.0)) {
+    if let Some(bad) = factors
+        .iter()
+        .find(|factor| !(factor.is_finite() && **factor > 0.0))
+    {
         return Err(Error::Corrupt {
             file: find.file.name().into(),
             what: format!("tensor `{}`", names.rope_factors),
@@ -175,5 +230,8 @@ fn frequencies(find: &mut Finder<'_>, config: &Config, names: &Names) -> Result<
             got: bad.to_string(),
         });
     }
-    Ok(plain.zip(factors).map(|(turn, factor)| (turn / f64::from(factor)) as f32).collect())
+    Ok(plain
+        .zip(factors)
+        .map(|(turn, factor)| (turn / f64::from(factor)) as f32)
+        .collect())
 }

@@ -136,9 +136,15 @@ pub fn write(model: &Random) -> Vec<u8> {
         data.resize(data.len().next_multiple_of(ALIGNMENT), 0);
         let format = quant::format_by_name(if tensor.vector { "f32" } else { s.format }).unwrap();
         string(&mut infos, &tensor.name);
-        let dimensions: &[usize] = if tensor.vector { &[tensor.cols] } else { &[tensor.cols, tensor.rows] };
+        let dimensions: &[usize] = if tensor.vector {
+            &[tensor.cols]
+        } else {
+            &[tensor.cols, tensor.rows]
+        };
         infos.extend((dimensions.len() as u32).to_le_bytes());
-        dimensions.iter().for_each(|&n| infos.extend((n as u64).to_le_bytes()));
+        dimensions
+            .iter()
+            .for_each(|&n| infos.extend((n as u64).to_le_bytes()));
         infos.extend(format.ggml_id.to_le_bytes());
         infos.extend((data.len() as u64).to_le_bytes());
         let start = data.len();

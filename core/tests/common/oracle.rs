@@ -8,7 +8,13 @@ pub fn logits(model: &Random, tokens: &[u32]) -> Vec<Vec<f32>> {
     let s = &model.shape;
     let group = s.heads / s.kv_heads;
     let int8 = quant::format_by_name(s.format).unwrap().takes_int8();
-    let product = |weight: &[f32], x: &[f64]| if int8 { product(weight, &round(x)) } else { product(weight, x) };
+    let product = |weight: &[f32], x: &[f64]| {
+        if int8 {
+            product(weight, &round(x))
+        } else {
+            product(weight, x)
+        }
+    };
     let mut x: Vec<Vec<f64>> = tokens
         .iter()
         .map(|&t| wide(&model.get("token_embd.weight")[t as usize * s.embedding..][..s.embedding]))
@@ -19,15 +25,31 @@ pub fn logits(model: &Random, tokens: &[u32]) -> Vec<Vec<f32>> {
             if !s.biases {
                 return y;
             }
-            y.iter().zip(weight(part)).map(|(y, &b)| y + f64::from(b)).collect()
+            y.iter()
+                .zip(weight(part))
+                .map(|(y, &b)| y + f64::from(b))
+                .collect()
         };
         let (mut q, mut k, mut v) = (Vec::new(), Vec::new(), Vec::new());
         for (position, x) in x.iter().enumerate() {
             let h = norm(x, weight("attn_norm.weight"), s.eps);
-            let rotated = |y: Vec<f64>| -> Vec<f64> { y.chunks(s.head).flat_map(|h| rope(model, h, position)).collect() };
-            q.push(rotated(bias("attn_q.bias", product(weight("attn_q.weight"), &h))));
-            k.push(cached(rotated(bias("attn_k.bias", product(weight("attn_k.weight"), &h)))));
-            v.push(cached(bias("attn_v.bias", product(weight("attn_v.weight"), &h))));
+            let rotated = |y: Vec<f64>| -> Vec<f64> {
+                y.chunks(s.head)
+                    .flat_map(|h| rope(model, h, position))
+                    .collect()
+            };
+            q.push(rotated(bias(
+                "attn_q.bias",
+                product(weight("attn_q.weight"), &h),
+            )));
+            k.push(cached(rotated(bias(
+                "attn_k.bias",
+                product(weight("attn_k.weight"), &h),
+            ))));
+            v.push(cached(bias(
+                "attn_v.bias",
+                product(weight("attn_v.weight"), &h),
+            )));
         }
         for t in 0..tokens.len() {
             let mut mixed = Vec::new();
@@ -45,21 +67,35 @@ pub fn logits(model: &Random, tokens: &[u32]) -> Vec<Vec<f32>> {
                     mixed.push(y / sum);
                 }
             }
-            let y = bias("attn_output.bias", product(weight("attn_output.weight"), &mixed));
+            let y = bias(
+                "attn_output.bias",
+                product(weight("attn_output.weight"), &mixed),
+            );
             x[t] = x[t].iter().zip(&y).map(|(a, b)| a + b).collect();
             let h = norm(&x[t], weight("ffn_norm.weight"), s.eps);
             let gate = product(weight("ffn_gate.weight"), &h);
             let up = product(weight("ffn_up.weight"), &h);
-            let act: Vec<f64> = gate.iter().zip(&up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+            let act: Vec<f64> = gate
+                .iter()
+                .zip(&up)
+                .map(|(g, u)| g / (1.0 + (-g).exp()) * u)
+                .collect();
             let y = product(weight("ffn_down.weight"), &act);
             x[t] = x[t].iter().zip(&y).map(|(a, b)| a + b).collect();
         }
     }
-    let output = if s.tied { "token_embd.weight" } else { "output.weight" };
+    let output = if s.tied {
+        "token_embd.weight"
+    } else {
+        "output.weight"
+    };
     x.iter()
         .map(|x| {
             let h = norm(x, model.get("output_norm.weight"), s.eps);
-            product(model.get(output), &h).iter().map(|&y| y as f32).collect()
+            product(model.get(output), &h)
+                .iter()
+                .map(|&y| y as f32)
+                .collect()
         })
         .collect()
 }
@@ -74,7 +110,9 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 /// Keys and values as the cache keeps them.
 fn cached(x: Vec<f64>) -> Vec<f64> {
-    x.iter().map(|&x| half::f16::from_f32(x as f32).to_f64()).collect()
+    x.iter()
+        .map(|&x| half::f16::from_f32(x as f32).to_f64())
+        .collect()
 }
 
 /// Activations as products with quantised weights see them.
@@ -87,12 +125,18 @@ fn round(x: &[f64]) -> Vec<f64> {
 
 /// `weight` `[rows, x.len()]` times x.
 fn product(weight: &[f32], x: &[f64]) -> Vec<f64> {
-    weight.chunks(x.len()).map(|row| dot(&wide(row), x)).collect()
+    weight
+        .chunks(x.len())
+        .map(|row| dot(&wide(row), x))
+        .collect()
 }
 
 fn norm(x: &[f64], weight: &[f32], eps: f32) -> Vec<f64> {
     let scale = 1.0 / (dot(x, x) / x.len() as f64 + f64::from(eps)).sqrt();
-    x.iter().zip(weight).map(|(x, &w)| x * scale * f64::from(w)).collect()
+    x.iter()
+        .zip(weight)
+        .map(|(x, &w)| x * scale * f64::from(w))
+        .collect()
 }
 
 /// Rotates the pairs (2i, 2i + 1) of one head.
