@@ -109,7 +109,7 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
             .output();
         out.is_ok_and(|o| o.status.success() && o.stdout.starts_with(b"ii"))
     };
-    if packages.iter().all(|p| installed(p)) {
+    if packages.iter().all(installed) {
         return Ok(());
     }
     run(Command::new("apt-get").args(["update", "-qq"]))?;

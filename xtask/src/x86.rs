@@ -12,18 +12,17 @@ pub(crate) fn run(_: &[String]) -> Result<()> {
         "neither AVX2 nor AVX-512 VNNI: this leg needs an x86-64 processor with AVX2 and FMA"
     );
     let required = offered.join(",");
-    let seen = sh::tee(
-        sh::cargo(&[
-            "test",
-            "--release",
-            "--package",
-            "dram-core",
-            "--",
-            "--nocapture",
-            "kernels",
-        ])
-        .env("DRAM_REQUIRE_ISA", &required),
-    )?;
+    let kernels = [
+        "test",
+        "--release",
+        "--package",
+        "dram-core",
+        "--test",
+        "kernels",
+        "--",
+        "--nocapture",
+    ];
+    let seen = sh::tee(sh::cargo(&kernels).env("DRAM_REQUIRE_ISA", &required))?;
     ran(&seen, &required)?;
     for isa in ["scalar", "avx2"] {
         if isa == "scalar" || offered.contains(&isa) {
