@@ -11,7 +11,7 @@ mod write;
 
 pub use llama::{gguf_name, import, scheme_of};
 pub use parity::{Limits, Parity, compare, verify};
-pub use vocabulary::{Specials, Vocabulary, same_tokens};
+pub use vocabulary::{same_tokens, vocabulary_of_folder, vocabulary_of_gguf};
 pub use write::Entry;
 
 pub(crate) use vocabulary::read_json;
@@ -24,7 +24,7 @@ use anyhow::{Context, Result, bail, ensure};
 use gguf_rs::writer::MetadataValue as Value;
 
 use crate::checkpoint::write_beside;
-use crate::data::Batch;
+use crate::data::{Batch, Vocabulary};
 use crate::eval::Scorer;
 use crate::student::{Config, Layout, Scheme};
 
@@ -99,14 +99,14 @@ impl Export<'_> {
     fn write(&self, path: &Path, parity: bool) -> Result<()> {
         let layout = Layout::new(self.config);
         ensure!(
-            self.vocabulary.tokens().len() == self.config.vocabulary,
+            self.vocabulary.tokens.len() == self.config.vocabulary,
             "the model has {} rows of embeddings, its tokenizer {} tokens",
             self.config.vocabulary,
-            self.vocabulary.tokens().len()
+            self.vocabulary.tokens.len()
         );
         let tensors = llama::Tensors::new(self.config, &layout, self.weights, self.scheme)?;
         let mut metadata = llama::metadata(self.config, self.scheme, self.name)?;
-        metadata.extend(self.vocabulary.entries().iter().cloned());
+        metadata.extend(vocabulary::entries(self.vocabulary)?);
         metadata.push((
             "dram.version".into(),
             Value::String(env!("CARGO_PKG_VERSION").into()),

@@ -22,9 +22,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::data::Batch;
+use crate::data::{Batch, Vocabulary};
 use crate::eval::Scorer;
-use crate::export::{Vocabulary, same_tokens};
+use crate::export::same_tokens;
 use crate::parallel;
 use crate::student::{Decoder, Prepared, QuantMode, Want};
 
@@ -58,7 +58,7 @@ pub trait Teacher: Send + Sync {
     /// With the first token that differs.
     fn check_tokens(&self, student: &[String]) -> Result<()> {
         same_tokens(
-            self.vocabulary().tokens(),
+            &self.vocabulary().tokens,
             student,
             "the teacher",
             "the student",

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::data::{Example, Rng, evaluation_batches};
+use crate::data::{Example, Rng, TextTokenizer, evaluation_batches};
 use crate::student::{Decoder, QuantMode};
 use crate::teacher::{Engine, Gguf, HuggingFace, Placement, Scored, Teacher, Trained};
 
@@ -32,12 +32,16 @@ fn tokenizer() -> Json {
     let added: Vec<Json> = ["<|end|>", "<|request|>", "<|call|>"]
         .iter()
         .enumerate()
-        .map(|(i, text)| json!({ "id": 258 + i, "content": text, "special": true }))
+        .map(|(i, text)| json!({ "id": 258 + i, "content": text, "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false }))
         .collect();
     json!({
         "added_tokens": added,
-        "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "use_regex": true },
-        "model": { "type": "BPE", "byte_fallback": false, "vocab": vocab, "merges": ["t h", ["th", "e"]] },
+        "version": "1.0",
+        "normalizer": null,
+        "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
+        "post_processor": null,
+        "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
+        "model": { "type": "BPE", "byte_fallback": false, "vocab": vocab, "merges": ["t h", "th e"] },
     })
 }
 
@@ -95,12 +99,13 @@ fn batches(count: u64) -> Vec<Batch> {
 }
 
 fn vocabulary() -> Vocabulary {
-    let specials = Specials {
-        eos: Some(258),
-        padding: Some(258),
-        ..Specials::default()
-    };
-    Vocabulary::from_tokenizer(&tokenizer(), &specials, ROWS).unwrap()
+    let mut vocabulary = TextTokenizer::from_json(&tokenizer().to_string())
+        .unwrap()
+        .vocabulary()
+        .clone();
+    (vocabulary.eos, vocabulary.padding) = (Some(258), Some(258));
+    vocabulary.pad_to(ROWS);
+    vocabulary
 }
 
 fn export<'a>(decoder: &'a Decoder, scheme: &'a Scheme, vocabulary: &'a Vocabulary) -> Export<'a> {
@@ -167,7 +172,7 @@ fn folder_candle_runtime_and_decoder_agree() {
         let back = Gguf::open_with(&path, 1, Placement::Decoder).unwrap();
         assert_eq!(back.decoder().unwrap().parameters(), decoder.parameters());
         assert_eq!(back.decoder().unwrap().config(), decoder.config());
-        back.check_tokens(own.vocabulary().tokens()).unwrap();
+        back.check_tokens(&own.vocabulary().tokens).unwrap();
         let runtime = Gguf::open_with(&path, 2, Placement::Runtime).unwrap();
         let again = compare(
             &Scored {
@@ -407,7 +412,10 @@ fn what_cannot_be_written_is_refused_and_the_old_file_stays() {
     )
     .unwrap();
     refused(export(&narrow, &q4, &vocabulary), "blocks of 32");
-    let short = Vocabulary::from_tokenizer(&tokenizer(), &Specials::default(), 261).unwrap();
+    let short = TextTokenizer::from_json(&tokenizer().to_string())
+        .unwrap()
+        .vocabulary()
+        .clone();
     refused(export(&decoder, &f32, &short), "264 rows");
     let bf16 = Scheme::by_name("bf16", "bf16", "bf16").unwrap();
     refused(export(&decoder, &bf16, &vocabulary), "bf16");
@@ -418,10 +426,10 @@ fn what_cannot_be_written_is_refused_and_the_old_file_stays() {
 #[test]
 fn vocabularies_are_compared_token_by_token() {
     let ours = vocabulary();
-    let mut tokens = ours.tokens().to_vec();
-    same_tokens(ours.tokens(), &tokens[..261], "a", "b").unwrap();
+    let mut tokens = ours.tokens.to_vec();
+    same_tokens(&ours.tokens, &tokens[..261], "a", "b").unwrap();
     tokens[7] = "other".into();
-    let error = same_tokens(ours.tokens(), &tokens, "the teacher", "the student")
+    let error = same_tokens(&ours.tokens, &tokens, "the teacher", "the student")
         .unwrap_err()
         .to_string();
     assert!(
@@ -429,15 +437,13 @@ fn vocabularies_are_compared_token_by_token() {
         "{error}"
     );
     assert!(
-        same_tokens(ours.tokens(), &ours.tokens()[..200], "a", "b")
+        same_tokens(&ours.tokens, &ours.tokens[..200], "a", "b")
             .unwrap_err()
             .to_string()
             .contains("264")
     );
-    let error = Vocabulary::from_tokenizer(&tokenizer(), &Specials::default(), 200)
-        .err()
-        .unwrap()
-        .to_string();
+    let dir = folder(&decoder(config(true)));
+    let error = format!("{:#}", vocabulary_of_folder(dir.path(), 200).unwrap_err());
     assert!(error.contains("200 rows"), "{error}");
 }
 
@@ -455,7 +461,7 @@ fn a_vocabulary_survives_a_file() {
         path
     };
     let first = write("a.gguf", &vocabulary());
-    let copied = Vocabulary::from_gguf(&dram_core::gguf::File::open(&first).unwrap()).unwrap();
+    let copied = vocabulary_of_gguf(&dram_core::gguf::File::open(&first).unwrap()).unwrap();
     let second = write("b.gguf", &copied);
     assert_eq!(fs::read(first).unwrap(), fs::read(second).unwrap());
 }

@@ -6,9 +6,9 @@ use anyhow::Result;
 use dram_core::Model;
 
 use super::{Targets, Teacher, decoder_targets, only_logits};
-use crate::data::Batch;
+use crate::data::{Batch, Vocabulary};
 use crate::eval::{Runtime, Scorer};
-use crate::export::{Vocabulary, import};
+use crate::export::{import, vocabulary_of_gguf};
 use crate::student::{Decoder, Want};
 
 /// See [`super`].
@@ -50,7 +50,7 @@ impl Gguf {
     /// As there; and when the decoder is asked for and lacks something the file has.
     pub fn open_with(path: &Path, threads: usize, placement: Placement) -> Result<Self> {
         let model = Model::open(path)?;
-        let vocabulary = Vocabulary::from_gguf(model.gguf())?;
+        let vocabulary = vocabulary_of_gguf(model.gguf())?;
         let (name, config) = (model.info().name.clone(), model.config().clone());
         let fits = model.info().parameters.saturating_mul(4) <= free_memory() / 2;
         let decoder = match placement {

@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 use super::families::{self, Family};
 use super::network::Network;
 use super::{Targets, Teacher, decoder_targets, only_logits};
-use crate::data::Batch;
-use crate::export::{Vocabulary, read_json};
+use crate::data::{Batch, Vocabulary};
+use crate::export::{read_json, vocabulary_of_folder};
 use crate::student::{Decoder, Want};
 
 /// See [`super`].
@@ -78,7 +78,7 @@ impl HuggingFace {
             name: folder
                 .file_name()
                 .map_or_else(at, |n| n.to_string_lossy().into_owned()),
-            vocabulary: Vocabulary::from_folder(folder, rows).with_context(at)?,
+            vocabulary: vocabulary_of_folder(folder, rows)?,
             logits_length: rows,
             context_length: size("max_position_embeddings")?,
             model,
