@@ -35,5 +35,4 @@ def greedy(path, limit):
 
 
 if __name__ == "__main__":
-    print("llama-cpp-python", llama_cpp.__version__, file=sys.stderr)
     {"logits": logits, "greedy": greedy}[sys.argv[1]](*sys.argv[2:])

@@ -55,7 +55,15 @@ pub struct Ends {
 impl Default for Gguf {
     fn default() -> Gguf {
         let (metadata, tensors) = (Vec::new(), Vec::new());
-        Gguf { magic: *b"GGUF", version: 3, tensor_count: None, metadata_count: None, metadata, tensors, alignment: 32 }
+        Gguf {
+            magic: *b"GGUF",
+            version: 3,
+            tensor_count: None,
+            metadata_count: None,
+            metadata,
+            tensors,
+            alignment: 32,
+        }
     }
 }
 
@@ -71,7 +79,8 @@ impl Gguf {
     /// Removes a key. Panics when it is not there: a test that corrupts nothing proves nothing.
     pub fn remove(&mut self, key: &str) {
         let at = self.metadata.iter().position(|(k, _)| k == key.as_bytes());
-        self.metadata.remove(at.unwrap_or_else(|| panic!("no key {key}")));
+        self.metadata
+            .remove(at.unwrap_or_else(|| panic!("no key {key}")));
     }
 
     /// The value of a key, to change.
@@ -96,8 +105,16 @@ impl Gguf {
         let mut out = Vec::new();
         out.extend(self.magic);
         out.extend(self.version.to_le_bytes());
-        out.extend(self.tensor_count.unwrap_or(self.tensors.len() as u64).to_le_bytes());
-        out.extend(self.metadata_count.unwrap_or(self.metadata.len() as u64).to_le_bytes());
+        out.extend(
+            self.tensor_count
+                .unwrap_or(self.tensors.len() as u64)
+                .to_le_bytes(),
+        );
+        out.extend(
+            self.metadata_count
+                .unwrap_or(self.metadata.len() as u64)
+                .to_le_bytes(),
+        );
         let header = out.len();
         for (key, value) in &self.metadata {
             text(&mut out, key);
@@ -122,7 +139,15 @@ impl Gguf {
             out.resize(data_start + place, 0);
             out.extend(&tensor.bytes);
         }
-        (out, Ends { header, metadata, tensor_infos, data_start })
+        (
+            out,
+            Ends {
+                header,
+                metadata,
+                tensor_infos,
+                data_start,
+            },
+        )
     }
 }
 

@@ -3,7 +3,13 @@
 /// Largest |a − b| over the largest |b|. NaN anywhere gives NaN, which no tolerance accepts.
 pub fn relative(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len(), "vectors of different lengths");
-    let worst = |x: f32, y: f32| if x.is_nan() || y.is_nan() { f32::NAN } else { x.max(y) };
+    let worst = |x: f32, y: f32| {
+        if x.is_nan() || y.is_nan() {
+            f32::NAN
+        } else {
+            x.max(y)
+        }
+    };
     let apart = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, worst);
     apart / b.iter().map(|b| b.abs()).fold(0.0, worst)
 }

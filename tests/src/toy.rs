@@ -12,19 +12,33 @@ pub const BEGIN: u32 = 283;
 pub const END: u32 = 284;
 
 const MERGES: &[&str] = &[
-    "Ġ t", "h e", "Ġ a", "i n", "r e", "o n", "Ġt he", "e r", "Ġ s", "a t", "Ġ w", "Ġ o", "e n", "Ġ c", "i t", "i s",
-    "a n", "o r", "e s", "Ġ b", "e d", "Ġ f", "in g", "Ġ p", "o u", "Ġa n", "Ġan d",
+    "Ġ t", "h e", "Ġ a", "i n", "r e", "o n", "Ġt he", "e r", "Ġ s", "a t", "Ġ w", "Ġ o", "e n",
+    "Ġ c", "i t", "i s", "a n", "o r", "e s", "Ġ b", "e d", "Ġ f", "in g", "Ġ p", "o u", "Ġa n",
+    "Ġan d",
 ];
-const CONTROL: &[&str] = &["<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|pad|>"];
+const CONTROL: &[&str] = &[
+    "<|begin|>",
+    "<|end|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|pad|>",
+];
 
 /// How positions are stretched.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scaling {
     None,
     /// Positions divided by the factor.
-    Linear { factor: f32 },
+    Linear {
+        factor: f32,
+    },
     /// Llama 3.1's: long wavelengths slowed by the factor, short ones kept, between them a mixture.
-    Llama3 { factor: f64, low: f64, high: f64, original: f64 },
+    Llama3 {
+        factor: f64,
+        low: f64,
+        high: f64,
+        original: f64,
+    },
 }
 
 /// The shape of a model, and the seed of its weights.
@@ -70,13 +84,24 @@ impl Default for Shape {
 impl Shape {
     /// From an entry of golden/llama.json.
     pub fn from_json(json: &Json) -> Shape {
-        let text = |key: &str| json[key].as_str().unwrap_or_else(|| panic!("{key} in {json}")).to_string();
-        let real = |json: &Json, key: &str| json[key].as_f64().unwrap_or_else(|| panic!("{key} in {json}"));
+        let text = |key: &str| {
+            json[key]
+                .as_str()
+                .unwrap_or_else(|| panic!("{key} in {json}"))
+                .to_string()
+        };
+        let real = |json: &Json, key: &str| {
+            json[key]
+                .as_f64()
+                .unwrap_or_else(|| panic!("{key} in {json}"))
+        };
         let size = |key: &str| real(json, key) as usize;
         let scaling = &json["scaling"];
         let scaling = match scaling["type"].as_str() {
             None => Scaling::None,
-            Some("linear") => Scaling::Linear { factor: real(scaling, "factor") as f32 },
+            Some("linear") => Scaling::Linear {
+                factor: real(scaling, "factor") as f32,
+            },
             Some("llama3") => Scaling::Llama3 {
                 factor: real(scaling, "factor"),
                 low: real(scaling, "low"),
@@ -116,7 +141,10 @@ impl Shape {
         file.set("llama.attention.head_count_kv", size(self.kv_heads));
         file.set("llama.attention.key_length", size(self.head_dim));
         file.set("llama.attention.value_length", size(self.head_dim));
-        file.set("llama.attention.layer_norm_rms_epsilon", Value::F32(self.eps));
+        file.set(
+            "llama.attention.layer_norm_rms_epsilon",
+            Value::F32(self.eps),
+        );
         file.set("llama.rope.dimension_count", size(self.head_dim));
         file.set("llama.rope.freq_base", Value::F32(self.rope_base));
         if let Scaling::Linear { factor } = self.scaling {
@@ -137,7 +165,8 @@ impl Shape {
     fn tensors(&self) -> Vec<Tensor> {
         let d = self.width;
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let mut out = vec![self.matrix("token_embd.weight", VOCABULARY, d, (d as f32).sqrt(), None)];
+        let mut out =
+            vec![self.matrix("token_embd.weight", VOCABULARY, d, (d as f32).sqrt(), None)];
         for layer in 0..self.layers {
             let name = |part: &str| format!("blk.{layer}.{part}.weight");
             out.push(self.norm(&name("attn_norm")));
@@ -154,7 +183,13 @@ impl Shape {
         if !self.tied {
             out.push(self.matrix("output.weight", VOCABULARY, d, 2.0, None));
         }
-        if let Scaling::Llama3 { factor, low, high, original } = self.scaling {
+        if let Scaling::Llama3 {
+            factor,
+            low,
+            high,
+            original,
+        } = self.scaling
+        {
             let half = self.head_dim / 2;
             let factors = (0..half).map(|i| {
                 let frequency = f64::from(self.rope_base).powf(-(i as f64) / half as f64);
@@ -162,7 +197,10 @@ impl Shape {
                 let mix = ((turns - low) / (high - low)).clamp(0.0, 1.0);
                 (1.0 / (mix + (1.0 - mix) / factor)) as f32
             });
-            out.push(f32_tensor("rope_freqs.weight", &factors.collect::<Vec<_>>()));
+            out.push(f32_tensor(
+                "rope_freqs.weight",
+                &factors.collect::<Vec<_>>(),
+            ));
         }
         out
     }
@@ -173,8 +211,16 @@ impl Shape {
     }
 
     /// [rows, cols] in the shape's format. With `heads`, the rows of each head are written in interleaved pairs.
-    fn matrix(&self, name: &str, rows: usize, cols: usize, gain: f32, heads: Option<usize>) -> Tensor {
-        let format = quant::format_by_name(&self.format).unwrap_or_else(|| panic!("no format {}", self.format));
+    fn matrix(
+        &self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        gain: f32,
+        heads: Option<usize>,
+    ) -> Tensor {
+        let format = quant::format_by_name(&self.format)
+            .unwrap_or_else(|| panic!("no format {}", self.format));
         let values = weights(name, rows * cols, gain / (cols as f32).sqrt(), self.seed); // [rows, cols]
         let head_dim = heads.map_or(1, |heads| rows / heads);
         let mut bytes = Vec::new();
@@ -185,13 +231,25 @@ impl Shape {
             bytes.extend(quantised(format, &values[source * cols..][..cols]));
         }
         let dims = vec![cols as u64, rows as u64];
-        Tensor { name: name.into(), dims, ggml_type: format.ggml_id, offset: None, bytes }
+        Tensor {
+            name: name.into(),
+            dims,
+            ggml_type: format.ggml_id,
+            offset: None,
+            bytes,
+        }
     }
 }
 
 /// The bytes of one row in a format.
 pub fn quantised(format: &quant::Format, row: &[f32]) -> Vec<u8> {
-    let length = format.bytes(row.len()).unwrap_or_else(|| panic!("{} values are no whole blocks of {}", row.len(), format.name));
+    let length = format.bytes(row.len()).unwrap_or_else(|| {
+        panic!(
+            "{} values are no whole blocks of {}",
+            row.len(),
+            format.name
+        )
+    });
     let mut bytes = vec![0; length];
     format.quantize(row, &mut bytes);
     bytes
@@ -200,14 +258,24 @@ pub fn quantised(format: &quant::Format, row: &[f32]) -> Vec<u8> {
 /// A vector in F32.
 pub fn f32_tensor(name: &str, values: &[f32]) -> Tensor {
     let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    Tensor { name: name.into(), dims: vec![values.len() as u64], ggml_type: 0, offset: None, bytes }
+    Tensor {
+        name: name.into(),
+        dims: vec![values.len() as u64],
+        ggml_type: 0,
+        offset: None,
+        bytes,
+    }
 }
 
 /// Uniform in [−scale, scale): splitmix64 used as a counter, 24 bits a value, so that f32 is exact before scaling.
 pub fn weights(name: &str, count: usize, scale: f32, seed: u64) -> Vec<f32> {
-    let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
+    let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3)
+    });
     let unit = |bits: u64| (bits >> 40) as f32 * (1.0 / 8_388_608.0) - 1.0;
-    (1..=count as u64).map(|i| unit(splitmix(hash ^ seed, i)) * scale).collect()
+    (1..=count as u64)
+        .map(|i| unit(splitmix(hash ^ seed, i)) * scale)
+        .collect()
 }
 
 /// The i-th value (from 1) of splitmix64 started from `seed`.
@@ -224,21 +292,35 @@ fn tokenizer(file: &mut Gguf) {
     let mut tokens: Vec<String> = (0u32..256)
         .map(|byte| {
             let printable = matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
-            let code = if printable { byte } else { extra.next().unwrap_or_default() };
-            char::from_u32(code).expect("a character below U+0200").to_string()
+            let code = if printable {
+                byte
+            } else {
+                extra.next().unwrap_or_default()
+            };
+            char::from_u32(code)
+                .expect("a character below U+0200")
+                .to_string()
         })
         .collect();
     tokens.extend(MERGES.iter().map(|m| m.replace(' ', "")));
     tokens.extend(CONTROL.iter().map(|t| t.to_string()));
     assert_eq!(tokens.len(), VOCABULARY);
-    let kinds = (0..VOCABULARY).map(|i| if i < VOCABULARY - CONTROL.len() { 1 } else { 3 }).collect();
+    let kinds = (0..VOCABULARY)
+        .map(|i| if i < VOCABULARY - CONTROL.len() { 1 } else { 3 })
+        .collect();
     file.set("tokenizer.ggml.model", Value::Str("gpt2".into()));
     file.set("tokenizer.ggml.pre", Value::Str("gpt-2".into()));
     file.set("tokenizer.ggml.tokens", Value::Strs(tokens));
     file.set("tokenizer.ggml.token_type", Value::I32s(kinds));
-    file.set("tokenizer.ggml.merges", Value::Strs(MERGES.iter().map(|m| m.to_string()).collect()));
+    file.set(
+        "tokenizer.ggml.merges",
+        Value::Strs(MERGES.iter().map(|m| m.to_string()).collect()),
+    );
     file.set("tokenizer.ggml.bos_token_id", Value::U32(BEGIN));
     file.set("tokenizer.ggml.eos_token_id", Value::U32(END));
-    file.set("tokenizer.ggml.padding_token_id", Value::U32(VOCABULARY as u32 - 1));
+    file.set(
+        "tokenizer.ggml.padding_token_id",
+        Value::U32(VOCABULARY as u32 - 1),
+    );
     file.set("tokenizer.ggml.add_bos_token", Value::Bool(false));
 }

@@ -12,21 +12,34 @@ const NAMES: [&str; 5] = ["gpt-2", "llama-bpe", "qwen2", "llama-spm", "phi-3"];
 fn known_vocabularies_give_their_reference_ids() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vocabs");
     if !folder.is_dir() {
-        assert!(std::env::var_os("DRAM_REQUIRE_SHARED").is_none(), "expected vocabularies in {}", folder.display());
+        assert!(
+            std::env::var_os("DRAM_REQUIRE_SHARED").is_none(),
+            "expected vocabularies in {}",
+            folder.display()
+        );
         println!("not run: no vocabularies in {}", folder.display());
         return;
     }
     for name in NAMES {
         let path = folder.join(format!("ggml-vocab-{name}.gguf"));
         let tokenizer = Tokenizer::from_gguf(&File::open(&path).unwrap()).unwrap();
-        let read = |extension: &str| std::fs::read_to_string(path.with_extension(format!("gguf.{extension}"))).unwrap();
+        let read = |extension: &str| {
+            std::fs::read_to_string(path.with_extension(format!("gguf.{extension}"))).unwrap()
+        };
         let (texts, expected) = (read("inp"), read("out"));
         let mut texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
-        assert_eq!(texts.pop(), Some(""), "{name}: the separator ends the last text");
+        assert_eq!(
+            texts.pop(),
+            Some(""),
+            "{name}: the separator ends the last text"
+        );
         let expected: Vec<&str> = expected.lines().collect();
         assert_eq!(texts.len(), expected.len(), "{name}");
         for (text, expected) in texts.iter().zip(expected) {
-            let expected: Vec<u32> = expected.split_whitespace().map(|id| id.parse().unwrap()).collect();
+            let expected: Vec<u32> = expected
+                .split_whitespace()
+                .map(|id| id.parse().unwrap())
+                .collect();
             let ids = tokenizer.encode(text, false);
             assert_eq!(ids, expected, "{name}: {text:?}");
             assert_eq!(tokenizer.decode(&ids), *text, "{name}: round trip");
