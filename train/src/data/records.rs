@@ -37,44 +37,70 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>> {
     let text = super::text::read_text(&[path])?;
     let mut out = Vec::new();
     if text.trim_start().starts_with('[') {
-        let array: Vec<Value> = serde_json::from_str(&text).with_context(|| format!("{}: not a JSON array", path.display()))?;
+        let array: Vec<Value> = serde_json::from_str(&text)
+            .with_context(|| format!("{}: not a JSON array", path.display()))?;
         for (i, value) in array.iter().enumerate() {
-            out.push(record(value).with_context(|| format!("{}: record {i} of the array", path.display()))?);
+            out.push(
+                record(value)
+                    .with_context(|| format!("{}: record {i} of the array", path.display()))?,
+            );
         }
     } else {
-        for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+        for (number, line) in text
+            .lines()
+            .enumerate()
+            .filter(|(_, l)| !l.trim().is_empty())
+        {
             let place = || format!("{}:{}", path.display(), number + 1);
             let value: Value = serde_json::from_str(line).with_context(place)?;
             out.push(record(&value).with_context(place)?);
         }
     }
-    ensure!(!out.is_empty(), "{}: the file holds no record", path.display());
+    ensure!(
+        !out.is_empty(),
+        "{}: the file holds no record",
+        path.display()
+    );
     Ok(out)
 }
 
 fn record(value: &Value) -> Result<Record> {
-    let Some(object) = value.as_object() else { bail!("expected an object, got {}", kind(value)) };
+    let Some(object) = value.as_object() else {
+        bail!("expected an object, got {}", kind(value))
+    };
     let text = |key: &str| match object.get(key) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(other) => bail!("\"{key}\": expected a string, got {}", kind(other)),
         None => bail!("\"{key}\" is missing"),
     };
     let turns = |key: &str, role: &str, content: &str| -> Result<Record> {
-        let Some(list) = object[key].as_array() else { bail!("\"{key}\": expected a list, got {}", kind(&object[key])) };
+        let Some(list) = object[key].as_array() else {
+            bail!("\"{key}\": expected a list, got {}", kind(&object[key]))
+        };
         let mut turns = Vec::with_capacity(list.len());
         for (i, turn) in list.iter().enumerate() {
             let (Some(role), Some(content)) = (turn[role].as_str(), turn[content].as_str()) else {
-                bail!("\"{key}\", turn {i}: expected strings \"{role}\" and \"{content}\", got {turn}");
+                bail!(
+                    "\"{key}\", turn {i}: expected strings \"{role}\" and \"{content}\", got {turn}"
+                );
             };
             let role = match role {
                 "human" => "user",
                 "gpt" | "model" | "bot" => "assistant",
                 "system" | "user" | "assistant" | "tool" => role,
-                other => bail!("\"{key}\", turn {i}: unknown role {other:?}; known are system, user (human), assistant (gpt), tool"),
+                other => bail!(
+                    "\"{key}\", turn {i}: unknown role {other:?}; known are system, user (human), assistant (gpt), tool"
+                ),
             };
-            turns.push(Turn { role: role.into(), content: content.into() });
+            turns.push(Turn {
+                role: role.into(),
+                content: content.into(),
+            });
         }
-        ensure!(turns.iter().any(|t| t.role == "assistant"), "\"{key}\" has no assistant turn, so nothing to learn");
+        ensure!(
+            turns.iter().any(|t| t.role == "assistant"),
+            "\"{key}\" has no assistant turn, so nothing to learn"
+        );
         Ok(Record::Chat(turns))
     };
     if object.contains_key("messages") {
@@ -86,10 +112,19 @@ fn record(value: &Value) -> Result<Record> {
         if object.get("input").is_some_and(|v| !v.is_null() && v != "") {
             user = format!("{user}\n\n{}", text("input")?);
         }
-        let turn = |role: &str, content| Turn { role: role.into(), content };
-        Ok(Record::Chat(vec![turn("user", user), turn("assistant", text("output")?)]))
+        let turn = |role: &str, content| Turn {
+            role: role.into(),
+            content,
+        };
+        Ok(Record::Chat(vec![
+            turn("user", user),
+            turn("assistant", text("output")?),
+        ]))
     } else if object.contains_key("prompt") {
-        Ok(Record::Completion { prompt: text("prompt")?, completion: text("completion")? })
+        Ok(Record::Completion {
+            prompt: text("prompt")?,
+            completion: text("completion")?,
+        })
     } else {
         let keys: Vec<&str> = object.keys().map(String::as_str).collect();
         bail!(
@@ -118,7 +153,11 @@ pub type Render<'a> = dyn Fn(&[Turn], bool) -> Result<String> + 'a;
 ///
 /// # Errors
 /// When the template fails, or does not render a conversation as a continuation of its beginning, which masks need.
-pub fn encode_record(record: &Record, tokenizer: &TextTokenizer, render: &Render<'_>) -> Result<Example> {
+pub fn encode_record(
+    record: &Record,
+    tokenizer: &TextTokenizer,
+    render: &Render<'_>,
+) -> Result<Example> {
     let mut example = Example::default();
     match record {
         Record::Completion { prompt, completion } => {
@@ -133,8 +172,13 @@ pub fn encode_record(record: &Record, tokenizer: &TextTokenizer, render: &Render
             for i in (0..turns.len()).filter(|&i| turns[i].role == "assistant") {
                 let prompt = render(&turns[..i], true)?;
                 let whole = render(&turns[..=i], false)?;
-                let (Some(before), Some(answer)) = (prompt.strip_prefix(done.as_str()), whole.strip_prefix(prompt.as_str())) else {
-                    bail!("the chat template changes earlier turns when a later one is added; turn {i} cannot be masked");
+                let (Some(before), Some(answer)) = (
+                    prompt.strip_prefix(done.as_str()),
+                    whole.strip_prefix(prompt.as_str()),
+                ) else {
+                    bail!(
+                        "the chat template changes earlier turns when a later one is added; turn {i} cannot be masked"
+                    );
                 };
                 example.push(&tokenizer.encode(before, true)?, false);
                 example.push(&tokenizer.encode(answer, true)?, true);
@@ -157,13 +201,18 @@ pub fn encode_records(
 ) -> Result<(Vec<Example>, usize)> {
     let mut out = Vec::with_capacity(records.len());
     for (i, record) in records.iter().enumerate() {
-        let mut example = encode_record(record, tokenizer, render).with_context(|| format!("record {}", i + 1))?;
+        let mut example = encode_record(record, tokenizer, render)
+            .with_context(|| format!("record {}", i + 1))?;
         example.truncate(length + 1);
         if example.targets() > 0 {
             out.push(example);
         }
     }
-    ensure!(!out.is_empty(), "none of the {} records has an answer within {length} tokens", records.len());
+    ensure!(
+        !out.is_empty(),
+        "none of the {} records has an answer within {length} tokens",
+        records.len()
+    );
     let left_out = records.len() - out.len();
     Ok((out, left_out))
 }
@@ -180,7 +229,15 @@ mod tests {
     }
 
     fn chat(turns: &[(&str, &str)]) -> Record {
-        Record::Chat(turns.iter().map(|(r, c)| Turn { role: (*r).into(), content: (*c).into() }).collect())
+        Record::Chat(
+            turns
+                .iter()
+                .map(|(r, c)| Turn {
+                    role: (*r).into(),
+                    content: (*c).into(),
+                })
+                .collect(),
+        )
     }
 
     #[test]
@@ -192,11 +249,26 @@ mod tests {
             {"instruction": "i", "input": "more", "output": "x"}
         "#;
         let records = read(lines).unwrap();
-        assert_eq!(records[0], Record::Completion { prompt: "a".into(), completion: "b".into() });
-        assert_eq!(records[1], chat(&[("system", "s"), ("user", "u"), ("assistant", "x")]));
+        assert_eq!(
+            records[0],
+            Record::Completion {
+                prompt: "a".into(),
+                completion: "b".into()
+            }
+        );
+        assert_eq!(
+            records[1],
+            chat(&[("system", "s"), ("user", "u"), ("assistant", "x")])
+        );
         assert_eq!(records[2], chat(&[("user", "u"), ("assistant", "x")]));
-        assert_eq!(records[3], chat(&[("user", "i\n\nmore"), ("assistant", "x")]));
-        assert_eq!(read(r#" [{"instruction":"i","output":"x"}]"#).unwrap()[0], chat(&[("user", "i"), ("assistant", "x")]));
+        assert_eq!(
+            records[3],
+            chat(&[("user", "i\n\nmore"), ("assistant", "x")])
+        );
+        assert_eq!(
+            read(r#" [{"instruction":"i","output":"x"}]"#).unwrap()[0],
+            chat(&[("user", "i"), ("assistant", "x")])
+        );
     }
 
     #[test]
@@ -206,8 +278,14 @@ mod tests {
             ("{\"prompt\":\"a\"}", "\"completion\" is missing"),
             ("{\"text\":\"a\"}", "the keys text"),
             ("{\"messages\":[{\"role\":\"user\"}]}", "turn 0"),
-            ("{\"messages\":[{\"role\":\"wizard\",\"content\":\"\"}]}", "wizard"),
-            ("{\"messages\":[{\"role\":\"user\",\"content\":\"\"}]}", "no assistant turn"),
+            (
+                "{\"messages\":[{\"role\":\"wizard\",\"content\":\"\"}]}",
+                "wizard",
+            ),
+            (
+                "{\"messages\":[{\"role\":\"user\",\"content\":\"\"}]}",
+                "no assistant turn",
+            ),
             ("[1]", "record 0"),
             ("\n", "no record"),
         ] {
@@ -218,22 +296,44 @@ mod tests {
 
     #[test]
     fn only_answers_count() {
-        let tokenizer = TextTokenizer::train(["x"].iter(), 258, &["<end>", "<user>"], None).unwrap();
+        let tokenizer =
+            TextTokenizer::train(["x"].iter(), 258, &["<end>", "<user>"], None).unwrap();
         let render = |turns: &[Turn], open: bool| {
             let mut out = String::new();
             for t in turns {
-                out += &if t.role == "user" { format!("<user>{}:", t.content) } else { format!("{}<end>", t.content) };
+                out += &if t.role == "user" {
+                    format!("<user>{}:", t.content)
+                } else {
+                    format!("{}<end>", t.content)
+                };
             }
             let _ = open; // a user turn already opens the answer
             Ok(out)
         };
-        let record = chat(&[("user", "a"), ("assistant", "bc"), ("user", "d"), ("assistant", "e")]);
+        let record = chat(&[
+            ("user", "a"),
+            ("assistant", "bc"),
+            ("user", "d"),
+            ("assistant", "e"),
+        ]);
         let example = encode_record(&record, &tokenizer, &render).unwrap();
-        let counted: Vec<u32> =
-            example.ids.iter().zip(&example.counts).filter(|(_, c)| **c).map(|(i, _)| *i).collect();
+        let counted: Vec<u32> = example
+            .ids
+            .iter()
+            .zip(&example.counts)
+            .filter(|(_, c)| **c)
+            .map(|(i, _)| *i)
+            .collect();
         assert_eq!(tokenizer.decode(&counted).unwrap(), "bc<end>e<end>");
-        let record = Record::Completion { prompt: "a".into(), completion: "b".into() };
-        let (examples, left_out) = encode_records(&[record.clone(), record], &tokenizer, &render, 9).unwrap();
-        assert_eq!((examples[0].ids.len(), examples[0].targets(), left_out), (3, 2, 0));
+        let record = Record::Completion {
+            prompt: "a".into(),
+            completion: "b".into(),
+        };
+        let (examples, left_out) =
+            encode_records(&[record.clone(), record], &tokenizer, &render, 9).unwrap();
+        assert_eq!(
+            (examples[0].ids.len(), examples[0].targets(), left_out),
+            (3, 2, 0)
+        );
     }
 }

@@ -107,7 +107,9 @@ impl Vocabulary {
         let number = |key: &str| match get(key) {
             Some(MetadataValue::Number(n)) => Ok(Some(n)),
             None => Ok(None),
-            Some(other) => Err(anyhow!("{key}: expected an unsigned integer, got {other:?}")),
+            Some(other) => Err(anyhow!(
+                "{key}: expected an unsigned integer, got {other:?}"
+            )),
         };
         let texts = |key: &str| match get(key) {
             Some(MetadataValue::Texts(list)) => Ok(Some(list)),
@@ -138,7 +140,10 @@ impl Vocabulary {
             eos: number("tokenizer.ggml.eos_token_id")?,
             padding: number("tokenizer.ggml.padding_token_id")?,
             unknown: number("tokenizer.ggml.unknown_token_id")?,
-            add_bos: matches!(get("tokenizer.ggml.add_bos_token"), Some(MetadataValue::Flag(true))),
+            add_bos: matches!(
+                get("tokenizer.ggml.add_bos_token"),
+                Some(MetadataValue::Flag(true))
+            ),
             chat_template: text("tokenizer.chat_template")?,
             model,
             tokens,
@@ -169,7 +174,10 @@ pub struct TextTokenizer {
 
 impl std::fmt::Debug for TextTokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TextTokenizer").field("model", &self.vocabulary.model).field("tokens", &self.len()).finish_non_exhaustive()
+        f.debug_struct("TextTokenizer")
+            .field("model", &self.vocabulary.model)
+            .field("tokens", &self.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -181,7 +189,12 @@ impl TextTokenizer {
     ///
     /// # Errors
     /// When `size` has no room for the bytes and special tokens.
-    pub fn train<I, S>(texts: I, size: usize, specials: &[&str], chat_template: Option<&str>) -> Result<Self>
+    pub fn train<I, S>(
+        texts: I,
+        size: usize,
+        specials: &[&str],
+        chat_template: Option<&str>,
+    ) -> Result<Self>
     where
         I: Iterator<Item = S> + Send,
         S: AsRef<str> + Send,
@@ -197,11 +210,18 @@ impl TextTokenizer {
             .vocab_size(size)
             .min_frequency(2)
             .show_progress(false)
-            .special_tokens(specials.iter().map(|s| AddedToken::from(*s, true)).collect())
+            .special_tokens(
+                specials
+                    .iter()
+                    .map(|s| AddedToken::from(*s, true))
+                    .collect(),
+            )
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
             .build()
             .into();
-        tokenizer.train(&mut trainer, texts).map_err(|e| anyhow!("training the tokenizer: {e}"))?;
+        tokenizer
+            .train(&mut trainer, texts)
+            .map_err(|e| anyhow!("training the tokenizer: {e}"))?;
         let description = tokenizer.to_string(false).map_err(|e| anyhow!("{e}"))?;
         let mut vocabulary = describe(&serde_json::from_str(&description)?)?;
         if !specials.is_empty() {
@@ -221,20 +241,31 @@ impl TextTokenizer {
     pub fn from_folder(folder: &Path) -> Result<Self> {
         let mut tokenizer = Self::from_file(&folder.join("tokenizer.json"))?;
         let path = folder.join("tokenizer_config.json");
-        let Ok(text) = std::fs::read_to_string(&path) else { return Ok(tokenizer) };
-        let config: Value = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            return Ok(tokenizer);
+        };
+        let config: Value =
+            serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
         let id = |key: &str| {
             let value = &config[key];
             let name = value.as_str().or_else(|| value["content"].as_str())?;
             tokenizer.token_id(name)
         };
-        let (bos, eos, padding, unknown) = (id("bos_token"), id("eos_token"), id("pad_token"), id("unk_token"));
+        let (bos, eos, padding, unknown) = (
+            id("bos_token"),
+            id("eos_token"),
+            id("pad_token"),
+            id("unk_token"),
+        );
         let v = &mut tokenizer.vocabulary;
         (v.bos, v.eos, v.padding, v.unknown) = (bos, eos, padding, unknown);
-        v.add_bos = config["add_bos_token"].as_bool().unwrap_or(v.model == "llama" && bos.is_some());
-        v.chat_template = config["chat_template"].as_str().map(str::to_string).or_else(|| {
-            std::fs::read_to_string(folder.join("chat_template.jinja")).ok()
-        });
+        v.add_bos = config["add_bos_token"]
+            .as_bool()
+            .unwrap_or(v.model == "llama" && bos.is_some());
+        v.chat_template = config["chat_template"]
+            .as_str()
+            .map(str::to_string)
+            .or_else(|| std::fs::read_to_string(folder.join("chat_template.jinja")).ok());
         Ok(tokenizer)
     }
 
@@ -243,7 +274,8 @@ impl TextTokenizer {
     /// # Errors
     /// When the file cannot be read, or is not a BPE tokenizer.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read the tokenizer", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("{}: cannot read the tokenizer", path.display()))?;
         Self::from_json(&text).with_context(|| format!("{}", path.display()))
     }
 
@@ -252,7 +284,8 @@ impl TextTokenizer {
     /// # Errors
     /// When it is malformed, or not a BPE tokenizer.
     pub fn from_json(text: &str) -> Result<Self> {
-        let inner = Tokenizer::from_bytes(text).map_err(|e| anyhow!("not a usable tokenizer: {e}"))?;
+        let inner =
+            Tokenizer::from_bytes(text).map_err(|e| anyhow!("not a usable tokenizer: {e}"))?;
         let vocabulary = describe(&serde_json::from_str(text)?)?;
         Ok(Self::assemble(inner, vocabulary))
     }
@@ -267,7 +300,10 @@ impl TextTokenizer {
             "tokenizer.ggml.model is {}; training data can be encoded with gpt2 (byte-level BPE) from GGUF, or with a tokenizer.json",
             vocabulary.model
         );
-        let pre = vocabulary.pre.as_deref().context("the pre-tokeniser (tokenizer.ggml.pre) is not named")?;
+        let pre = vocabulary
+            .pre
+            .as_deref()
+            .context("the pre-tokeniser (tokenizer.ggml.pre) is not named")?;
         let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
         let split = |pattern: &str| {
             json!({ "type": "Sequence", "pretokenizers": [
@@ -281,12 +317,17 @@ impl TextTokenizer {
             "smollm" => {
                 json!({ "type": "Sequence", "pretokenizers": [{ "type": "Digits", "individual_digits": true }, gpt2] })
             }
-            other => bail!("tokenizer.ggml.pre is {other}; known are gpt-2, llama-bpe, qwen2, smollm"),
+            other => {
+                bail!("tokenizer.ggml.pre is {other}; known are gpt-2, llama-bpe, qwen2, smollm")
+            }
         };
         let mut vocab = serde_json::Map::new();
         let mut added = Vec::new();
         for (id, (token, kind)) in vocabulary.tokens.iter().zip(&vocabulary.types).enumerate() {
-            ensure!(vocab.insert(token.clone(), json!(id)).is_none(), "token {id}, {token:?}, occurs twice");
+            ensure!(
+                vocab.insert(token.clone(), json!(id)).is_none(),
+                "token {id}, {token:?}, occurs twice"
+            );
             if matches!(*kind, token_type::CONTROL | token_type::USER_DEFINED) {
                 added.push(json!({
                     "id": id, "content": token, "special": *kind == token_type::CONTROL,
@@ -306,7 +347,8 @@ impl TextTokenizer {
                 "ignore_merges": pre == "llama-bpe",
             },
         });
-        let inner = Tokenizer::from_bytes(description.to_string()).map_err(|e| anyhow!("not a usable tokenizer: {e}"))?;
+        let inner = Tokenizer::from_bytes(description.to_string())
+            .map_err(|e| anyhow!("not a usable tokenizer: {e}"))?;
         Ok(Self::assemble(inner, vocabulary))
     }
 
@@ -322,7 +364,11 @@ impl TextTokenizer {
             .map(|((token, _), id)| (token.clone(), id))
             .collect();
         specials.sort_by_key(|(token, _)| std::cmp::Reverse(token.len()));
-        TextTokenizer { inner, vocabulary, specials }
+        TextTokenizer {
+            inner,
+            vocabulary,
+            specials,
+        }
     }
 
     /// Ids of `text`. With `specials`, the spelling of a special token in it becomes that token; without, it is text like any other.
@@ -334,8 +380,15 @@ impl TextTokenizer {
         let mut ids = Vec::with_capacity(text.len() / 3);
         let mut rest = text;
         while specials && !rest.is_empty() {
-            let found = self.specials.iter().filter_map(|(s, id)| rest.find(s.as_str()).map(|at| (at, s.len(), *id)));
-            let Some((at, length, id)) = found.min_by_key(|&(at, length, _)| (at, std::cmp::Reverse(length))) else { break };
+            let found = self
+                .specials
+                .iter()
+                .filter_map(|(s, id)| rest.find(s.as_str()).map(|at| (at, s.len(), *id)));
+            let Some((at, length, id)) =
+                found.min_by_key(|&(at, length, _)| (at, std::cmp::Reverse(length)))
+            else {
+                break;
+            };
             self.plain(&rest[..at], &mut ids)?;
             ids.push(id);
             rest = &rest[at + length..];
@@ -348,7 +401,10 @@ impl TextTokenizer {
         if text.is_empty() {
             return Ok(());
         }
-        let encoding = self.inner.encode_fast(text, false).map_err(|e| anyhow!("cannot encode {text:?}: {e}"))?;
+        let encoding = self
+            .inner
+            .encode_fast(text, false)
+            .map_err(|e| anyhow!("cannot encode {text:?}: {e}"))?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
     }
@@ -358,7 +414,9 @@ impl TextTokenizer {
     /// # Errors
     /// When the decoder of the tokenizer refuses the sequence.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, false).map_err(|e| anyhow!("cannot decode: {e}"))
+        self.inner
+            .decode(ids, false)
+            .map_err(|e| anyhow!("cannot decode: {e}"))
     }
 
     /// How many ids there are.
@@ -398,29 +456,64 @@ fn describe(json: &Value) -> Result<Vocabulary> {
     let mut by_id: HashMap<usize, (String, i32)> = HashMap::with_capacity(vocab.len());
     let byte_fallback = model["byte_fallback"].as_bool().unwrap_or(false);
     for (token, id) in vocab {
-        let id = id.as_u64().with_context(|| format!("the id of token {token:?} is not a number"))?;
-        let is_byte = byte_fallback && token.len() == 6 && token.starts_with("<0x") && token.ends_with('>');
-        by_id.insert(id as usize, (token.clone(), if is_byte { token_type::BYTE } else { token_type::NORMAL }));
+        let id = id
+            .as_u64()
+            .with_context(|| format!("the id of token {token:?} is not a number"))?;
+        let is_byte =
+            byte_fallback && token.len() == 6 && token.starts_with("<0x") && token.ends_with('>');
+        by_id.insert(
+            id as usize,
+            (
+                token.clone(),
+                if is_byte {
+                    token_type::BYTE
+                } else {
+                    token_type::NORMAL
+                },
+            ),
+        );
     }
     for added in json["added_tokens"].as_array().into_iter().flatten() {
         let (Some(id), Some(token)) = (added["id"].as_u64(), added["content"].as_str()) else {
             bail!("an added token lacks its id or content: {added}");
         };
         let special = added["special"].as_bool().unwrap_or(false);
-        by_id.insert(id as usize, (token.into(), if special { token_type::CONTROL } else { token_type::USER_DEFINED }));
+        by_id.insert(
+            id as usize,
+            (
+                token.into(),
+                if special {
+                    token_type::CONTROL
+                } else {
+                    token_type::USER_DEFINED
+                },
+            ),
+        );
     }
     let count = by_id.keys().max().map_or(0, |m| m + 1);
-    ensure!(count <= by_id.len() + 65_536, "token ids reach {count} though there are only {} tokens", by_id.len());
-    let mut out = Vocabulary { model: "gpt2".into(), ..Vocabulary::default() };
+    ensure!(
+        count <= by_id.len() + 65_536,
+        "token ids reach {count} though there are only {} tokens",
+        by_id.len()
+    );
+    let mut out = Vocabulary {
+        model: "gpt2".into(),
+        ..Vocabulary::default()
+    };
     for id in 0..count {
-        let (token, kind) = by_id.remove(&id).unwrap_or_else(|| (format!("[PAD{id}]"), token_type::UNUSED));
+        let (token, kind) = by_id
+            .remove(&id)
+            .unwrap_or_else(|| (format!("[PAD{id}]"), token_type::UNUSED));
         out.tokens.push(token);
         out.types.push(kind);
     }
     for merge in model["merges"].as_array().into_iter().flatten() {
         out.merges.push(match merge {
             Value::String(pair) => pair.clone(),
-            Value::Array(pair) => match (pair.first().and_then(Value::as_str), pair.get(1).and_then(Value::as_str)) {
+            Value::Array(pair) => match (
+                pair.first().and_then(Value::as_str),
+                pair.get(1).and_then(Value::as_str),
+            ) {
                 (Some(left), Some(right)) => format!("{left} {right}"),
                 _ => bail!("a merge is not a pair of strings: {merge}"),
             },
@@ -439,7 +532,12 @@ fn describe(json: &Value) -> Result<Vocabulary> {
 fn sentence_piece(out: &mut Vocabulary, model: &Value) {
     out.model = "llama".into();
     out.pre = Some("default".into());
-    let ids: HashMap<&str, usize> = out.tokens.iter().enumerate().map(|(i, t)| (t.as_str(), i)).collect();
+    let ids: HashMap<&str, usize> = out
+        .tokens
+        .iter()
+        .enumerate()
+        .map(|(i, t)| (t.as_str(), i))
+        .collect();
     let mut scores = vec![-(out.merges.len() as f32); out.tokens.len()];
     for (rank, merge) in out.merges.iter().enumerate().rev() {
         if let Some(&id) = ids.get(merge.replacen(' ', "", 1).as_str()) {
@@ -468,7 +566,9 @@ fn pre_tokenizer_name(pre: &Value) -> Option<&'static str> {
     let kinds: Vec<&str> = parts.iter().filter_map(|p| p["type"].as_str()).collect();
     match kinds.as_slice() {
         ["ByteLevel"] if pre_regex(parts[0]) => Some("gpt-2"),
-        ["Digits", "ByteLevel"] if parts[0]["individual_digits"] == true && pre_regex(parts[1]) => Some("smollm"),
+        ["Digits", "ByteLevel"] if parts[0]["individual_digits"] == true && pre_regex(parts[1]) => {
+            Some("smollm")
+        }
         ["Split", "ByteLevel"] => match parts[0]["pattern"]["Regex"].as_str()? {
             LLAMA_BPE => Some("llama-bpe"),
             QWEN2 => Some("qwen2"),
@@ -488,11 +588,20 @@ mod tests {
     use crate::data::actions;
 
     fn texts() -> Vec<String> {
-        (0..400).map(|i| actions::train(0, i)).flat_map(|s| [s.request, s.call]).collect()
+        (0..400)
+            .map(|i| actions::train(0, i))
+            .flat_map(|s| [s.request, s.call])
+            .collect()
     }
 
     fn trained() -> TextTokenizer {
-        TextTokenizer::train(texts().iter(), 600, &actions::SPECIAL_TOKENS, Some(actions::CHAT_TEMPLATE)).unwrap()
+        TextTokenizer::train(
+            texts().iter(),
+            600,
+            &actions::SPECIAL_TOKENS,
+            Some(actions::CHAT_TEMPLATE),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -503,7 +612,11 @@ mod tests {
         for id in 0..3 {
             assert_eq!(a.token_id(actions::SPECIAL_TOKENS[id as usize]), Some(id));
         }
-        for text in ["set a timer for 5 minutes", " früh\n\n am  Morgen 東京 \u{1f600}", "<|end|> as text"] {
+        for text in [
+            "set a timer for 5 minutes",
+            " früh\n\n am  Morgen 東京 \u{1f600}",
+            "<|end|> as text",
+        ] {
             let ids = a.encode(text, false).unwrap();
             assert!(ids.iter().all(|&i| i > 2), "{ids:?}");
             assert_eq!(a.decode(&ids).unwrap(), text);
@@ -516,13 +629,23 @@ mod tests {
     fn metadata_gives_the_same_tokenizer_back() {
         let a = trained();
         let metadata = a.vocabulary().metadata().unwrap();
-        let get = |key: &str| metadata.iter().find(|(k, _)| *k == key).map(|(_, v)| v.clone());
+        let get = |key: &str| {
+            metadata
+                .iter()
+                .find(|(k, _)| *k == key)
+                .map(|(_, v)| v.clone())
+        };
         let b = TextTokenizer::from_vocabulary(Vocabulary::from_metadata(get).unwrap()).unwrap();
         assert_eq!(a.vocabulary(), b.vocabulary());
         for text in texts().iter().take(100) {
             assert_eq!(a.encode(text, true).unwrap(), b.encode(text, true).unwrap());
         }
-        assert!(Vocabulary::from_metadata(|_| None).unwrap_err().to_string().contains("tokenizer.ggml.model"));
+        assert!(
+            Vocabulary::from_metadata(|_| None)
+                .unwrap_err()
+                .to_string()
+                .contains("tokenizer.ggml.model")
+        );
     }
 
     #[test]

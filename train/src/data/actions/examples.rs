@@ -12,7 +12,9 @@ use crate::data::{Example, Examples, TextTokenizer};
 /// # Errors
 /// When `size` is below 259.
 pub fn tokenizer(size: usize) -> Result<TextTokenizer> {
-    let texts = (0..40_000).map(|i| sample(Set::Train, 0, i)).flat_map(|s| [s.request, s.call]);
+    let texts = (0..40_000)
+        .map(|i| sample(Set::Train, 0, i))
+        .flat_map(|s| [s.request, s.call]);
     TextTokenizer::train(texts, size, &SPECIAL_TOKENS, Some(CHAT_TEMPLATE))
 }
 
@@ -30,11 +32,19 @@ impl ActionExamples {
     pub fn new(tokenizer: Arc<TextTokenizer>, set: Set, seed: u64) -> Result<Self> {
         let id = |token: &str| {
             tokenizer.token_id(token).ok_or_else(|| {
-                anyhow::anyhow!("the tokenizer has no token {token}, which the actions task needs ({})", SPECIAL_TOKENS.join(" "))
+                anyhow::anyhow!(
+                    "the tokenizer has no token {token}, which the actions task needs ({})",
+                    SPECIAL_TOKENS.join(" ")
+                )
             })
         };
         let ids = [id(END)?, id(REQUEST)?, id(CALL)?];
-        Ok(ActionExamples { tokenizer, ids, set, seed })
+        Ok(ActionExamples {
+            tokenizer,
+            ids,
+            set,
+            seed,
+        })
     }
 
     /// `<|request|>` request `<|call|>` call `<|end|>`; only the call and the end are targets.
@@ -60,6 +70,7 @@ impl Examples for ActionExamples {
 
     fn get(&self, index: u64) -> Example {
         let sample = sample(self.set, self.seed, index);
-        self.encode(&sample).expect("a byte-level tokenizer has a token for every byte")
+        self.encode(&sample)
+            .expect("a byte-level tokenizer has a token for every byte")
     }
 }

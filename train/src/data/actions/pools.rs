@@ -104,7 +104,7 @@ pools! {
             the saxophone, screws, a toolbox, the curtains, bird seed, pencils, the green suitcase, the spare wheel, ginger, walnuts"
     }
     PLACES {
-        train: "home, work, the airport, the train station, the office, the library, the hospital, the gym, the mall, the park, the museum,
+        train: "work, the airport, the train station, the office, the library, the hospital, the gym, the mall, the park, the museum,
             the post office, the bank, the stadium, the beach, the bus stop, the city center, the supermarket, the pharmacy, the gas station,
             the hotel, the school, the zoo, the harbor, the town hall, the bakery, the cinema, the old bridge, the dentist",
         held_out: "the university, the castle, the fire station, the ferry terminal, the swimming pool, the theater, the bookstore,

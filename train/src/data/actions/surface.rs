@@ -27,7 +27,6 @@ const FILLERS: [&[&str]; 2] = [
         "uh",
         "right",
         "listen",
-        "quick",
         "excuse me",
         "one more thing",
         "sorry",
@@ -77,7 +76,8 @@ const OPENERS: [&[&str]; 2] = [
         "try to",
         "i would like you to",
         "it's time to",
-        "help me and",
+        "i was hoping you would",
+        "i'd love it if you could",
         "can i ask you to",
         "may i ask you to",
         "you need to",
@@ -100,7 +100,7 @@ const OPENERS: [&[&str]; 2] = [
     ],
 ];
 
-/// What may stand after a request whose last word is not dictated text.
+/// What may stand after an imperative whose last words are not dictated.
 const CLOSERS: [&[&str]; 2] = [
     &[
         "please",
@@ -114,29 +114,23 @@ const CLOSERS: [&[&str]; 2] = [
         "okay",
         "if that's okay",
         "if you don't mind",
-        "right away",
+        "thank you so much",
         "as soon as you can",
-        "and hurry",
-        "i love you",
-        "love",
-        "nice and quick",
+        "if possible",
     ],
     &[
         "please and thank you",
         "if you would",
         "thanks a lot",
-        "right away please",
         "for me thanks",
-        "as soon as possible",
+        "if that's possible",
     ],
 ];
 
-/// Words only training says, so that every word of the held-out wrappers is known from somewhere.
-const FAMILIAR: [&str; 4] = [
-    "i was hoping for this",
-    "i'd love this",
-    "thanks a lot of times",
-    "as soon as possible then",
+/// What may stand after a whole sentence.
+const THANKS: [&[&str]; 2] = [
+    &["please", "thanks", "thank you", "thank you so much"],
+    &["please and thank you", "thanks a lot"],
 ];
 
 /// A run of the request: carrier words, or a value that must stay as it is.
@@ -174,7 +168,7 @@ pub(crate) fn render(
             phrasing.push_str(&format!("<{key}>"));
             runs.push(Run::Value(value.spoken));
             arguments.push((key, value.argument));
-            dictated = matches!(*kind, "text" | "tail" | "note" | "task");
+            dictated = matches!(*kind, "text" | "clause" | "tail" | "note" | "fact" | "task");
         }
         Node::Constant { key, value } => {
             let argument = value
@@ -208,12 +202,13 @@ pub(crate) fn render(
         };
         runs.insert(0, Run::Carrier(format!("{filler}{comma} ")));
     }
-    if !dictated && rng.chance(25) {
-        let closer = if split == Split::Train && rng.chance(4) {
-            *rng.pick(&FAMILIAR)
-        } else {
-            *rng.pick(CLOSERS[split as usize])
-        };
+    let (closers, chance) = if template.imperative {
+        (CLOSERS, 25)
+    } else {
+        (THANKS, 8)
+    };
+    if !dictated && rng.chance(chance) {
+        let closer = *rng.pick(closers[split as usize]);
         let comma = if style.sentence && rng.chance(60) {
             ","
         } else {
@@ -350,20 +345,10 @@ fn call_json(name: &str, arguments: &[(&'static str, Argument)]) -> String {
 
 #[cfg(test)]
 pub(crate) fn wrapper_words(split: Split) -> std::collections::HashSet<&'static str> {
-    let lists = [
-        FILLERS[split as usize],
-        OPENERS[split as usize],
-        CLOSERS[split as usize],
-    ];
-    let extra: &[&str] = if split == Split::Train {
-        &FAMILIAR
-    } else {
-        &[]
-    };
+    let lists = [FILLERS, OPENERS, CLOSERS, THANKS].map(|lists| lists[split as usize]);
     lists
         .iter()
         .copied()
-        .chain([extra])
         .flatten()
         .flat_map(|p| p.split(' '))
         .collect()

@@ -94,9 +94,23 @@ impl Draw<'_> {
         match kind {
             "person" => Value::copied(self.person()),
             "contact" => Value::copied(self.full_name()),
-            "text" => Value::copied(self.composed(&texts::MESSAGES)),
-            "tail" => Value::copied(self.composed(&texts::MESSAGES_WITHOUT_MARKER)),
-            "note" => Value::copied(self.composed(&texts::NOTES)),
+            "text" => {
+                let statement = self.rng.chance(60);
+                Value::copied(self.composed(if statement {
+                    &texts::STATEMENTS
+                } else {
+                    &texts::MESSAGES
+                }))
+            }
+            "clause" => Value::copied(self.composed(&texts::STATEMENTS)),
+            "tail" => Value::copied(self.composed(&texts::OPEN_STATEMENTS)),
+            "note" => {
+                let fact = self.rng.chance(40);
+                Value::copied(self.composed(if fact { &texts::FACTS } else { &texts::NOTES }))
+            }
+            "fact" => Value::copied(self.composed(&texts::FACTS)),
+            "noun" => Value::copied(self.word(&SONG_NOUNS, 40)),
+            "home" => Value::copied("home".into()),
             "task" => Value::copied(self.pool(&TASKS).into()),
             "thing" => Value::copied(self.thing()),
             "item" => Value::copied(self.item()),
@@ -114,6 +128,16 @@ impl Draw<'_> {
             "app" => Value::copied(self.app()),
             "duration" => self.duration(false),
             "duration_adjective" => self.duration(true),
+            "a_duration" => {
+                let Value { spoken, argument } = self.duration(true);
+                let vowel = spoken.starts_with(['e', '8'])
+                    || matches!(spoken.split(' ').next(), Some("11" | "18"));
+                let article = if vowel { "an" } else { "a" };
+                Value {
+                    spoken: format!("{article} {spoken}"),
+                    argument,
+                }
+            }
             "delay" => self.delay(),
             "time" => self.time(),
             "date" => self.date(),
@@ -739,9 +763,9 @@ const FUNCTION_WORDS: [&str; 24] = [
 
 /// A made-up word of two or three syllables.
 fn invented(rng: &mut Rng) -> String {
-    const ONSETS: &str = "b c d f g h j k l m n p r s t v w y z br ch cl dr fl fr gl gr kr pl pr qu sh sk sl sp st th tr tw";
-    const VOWELS: &str = "a e i o u a e i o ai ea ee ie oo ou au ia io y";
-    const CODAS: &str = "- - - - n r l s t m k d x nd rt ck sh th ng st ll nn ss ff lm rk";
+    const ONSETS: &str = "b c d f g h j k l m n p r s t v w z b d k l m n r s t br ch cl dr fl fr gl gr kr pl qu sh sl st th tr y";
+    const VOWELS: &str = "a e i o u a e i o u a e i o u a e i o ai ea ee ie oo ou ia y";
+    const CODAS: &str = "- - - - - - n r l s t m k d x nd rt ck sh th ng st ll nn";
     fn part(rng: &mut Rng, parts: &str) -> String {
         let parts: Vec<&str> = parts.split(' ').collect();
         rng.pick(&parts).replace('-', "")
