@@ -4,7 +4,7 @@
 //! weights with an offset (Q4_0's −8) and unsigned multiply instructions need it. A block whose scale would be subnormal counts as zero;
 //! one that holds an infinity or a NaN comes back as NaN, so that divergence shows.
 
-use super::max_magnitude;
+use super::{TO_WHOLE, max_magnitude};
 use crate::kernels;
 
 /// Values per block.
@@ -137,20 +137,14 @@ fn scale(block: &[f32; BLOCK]) -> (f32, f32) {
 
 #[inline(always)]
 pub(crate) fn quantize_blocks(source: &[f32], out: QuantizedMut<'_>) {
-    let outs = out
-        .values
-        .as_chunks_mut::<BLOCK>()
-        .0
-        .iter_mut()
-        .zip(out.scales)
-        .zip(out.sums);
+    let outs = out.values.as_chunks_mut::<BLOCK>().0.iter_mut().zip(out.scales).zip(out.sums);
     for (source, ((bytes, out_scale), out_sum)) in source.as_chunks::<BLOCK>().0.iter().zip(outs) {
         let (scale, inverse) = scale(source);
         let mut sum = 0;
         for (value, byte) in source.iter().zip(bytes) {
-            let rounded = (value * inverse).round_ties_even() as i32;
-            *byte = rounded as i8;
-            sum += rounded;
+            let whole = (value * inverse + TO_WHOLE).to_bits() as i8;
+            *byte = whole;
+            sum += whole as i32;
         }
         *out_scale = scale;
         *out_sum = sum;
@@ -159,15 +153,10 @@ pub(crate) fn quantize_blocks(source: &[f32], out: QuantizedMut<'_>) {
 
 #[inline(always)]
 pub(crate) fn round_blocks(source: &[f32], rounded: &mut [f32]) {
-    for (source, rounded) in source
-        .as_chunks::<BLOCK>()
-        .0
-        .iter()
-        .zip(rounded.as_chunks_mut::<BLOCK>().0)
-    {
+    for (source, rounded) in source.as_chunks::<BLOCK>().0.iter().zip(rounded.as_chunks_mut::<BLOCK>().0) {
         let (scale, inverse) = scale(source);
         for (value, rounded) in source.iter().zip(rounded) {
-            *rounded = scale * ((value * inverse).round_ties_even() as i32 as f32);
+            *rounded = scale * ((value * inverse + TO_WHOLE) - TO_WHOLE);
         }
     }
 }

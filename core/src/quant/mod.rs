@@ -116,15 +116,23 @@ impl Format {
     }
 }
 
-/// The bits of the greatest magnitude in a block; a NaN counts as greater than infinity, so that it is not lost.
+/// The greatest magnitude in a block; a NaN counts as greater than infinity, so that it is not lost.
 #[inline(always)]
 pub(crate) fn max_magnitude(block: &[f32; 32]) -> f32 {
-    let mut most = 0i32;
-    for value in block {
-        most = most.max((value.to_bits() & 0x7fff_ffff) as i32);
-    }
-    f32::from_bits(most as u32)
+    let most = block.iter().fold(0, |most, value| (value.to_bits() & 0x7fff_ffff).max(most));
+    f32::from_bits(most)
 }
+
+/// What values are multiplied with before they are rounded: 1 / scale, or 0 where that is infinite.
+#[inline(always)]
+pub(crate) fn inverse(scale: f32) -> f32 {
+    let inverse = 1.0 / scale;
+    if inverse.abs() < f32::INFINITY { inverse } else { 0.0 }
+}
+
+/// 1.5 · 2²³. Added to a value below 2²², it leaves the nearest whole number (ties to even) in the low bits, as two's complement; subtracted
+/// again, it leaves that number. NaN gives 0 in the low bits.
+pub(crate) const TO_WHOLE: f32 = 12_582_912.0;
 
 /// The product of a row of floating-point weights with f32 activations, in the order that every instruction set keeps:
 /// sixteen running sums (value `i` goes to sum `i mod 16`, fused multiply-add), then [`sum16`].

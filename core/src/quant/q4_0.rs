@@ -5,7 +5,7 @@
 
 use super::activation::{self, Quantized};
 use super::float16::{f16_to_f32, f32_to_f16};
-use super::{Codec, Dot, Format, max_magnitude};
+use super::{Codec, Dot, Format, TO_WHOLE, inverse};
 
 pub(crate) const BLOCK: usize = 32;
 pub(crate) const BYTES: usize = 18;
@@ -37,38 +37,26 @@ pub(super) const FORMAT: Format = Format {
     dot: Dot::Int8(dot),
 };
 
-/// The scale, and what values are multiplied with before they are rounded.
+/// The scale before it is rounded to binary16.
 #[inline(always)]
-fn scale(block: &[f32; BLOCK]) -> (f32, f32) {
-    let magnitude = max_magnitude(block);
-    let (mut plus, mut minus) = (false, false);
-    for value in block {
-        plus |= value.to_bits() == magnitude.to_bits();
-        minus |= value.to_bits() == (-magnitude).to_bits();
-    }
-    let extreme = if magnitude == 0.0 {
-        0.0 // zeros of either sign
-    } else if plus && minus {
-        *block
-            .iter()
-            .find(|value| value.abs() == magnitude)
-            .unwrap_or(&magnitude)
-    } else if minus {
-        -magnitude
+fn scale(block: &[f32; BLOCK]) -> f32 {
+    const SIGN: u32 = 1 << 31;
+    // Floats of one sign are ordered as their bits are, so the greatest of each sign are maxima of signed and unsigned integers.
+    let plus = block.iter().fold(0, |most, value| (value.to_bits() as i32).max(most)) as u32;
+    let minus = block.iter().fold(SIGN, |most, value| value.to_bits().max(most)) ^ SIGN;
+    let extreme = if plus == minus {
+        *block.iter().find(|value| value.abs().to_bits() == plus && plus > 0).unwrap_or(&0.0)
     } else {
-        magnitude
+        f32::from_bits(if plus > minus { plus } else { minus | SIGN })
     };
-    let scale = extreme / -8.0;
-    (scale, if scale == 0.0 { 0.0 } else { 1.0 / scale })
+    extreme / -8.0
 }
 
 /// A value as a nibble, still in floating point: 0 to 15.
 #[inline(always)]
 fn nibble(value: f32, inverse: f32) -> f32 {
     let shifted = (value * inverse + 8.5).trunc();
-    let below = if shifted < 15.0 { shifted } else { 15.0 };
-    // Below zero only where the scale is so small that its inverse is infinite.
-    if below > 0.0 { below } else { 0.0 }
+    if shifted < 15.0 { shifted } else { 15.0 }
 }
 
 #[inline(always)]
@@ -79,12 +67,14 @@ pub(crate) fn quantize(source: &[f32], blocks: &mut [u8]) {
         .iter()
         .zip(blocks.as_chunks_mut::<BYTES>().0)
     {
-        let (scale, inverse) = scale(source);
+        let scale = scale(source);
+        let inverse = inverse(scale);
         let (head, nibbles) = bytes.split_at_mut(2);
         head.copy_from_slice(&f32_to_f16(scale).to_le_bytes());
         let (low, high) = source.split_at(BLOCK / 2);
         for ((low, high), byte) in low.iter().zip(high).zip(nibbles) {
-            *byte = (nibble(*low, inverse) as i32 | ((nibble(*high, inverse) as i32) << 4)) as u8;
+            let whole = |value: f32| (nibble(value, inverse) + TO_WHOLE).to_bits() as u8;
+            *byte = whole(*low) | (whole(*high) << 4);
         }
     }
 }
@@ -114,7 +104,8 @@ pub(crate) fn quantize_dequantize(source: &[f32], rounded: &mut [f32]) {
         .iter()
         .zip(rounded.as_chunks_mut::<BLOCK>().0)
     {
-        let (scale, inverse) = scale(source);
+        let scale = scale(source);
+        let inverse = inverse(scale);
         let scale = f16_to_f32(f32_to_f16(scale));
         for (value, rounded) in source.iter().zip(rounded) {
             *rounded = scale * (nibble(*value, inverse) - 8.0);

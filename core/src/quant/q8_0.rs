@@ -4,7 +4,7 @@
 
 use super::activation::{self, Quantized};
 use super::float16::{f16_to_f32, f32_to_f16};
-use super::{Codec, Dot, Format, max_magnitude};
+use super::{Codec, Dot, Format, TO_WHOLE, inverse, max_magnitude};
 
 pub(crate) const BLOCK: usize = 32;
 pub(crate) const BYTES: usize = 34;
@@ -36,11 +36,10 @@ pub(super) const FORMAT: Format = Format {
     dot: Dot::Int8(dot),
 };
 
-/// The scale, and what values are multiplied with before they are rounded.
+/// The whole number nearest to a value below 2²², halves away from zero: C's `roundf`. The number below ½ keeps ½ − 2⁻²⁵ from becoming 1.
 #[inline(always)]
-fn scale(block: &[f32; BLOCK]) -> (f32, f32) {
-    let scale = max_magnitude(block) / 127.0;
-    (scale, if scale == 0.0 { 0.0 } else { 1.0 / scale })
+fn round(value: f32) -> f32 {
+    (value + 0.499_999_97f32.copysign(value)).trunc()
 }
 
 #[inline(always)]
@@ -51,11 +50,12 @@ pub(crate) fn quantize(source: &[f32], blocks: &mut [u8]) {
         .iter()
         .zip(blocks.as_chunks_mut::<BYTES>().0)
     {
-        let (scale, inverse) = scale(source);
+        let scale = max_magnitude(source) / 127.0;
+        let inverse = inverse(scale);
         let (head, values) = bytes.split_at_mut(2);
         head.copy_from_slice(&f32_to_f16(scale).to_le_bytes());
         for (value, byte) in source.iter().zip(values) {
-            *byte = (value * inverse).round() as i8 as u8;
+            *byte = (round(value * inverse) + TO_WHOLE).to_bits() as u8;
         }
     }
 }
@@ -83,10 +83,11 @@ pub(crate) fn quantize_dequantize(source: &[f32], rounded: &mut [f32]) {
         .iter()
         .zip(rounded.as_chunks_mut::<BLOCK>().0)
     {
-        let (scale, inverse) = scale(source);
+        let scale = max_magnitude(source) / 127.0;
+        let inverse = inverse(scale);
         let scale = f16_to_f32(f32_to_f16(scale));
         for (value, rounded) in source.iter().zip(rounded) {
-            *rounded = scale * ((value * inverse).round() as i8 as f32);
+            *rounded = scale * ((round(value * inverse) + TO_WHOLE) - TO_WHOLE);
         }
     }
 }
