@@ -4,5 +4,13 @@
 
 pub mod checkpoint;
 pub mod data;
+pub mod demo;
+pub mod eval;
+pub mod export;
+pub mod loss;
+pub mod optim;
 pub mod parallel;
+pub mod report;
 pub mod student;
+pub mod teacher;
+pub mod trainer;
