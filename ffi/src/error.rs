@@ -85,12 +85,13 @@ impl From<dram_core::Error> for DramError {
             | E::Version { .. }
             | E::UnsupportedFormat { .. }
             | E::UnexpectedTensor { .. } => DramError::UnsupportedModel,
-            E::MemoryLimit { .. } | E::Thread { .. } => DramError::OutOfMemory,
+            E::MemoryLimit { .. } | E::OutOfMemory { .. } | E::Thread { .. } => DramError::OutOfMemory,
             E::InvalidOption { .. }
             | E::EmptyPrompt
             | E::BadToken { .. }
             | E::ContextFull { .. }
             | E::NoChatTemplate { .. }
+            | E::ChatTemplate { .. }
             | E::InstructionSet { .. } => DramError::InvalidRequest,
             // Core's enum may grow; a variant that nobody sorted yet is not the caller's fault.
             _ => DramError::Internal,

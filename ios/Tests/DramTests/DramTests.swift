@@ -16,13 +16,6 @@ final class DramTests: XCTestCase {
         return URL(fileURLWithPath: path)
     }
 
-    /// More tokens than any test waits for.
-    private static let endless: UInt32 = 4000
-
-    private func request(prompt: Int = 4, max: UInt32) -> GenerationRequest {
-        GenerationRequest(prompt: .tokens(ids: (0..<prompt).map { UInt32($0 % 200) }), maxTokens: max)
-    }
-
     private func slowSession() async throws -> DramSession {
         try await DramModel.open(Self.slow).session()
     }
@@ -73,8 +66,8 @@ final class DramTests: XCTestCase {
 
     func testCancellingTheTaskStopsTheDecode() async throws {
         let session = try await slowSession()
-        let reader = Task { [self] in
-            for try await _ in session.generate(request(max: Self.endless)) {}
+        let reader = Task {
+            for try await _ in session.generate(request(max: endless)) {}
         }
         try await until { session.tokensMade > 3 }
         reader.cancel()
@@ -86,14 +79,14 @@ final class DramTests: XCTestCase {
 
     func testLeavingTheLoopStopsTheDecode() async throws {
         let session = try await slowSession()
-        for try await _ in session.generate(request(max: Self.endless)) { break }
+        for try await _ in session.generate(request(max: endless)) { break }
         try await until { !session.isBusy }
         try await settles(session, session.tokensMade)
     }
 
     func testDroppingTheStreamUnreadStopsTheDecode() async throws {
         let session = try await slowSession()
-        _ = session.generate(request(max: Self.endless))
+        _ = session.generate(request(max: endless))
         try await Task.sleep(nanoseconds: 50_000_000)
         try await until { !session.isBusy }
         try await settles(session, session.tokensMade)
@@ -109,7 +102,7 @@ final class DramTests: XCTestCase {
 
     func testCancellingInTheMiddleOfALongPrompt() async throws {
         let session = try await slowSession()
-        let reader = Task { [self] in
+        let reader = Task {
             for try await _ in session.generate(request(prompt: 4000, max: 1)) {}
         }
         try await until { session.isBusy }
@@ -129,8 +122,8 @@ final class DramTests: XCTestCase {
 
     func testASecondGenerationIsRefusedUntilTheFirstIsCancelled() async throws {
         let session = try await slowSession()
-        let reader = Task { [self] in
-            for try await _ in session.generate(request(max: Self.endless)) {}
+        let reader = Task {
+            for try await _ in session.generate(request(max: endless)) {}
         }
         try await until { session.tokensMade > 0 }
         do {
@@ -146,9 +139,9 @@ final class DramTests: XCTestCase {
 
     func testDroppingTheHandleCancels() async throws {
         let native = try NativeModel.open(path: Self.slow.path, options: ModelOptions()).session(options: SessionOptions())
-        _ = try native.generate(request: request(max: Self.endless), listener: Silent())
+        _ = try native.generate(request: request(max: endless), listener: Silent())
         try await until { !native.isBusy() }
-        XCTAssertLessThan(native.tokensMade(), UInt64(Self.endless))
+        XCTAssertLessThan(native.tokensMade(), UInt64(endless))
     }
 
     func testBadFilesAreFileProblemsThatNameTheFile() async throws {
@@ -215,7 +208,7 @@ final class DramTests: XCTestCase {
     private func settles(_ session: DramSession, _ count: UInt64) async throws {
         try await Task.sleep(nanoseconds: 300_000_000)
         XCTAssertLessThanOrEqual(session.tokensMade - count, 1)
-        XCTAssertLessThan(count, UInt64(Self.endless))
+        XCTAssertLessThan(count, UInt64(endless))
     }
 
     private func until(_ condition: () -> Bool) async throws {
@@ -225,6 +218,13 @@ final class DramTests: XCTestCase {
             try await Task.sleep(nanoseconds: 1_000_000)
         }
     }
+}
+
+/// More tokens than any test waits for.
+private let endless: UInt32 = 4000
+
+private func request(prompt: Int = 4, max: UInt32) -> GenerationRequest {
+    GenerationRequest(prompt: .tokens(ids: (0..<prompt).map { UInt32($0 % 200) }), maxTokens: max)
 }
 
 /// A stream ended with something else than a completion.

@@ -2,6 +2,7 @@ package dev.dram
 
 import com.sun.jna.Native
 import java.io.File
+import java.util.concurrent.atomic.AtomicBoolean
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.channels.Channel
 import kotlinx.coroutines.channels.SendChannel
@@ -87,6 +88,8 @@ public sealed interface GenerationEvent {
  * A KV cache with the threads that fill it. It generates one answer at a time; a second session generates beside it.
  */
 public class DramSession internal constructor(private val native: NativeSession) : AutoCloseable {
+    private val closed = AtomicBoolean(false)
+
     /** Tokens made since the session was opened, those of cancelled generations included. */
     public val tokensMade: Long get() = native.tokensMade().toLong()
 
@@ -140,8 +143,10 @@ public class DramSession internal constructor(private val native: NativeSession)
 
     /** Cancels the generation that runs, if any, and gives the memory back. */
     override fun close() {
-        native.cancel()
-        native.close()
+        if (closed.compareAndSet(false, true)) {
+            native.cancel()
+            native.close()
+        }
     }
 }
 
