@@ -83,7 +83,7 @@ pub enum Finish {
     MaxTokens,
     /// The session has no room for another token.
     ContextFull,
-    /// The caller stopped it, by its [`CancelToken`] or from the event callback.
+    /// The caller stopped it, by its [`CancelToken`](crate::CancelToken) or from the event callback.
     Cancelled,
 }
 
