@@ -1,11 +1,16 @@
 //! Developer chores, `cargo xtask NAME`. Each is a row of [`LEGS`] and one file; `ci` runs the rows that CI runs.
 
+mod android;
 mod arm;
+mod bindings;
 mod ci;
 mod golden;
+mod ios;
+mod kotlin;
 mod licences;
 mod peers;
 mod sh;
+mod swift;
 mod x86;
 
 use anyhow::Result;
@@ -58,6 +63,36 @@ const LEGS: &[Leg] = &[
         about: "Logits and greedy text against llama.cpp",
         in_ci: true,
         run: peers::run,
+    },
+    Leg {
+        name: "kotlin",
+        about: "The Kotlin wrapper's tests on the JVM, against the native library",
+        in_ci: true,
+        run: kotlin::run,
+    },
+    Leg {
+        name: "swift",
+        about: "The Swift wrapper's tests on Linux, against the native library",
+        in_ci: true,
+        run: swift::run,
+    },
+    Leg {
+        name: "android",
+        about: "Type check for Android; --build makes the Gradle module's libraries (needs an NDK)",
+        in_ci: true,
+        run: android::run,
+    },
+    Leg {
+        name: "ios",
+        about: "Type check for iOS; --build makes the XCFramework (needs a Mac)",
+        in_ci: true,
+        run: ios::run,
+    },
+    Leg {
+        name: "bindings",
+        about: "Generate the Kotlin and Swift bindings into the packages",
+        in_ci: false,
+        run: bindings::run,
     },
     Leg {
         name: "golden",
