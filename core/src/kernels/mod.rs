@@ -4,8 +4,12 @@
 //! number of threads, nor on how many tokens are evaluated together.
 #![allow(clippy::needless_range_loop, reason = "tiles are indexed by lane, row and token")]
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod lanes;
 mod product;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod recompile;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -56,6 +60,12 @@ static TABLE: &[Row] = &[
     (&x86::avx512::KERNELS, x86::has_avx512),
     #[cfg(target_arch = "x86_64")]
     (&x86::avx2::KERNELS, x86::has_avx2),
+    #[cfg(target_arch = "aarch64")]
+    (&aarch64::i8mm::KERNELS, aarch64::has_i8mm),
+    #[cfg(target_arch = "aarch64")]
+    (&aarch64::dotprod::KERNELS, aarch64::has_dotprod),
+    #[cfg(target_arch = "aarch64")]
+    (&aarch64::neon::KERNELS, || true),
     (&scalar::KERNELS, || true),
 ];
 

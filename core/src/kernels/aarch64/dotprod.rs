@@ -1,0 +1,71 @@
+//! NEON with the dot product: `sdot` multiplies four bytes of each lane with four activations and adds them to the lane.
+
+use super::super::product::Tile;
+use super::super::recompile::table;
+use super::neon::V128x4;
+use super::{Group, Multiply, Q4_0, Q8_0, product, transpose};
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+table!("dotprod", "neon,dotprod", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)]);
+
+#[target_feature(enable = "neon,dotprod")]
+pub(super) unsafe fn product_q8_0(tile: &Tile<'_>) {
+    // SAFETY: the caller's.
+    unsafe { product::<Q8_0, DotProduct>(tile) }
+}
+
+#[target_feature(enable = "neon,dotprod")]
+pub(super) unsafe fn product_q4_0(tile: &Tile<'_>) {
+    // SAFETY: the caller's.
+    unsafe { product::<Q4_0, DotProduct>(tile) }
+}
+
+struct DotProduct;
+
+impl Multiply for DotProduct {
+    const TOKENS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn arrange(rows: [int8x16_t; 4]) -> [int8x16_t; 4] {
+        // SAFETY: the caller's.
+        unsafe { transpose(rows) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot<const T: usize>(weights: &[Group; 2], x: [*const i8; T]) -> [[int32x4_t; 2]; T] {
+        // SAFETY: the caller's: 32 activations at each pointer.
+        unsafe {
+            let mut products = [[vdupq_n_s32(0); 2]; T];
+            for first in [0, 4] {
+                for t in 0..T {
+                    let x = vld1q_s8(x[t].add(first * 4));
+                    for half in 0..2 {
+                        let [a, b, c, d] = [0, 1, 2, 3].map(|g| weights[half][first + g]);
+                        let sum = sdot::<0>(products[t][half], a, x);
+                        let sum = sdot::<1>(sum, b, x);
+                        let sum = sdot::<2>(sum, c, x);
+                        products[t][half] = sdot::<3>(sum, d, x);
+                    }
+                }
+            }
+            products
+        }
+    }
+}
+
+/// Adds to each lane its four bytes times the four bytes of lane `LANE` of `x`.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn sdot<const LANE: usize>(sum: int32x4_t, weights: int8x16_t, x: int8x16_t) -> int32x4_t {
+    let mut sum = sum;
+    // SAFETY: plain arithmetic of an instruction set that the function's feature asks for. (Its intrinsic is not stable.)
+    unsafe {
+        asm!(
+            "sdot {0:v}.4s, {1:v}.16b, {2:v}.4b[{lane}]",
+            inout(vreg) sum, in(vreg) weights, in(vreg) x, lane = const LANE,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sum
+}
