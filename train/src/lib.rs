@@ -1,6 +1,6 @@
 //! Distils a language model into a small quantised one: data, teachers, the differentiable student, losses, training, evaluation, export.
 //!
-//! The way through: [`recipe`] says what is wanted, [`trainer`] does it, the export room writes the file and checks it against the runtime.
+//! The way through: [`recipe`] says what is wanted, [`run`] does it with a [`trainer`], the [`export`] room writes the file and checks it against the runtime.
 
 pub mod checkpoint;
 pub mod data;
@@ -10,7 +10,9 @@ pub mod export;
 pub mod loss;
 pub mod optim;
 pub mod parallel;
+pub mod recipe;
 pub mod report;
+pub mod run;
 pub mod student;
 pub mod teacher;
 pub mod trainer;
