@@ -63,7 +63,7 @@ impl DemoOptions {
             teacher,
             out_dir,
             seed: 0,
-            steps: 1500,
+            steps: 2500,
             batch: 32,
             learning_rate: 4e-3,
             student: Config::default(),
@@ -529,3 +529,6 @@ fn ask(student: &Path, listener: &mut dyn FnMut(Event<'_>)) -> Result<Vec<Answer
     }
     Ok(answers)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ mod vocabulary;
 mod write;
 
 pub use llama::{gguf_name, import, scheme_of};
-pub use parity::{Limits, Parity, compare, verify};
+pub use parity::{Limits, NEAR_TIE, Parity, compare, verify};
 pub use vocabulary::{same_tokens, vocabulary_of_folder, vocabulary_of_gguf};
 pub use write::Entry;
 

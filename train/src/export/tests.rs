@@ -227,15 +227,10 @@ fn the_gate_passes_exact_blocks_and_refuses_others() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("student.gguf");
         let reference = Trained::new("student", &decoder, QuantMode::On, 2).unwrap();
-        // A random model's two best tokens are often nearly equal, and a rounding difference may swap them.
-        let limits = Limits {
-            top1: 0.995,
-            ..Limits::default()
-        };
         let gate = Gate {
             reference: &reference,
             batches: &batches,
-            limits,
+            limits: Limits::default(),
             workers: 2,
         };
         let parity = export(&decoder, &scheme, &vocabulary)
