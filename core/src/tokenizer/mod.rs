@@ -53,7 +53,7 @@ const END_TEXTS: [&str; 9] = [
 ];
 
 enum Algorithm {
-    Bpe(bpe::Bpe),
+    Bpe(Box<bpe::Bpe>),
     Spm(spm::Spm),
 }
 
@@ -96,7 +96,7 @@ impl Tokenizer {
         let (algorithm, adds_bos) = if byte_level {
             let bpe = bpe::Bpe::from_gguf(file)?;
             let adds_bos = bpe.pretokenizer().adds_bos;
-            (Algorithm::Bpe(bpe), adds_bos)
+            (Algorithm::Bpe(Box::new(bpe)), adds_bos)
         } else {
             (Algorithm::Spm(spm::Spm::from_gguf(file, &vocabulary)?), true)
         };

@@ -49,7 +49,7 @@ enum Numbers {
 pub(super) const PRETOKENIZERS: &[Pretokenizer] = &[
     // 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
     Pretokenizer {
-        names: &["gpt-2", "default"],
+        names: &["gpt-2"],
         contractions: Contractions::LowerCase,
         letters: Prefix::Space,
         numbers: Numbers::Run,
