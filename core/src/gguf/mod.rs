@@ -226,3 +226,6 @@ impl fmt::Debug for Tensor<'_> {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;
