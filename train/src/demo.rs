@@ -333,10 +333,12 @@ impl<'a> World<'a> {
         listener: &mut dyn FnMut(Event<'_>),
     ) -> Result<Exported> {
         let full = Scheme::by_name("f32", "f32", "f32")?;
-        let (control, _) = self.write_export(control, "control.gguf", &self.scheme, true)?;
+        let (control, _) = self.write_export(control, "control-q4_0.gguf", &self.scheme, true)?;
         let (f32, _) = self.write_export(plain, "student-f32.gguf", &full, false)?;
-        let (rounded, _) = self.write_export(plain, "student-rounded.gguf", &self.scheme, true)?;
-        let (student, parity) = self.write_export(student, "student.gguf", &self.scheme, true)?;
+        let (rounded, _) =
+            self.write_export(plain, "student-rounded-q4_0.gguf", &self.scheme, true)?;
+        let (student, parity) =
+            self.write_export(student, "student-qat-q4_0.gguf", &self.scheme, true)?;
         listener(Event::Note(&format!("parity: {parity}")));
         Ok(Exported {
             teacher: self.path("teacher.gguf"),
@@ -371,7 +373,7 @@ impl<'a> World<'a> {
                 (
                     "Parity".into(),
                     format!(
-                        "`student.gguf` in the runtime against the training model: {}.",
+                        "`student-qat-q4_0.gguf` in the runtime against the training model: {}.",
                         demo.parity
                     ),
                 ),

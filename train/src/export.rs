@@ -4,11 +4,13 @@
 //! quantisation-aware training computed with. [`Export::verified`] opens the file with the runtime before it gets its name and refuses it
 //! unless the logits agree with the training model's.
 
+mod checkpoint;
 mod llama;
 mod parity;
 mod vocabulary;
 mod write;
 
+pub use checkpoint::Checkpoint;
 pub use llama::{gguf_name, import, scheme_of};
 pub use parity::{Limits, NEAR_TIE, Parity, compare, verify};
 pub use vocabulary::{same_tokens, vocabulary_of_folder, vocabulary_of_gguf};

@@ -5,17 +5,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use dram_core::{Model, kernels, latency};
 
 use super::{Event, Exported, World};
 use crate::checkpoint::write_beside;
 use crate::data::actions;
-use crate::eval::{Figures, Runtime, evaluate, exact_match};
-use crate::report::{Row, Table};
+use crate::eval::{Case, Scorer};
+use crate::report::{Measure, Row, Table};
 use crate::teacher::Scored;
-
-const PROMPT: usize = 32;
-const GENERATE: usize = 32;
 
 impl World<'_> {
     /// Measures every file; rows that an interrupted start measured are taken from the output folder. `None` when it was stopped.
@@ -32,6 +28,20 @@ impl World<'_> {
             ("student, Q4_0 by rounding", &files.rounded, true),
             ("student, Q4_0 by QAT", &files.student, true),
         ];
+        let scored = Scored {
+            teacher: self.teacher.as_ref(),
+            threads: self.options.threads,
+        };
+        let cases: Vec<&[Case]> = self.sets.iter().map(|s| &s.cases[..]).collect();
+        let held = &self.sets[0];
+        let measure = |teacher| Measure {
+            teacher,
+            batches: &held.batches,
+            cases: &cases,
+            same: &actions::exact_match,
+            workers: self.options.threads,
+            speed: Measure::short_request(),
+        };
         let folder = self.path("measured");
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let mut rows = Vec::with_capacity(files.len());
@@ -48,7 +58,8 @@ impl World<'_> {
             {
                 Some(row) => row,
                 None => {
-                    let row = self.row(name, path, compared)?;
+                    let row =
+                        measure(compared.then_some(&scored as &dyn Scorer)).row(name, path)?;
                     let text = serde_json::to_string_pretty(&row)?;
                     write_beside(&kept, |beside| Ok(fs::write(beside, text)?))?;
                     row
@@ -66,7 +77,6 @@ impl World<'_> {
             )));
             rows.push(row);
         }
-        let held = &self.sets[0];
         Ok(Some(Table {
             sets: self.sets.iter().map(|s| s.name.to_owned()).collect(),
             rows,
@@ -79,64 +89,8 @@ impl World<'_> {
                 ),
                 "Q4_0: matrices of the layers Q4_0, embeddings (also the output matrix) Q8_0"
                     .to_owned(),
-                format!(
-                    "speed: {PROMPT} tokens in, {GENERATE} out, one thread, {}; medians of 5",
-                    kernels::selected().name()
-                ),
+                measure(None).speed_note(),
             ],
         }))
-    }
-
-    fn row(&self, name: &str, path: &Path, compared: bool) -> Result<Row> {
-        let threads = self.options.threads;
-        let model = Model::open(path)?;
-        let runtime = Runtime::new(
-            name.to_owned(),
-            model.clone(),
-            threads,
-            Some(
-                self.config
-                    .context_length
-                    .min(model.config().context_length),
-            ),
-        )?;
-        let exact = self.sets.iter().map(|set| {
-            Ok(Some(
-                exact_match(&runtime, &set.cases, &actions::exact_match)?.share(),
-            ))
-        });
-        let exact = exact.collect::<Result<Vec<_>>>()?;
-        let teacher = Scored {
-            teacher: self.teacher.as_ref(),
-            threads,
-        };
-        let figures: Figures = if compared {
-            evaluate(&[&runtime], Some(&teacher), &self.sets[0].batches)?[0]
-        } else {
-            evaluate(&[&runtime], None, &self.sets[0].batches)?[0]
-        };
-        drop(runtime);
-        let options = latency::LatencyOptions {
-            prompt: PROMPT,
-            generate: GENERATE,
-            threads: Some(1),
-            repetitions: 5,
-            ..Default::default()
-        };
-        let speed = latency::measure(&model, &options, &mut |_| {})?;
-        Ok(Row {
-            name: name.to_owned(),
-            parameters: Some(model.info().parameters),
-            exact,
-            nll: Some(figures.nll),
-            kl: figures.kl,
-            top1: figures.top1,
-            file_bytes: Some(model.info().file_bytes),
-            prefill: Some(speed.prefill),
-            decode: Some(speed.decode),
-            first_token_ms: Some(speed.first_token.as_secs_f64() * 1e3),
-            mapped: Some(speed.memory.mapped),
-            anonymous: Some(speed.memory.anonymous()),
-        })
     }
 }

@@ -307,6 +307,83 @@ fn the_gate_passes_exact_blocks_and_refuses_others() {
     }
 }
 
+/// Folder to any plain format and back, and the file held against the folder.
+#[test]
+fn a_folder_is_exported_and_verified_in_every_format() {
+    let decoder = decoder(config(false));
+    let dir = folder(&decoder);
+    let other = Decoder::random(config(false), 99).unwrap();
+    let other = folder(&other);
+    let batches = batches(16);
+    for format in ["f32", "f16", "q8_0", "q4_0"] {
+        let path = dir.path().join(format!("{format}.gguf"));
+        let scheme = Scheme::by_name(format, format, format).unwrap();
+        let mut checkpoint = Checkpoint::open(dir.path(), None).unwrap();
+        let parity = checkpoint
+            .export(scheme, &path, Some((&batches, 2)))
+            .unwrap()
+            .unwrap();
+        assert_eq!(checkpoint.verify(&path, &batches, 2).unwrap(), parity);
+        let wrong = Checkpoint::open(other.path(), None)
+            .unwrap()
+            .verify(&path, &batches, 2)
+            .unwrap();
+        assert!(wrong.check(&Limits::default()).is_err(), "{wrong}");
+        // The file is a checkpoint too, of its rounded weights.
+        let mut again = Checkpoint::open(&path, None).unwrap();
+        again
+            .export(scheme, &dir.path().join("again.gguf"), None)
+            .unwrap();
+        let (a, b) = (
+            Model::open(&path).unwrap(),
+            Model::open(dir.path().join("again.gguf")).unwrap(),
+        );
+        for tensor in a.gguf().tensors() {
+            assert_eq!(
+                tensor.bytes(),
+                b.gguf().tensor(tensor.name()).unwrap().bytes(),
+                "{format} {}",
+                tensor.name()
+            );
+        }
+        fs::remove_file(dir.path().join("again.gguf")).unwrap();
+    }
+    let narrow = Decoder::random(
+        Config {
+            layers: 1,
+            ..config(false)
+        },
+        1,
+    )
+    .unwrap();
+    let narrow = folder(&narrow);
+    let error = Checkpoint::open(narrow.path(), None)
+        .unwrap()
+        .verify(&dir.path().join("f32.gguf"), &batches, 1)
+        .unwrap_err();
+    assert!(error.to_string().contains("different models"), "{error}");
+    // Without a tokenizer of its own, a folder takes that of the only GGUF file beside it, or the one it is told.
+    let inner = dir.path().join("runs").join("model");
+    decoder.save_hugging_face(&inner).unwrap();
+    assert!(
+        Checkpoint::open(&inner, None)
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("tokenizer.json")
+    );
+    let named = Checkpoint::open(&inner, Some(dir.path())).unwrap();
+    fs::copy(
+        dir.path().join("f16.gguf"),
+        dir.path().join("runs").join("model.gguf"),
+    )
+    .unwrap();
+    assert_eq!(
+        Checkpoint::open(&inner, None).unwrap().vocabulary.tokens,
+        named.vocabulary.tokens
+    );
+}
+
 /// An independent reader finds what was meant to be written.
 #[test]
 fn gguf_rs_reads_the_file_back() {

@@ -1,9 +1,11 @@
 //! The report that every distillation ends with: one table of measured models, in text, Markdown and JSON, and the loss curves.
 
 mod curves;
+mod measure;
 mod page;
 
 pub use curves::{Curve, svg};
+pub use measure::Measure;
 pub use page::{Page, write};
 
 use std::fmt::Write as _;

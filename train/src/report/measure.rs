@@ -1,0 +1,103 @@
+//! One row of the table, measured on a file by the runtime that an app links.
+
+use std::path::Path;
+
+use anyhow::Result;
+use dram_core::latency::{self, LatencyOptions};
+use dram_core::{Model, kernels};
+
+use super::Row;
+use crate::data::Batch;
+use crate::eval::{Case, Runtime, Scorer, evaluate, exact_match};
+
+/// What every row of a table is measured with.
+pub struct Measure<'a> {
+    /// For KL and top-1.
+    pub teacher: Option<&'a dyn Scorer>,
+    /// For NLL, KL and top-1; empty: none of them.
+    pub batches: &'a [Batch],
+    /// Requests with one right answer, set by set.
+    pub cases: &'a [&'a [Case]],
+    /// Whether an answer is the right one: (expected, got).
+    pub same: &'a (dyn Fn(&str, &str) -> bool + Sync),
+    /// Sessions in parallel, for the held-out sets.
+    pub workers: usize,
+    pub speed: LatencyOptions,
+}
+
+impl Measure<'_> {
+    /// Speed as the demo and the reports measure it: a short request on one thread.
+    #[must_use]
+    pub fn short_request() -> LatencyOptions {
+        LatencyOptions {
+            prompt: 32,
+            generate: 32,
+            depth: 0,
+            threads: Some(1),
+            repetitions: 5,
+        }
+    }
+
+    /// Measures the file at `path`.
+    ///
+    /// # Errors
+    /// When the runtime refuses the file, or a sequence does not fit its context.
+    pub fn row(&self, name: &str, path: &Path) -> Result<Row> {
+        let model = Model::open(path)?;
+        let longest = self.batches.iter().map(|b| b.length);
+        let asked = self
+            .cases
+            .iter()
+            .copied()
+            .flatten()
+            .map(|c| c.prompt.len() + c.max_tokens);
+        let context = longest
+            .chain(asked)
+            .max()
+            .unwrap_or(1)
+            .min(model.config().context_length);
+        let runtime = Runtime::new(name.to_owned(), model.clone(), self.workers, Some(context))?;
+        let mut row = Row {
+            name: name.to_owned(),
+            parameters: Some(model.info().parameters),
+            ..Row::default()
+        };
+        for cases in self.cases {
+            let share = exact_match(&runtime, cases, self.same)?.share();
+            row.exact.push((!cases.is_empty()).then_some(share));
+        }
+        if !self.batches.is_empty() {
+            let figures = evaluate(&[&runtime], self.teacher, self.batches)?[0];
+            (row.nll, row.kl, row.top1) = (Some(figures.nll), figures.kl, figures.top1);
+        }
+        drop(runtime);
+        let speed = latency::measure(&model, &self.speed, &mut |_| {})?;
+        row.file_bytes = Some(model.info().file_bytes);
+        row.prefill = (self.speed.prompt > 0).then_some(speed.prefill);
+        row.decode = (self.speed.generate > 0).then_some(speed.decode);
+        row.first_token_ms = Some(speed.first_token.as_secs_f64() * 1e3);
+        row.mapped = Some(speed.memory.mapped);
+        row.anonymous = Some(speed.memory.anonymous());
+        Ok(row)
+    }
+
+    /// How the speed was measured, for [`super::Table::notes`].
+    #[must_use]
+    pub fn speed_note(&self) -> String {
+        let LatencyOptions {
+            prompt,
+            generate,
+            threads,
+            repetitions,
+            ..
+        } = self.speed;
+        let threads = threads.map_or_else(
+            || "default threads".into(),
+            |n| format!("{n} thread{}", if n == 1 { "" } else { "s" }),
+        );
+        format!(
+            "speed: {prompt} tokens in, {generate} out, {threads}, {}, medians of {repetitions}",
+            kernels::selected().name()
+        )
+    }
+}
