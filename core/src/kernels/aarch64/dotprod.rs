@@ -37,19 +37,26 @@ impl Multiply for DotProduct {
         // SAFETY: the caller's: 32 activations at each pointer.
         unsafe {
             let mut products = [[vdupq_n_s32(0); 2]; T];
-            for first in [0, 4] {
-                for t in 0..T {
-                    let x = vld1q_s8(x[t].add(first * 4));
-                    for half in 0..2 {
-                        let [a, b, c, d] = [0, 1, 2, 3].map(|g| weights[half][first + g]);
-                        let sum = sdot::<0>(products[t][half], a, x);
-                        let sum = sdot::<1>(sum, b, x);
-                        let sum = sdot::<2>(sum, c, x);
-                        products[t][half] = sdot::<3>(sum, d, x);
-                    }
-                }
-            }
+            half_block::<0, T>(&mut products, weights, x);
+            half_block::<4, T>(&mut products, weights, x);
             products
+        }
+    }
+}
+
+/// Adds the products of four groups from `FIRST`.
+#[inline(always)]
+unsafe fn half_block<const FIRST: usize, const T: usize>(products: &mut [[int32x4_t; 2]; T], weights: &[Group; 2], x: [*const i8; T]) {
+    // SAFETY: the caller's.
+    unsafe {
+        for t in 0..T {
+            let x = vld1q_s8(x[t].add(FIRST * 4));
+            for half in 0..2 {
+                let sum = sdot::<0>(products[t][half], weights[half][FIRST], x);
+                let sum = sdot::<1>(sum, weights[half][FIRST + 1], x);
+                let sum = sdot::<2>(sum, weights[half][FIRST + 2], x);
+                products[t][half] = sdot::<3>(sum, weights[half][FIRST + 3], x);
+            }
         }
     }
 }

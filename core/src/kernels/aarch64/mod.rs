@@ -94,8 +94,8 @@ unsafe fn narrow(low: float32x4_t, high: float32x4_t) -> uint16x8_t {
 /// A format with blocks of 32 small integers and one binary16 scale before them.
 trait Block {
     const BYTES: usize;
-    /// The block that begins at each of four `rows`.
-    unsafe fn group<M: Multiply>(rows: &[*const u8]) -> Group;
+    /// The block that begins at each of four `rows`, into `group`.
+    unsafe fn unpack<M: Multiply>(rows: &[*const u8], group: &mut Group);
 }
 
 /// Sixteen bytes at `at` of four rows.
@@ -112,11 +112,14 @@ struct Q8_0;
 impl Block for Q8_0 {
     const BYTES: usize = q8_0::BYTES;
     #[inline(always)]
-    unsafe fn group<M: Multiply>(rows: &[*const u8]) -> Group {
+    unsafe fn unpack<M: Multiply>(rows: &[*const u8], group: &mut Group) {
         // SAFETY: the caller's; a block's 32 values follow its scale.
         unsafe {
-            let ([a, b, c, d], [e, f, g, h]) = (M::arrange(load(rows, 2)), M::arrange(load(rows, 18)));
-            [a, b, c, d, e, f, g, h]
+            let (low, high) = (M::arrange(load(rows, 2)), M::arrange(load(rows, 18)));
+            for j in 0..4 {
+                group[j] = low[j];
+                group[j + 4] = high[j];
+            }
         }
     }
 }
@@ -125,15 +128,16 @@ struct Q4_0;
 impl Block for Q4_0 {
     const BYTES: usize = q4_0::BYTES;
     #[inline(always)]
-    unsafe fn group<M: Multiply>(rows: &[*const u8]) -> Group {
+    unsafe fn unpack<M: Multiply>(rows: &[*const u8], group: &mut Group) {
         // SAFETY: the caller's; a block's sixteen bytes follow its scale.
         unsafe {
-            let bytes = M::arrange(load(rows, 2)).map(|bytes| vreinterpretq_u8_s8(bytes));
+            let bytes = M::arrange(load(rows, 2));
             let eight = vdupq_n_s8(8);
-            let low = bytes.map(|bytes| vsubq_s8(vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15))), eight));
-            let high = bytes.map(|bytes| vsubq_s8(vreinterpretq_s8_u8(vshrq_n_u8::<4>(bytes)), eight));
-            let ([a, b, c, d], [e, f, g, h]) = (low, high);
-            [a, b, c, d, e, f, g, h]
+            for j in 0..4 {
+                let byte = vreinterpretq_u8_s8(bytes[j]);
+                group[j] = vsubq_s8(vreinterpretq_s8_u8(vandq_u8(byte, vdupq_n_u8(15))), eight);
+                group[j + 4] = vsubq_s8(vreinterpretq_s8_u8(vshrq_n_u8::<4>(byte)), eight);
+            }
         }
     }
 }
@@ -166,14 +170,15 @@ struct Packed {
 unsafe fn product<F: Block, M: Multiply>(tile: &Tile<'_>) {
     // SAFETY: the caller's: the tile has been checked.
     unsafe {
-        let zero = vdupq_n_s8(0);
-        let mut packed = Packed { weights: [[[zero; 8]; 2]; DEPTH], scales: [[vdupq_n_f32(0.0); 2]; DEPTH] };
-        for row in (0..tile.rows).step_by(ROWS) {
-            if tile.tokens == 1 {
+        if tile.tokens == 1 {
+            for row in (0..tile.rows).step_by(ROWS) {
                 one_token::<F, M>(tile, row);
-            } else {
-                many_tokens::<F, M>(tile, &mut packed, row);
             }
+            return;
+        }
+        let mut packed = Packed { weights: [[[vdupq_n_s8(0); 8]; 2]; DEPTH], scales: [[vdupq_n_f32(0.0); 2]; DEPTH] };
+        for row in (0..tile.rows).step_by(ROWS) {
+            many_tokens::<F, M>(tile, &mut packed, row);
         }
     }
 }
@@ -191,15 +196,19 @@ unsafe fn one_token<F: Block, M: Multiply>(tile: &Tile<'_>, row: usize) {
     // SAFETY: the caller's; every block read lies inside its row.
     unsafe {
         let mut total = [vdupq_n_f32(0.0); 2];
+        let mut weights = [[vdupq_n_s8(0); 8]; 2];
         for block in 0..tile.cols / BLOCK {
-            let weights = [F::group::<M>(&rows[..4]), F::group::<M>(&rows[4..])];
+            F::unpack::<M>(&rows[..4], &mut weights[0]);
+            F::unpack::<M>(&rows[4..], &mut weights[1]);
             let [products] = M::dot(&weights, [tile.int8.values.as_ptr().add(block * BLOCK)]);
             let x_scale = *tile.int8.scales.get_unchecked(block);
             for half in 0..2 {
                 let scale = vmulq_n_f32(scales(&rows[half * 4..]), x_scale);
                 total[half] = vaddq_f32(total[half], vmulq_f32(scale, vcvtq_f32_s32(products[half])));
             }
-            rows = rows.map(|row| row.wrapping_add(F::BYTES));
+            for row in &mut rows {
+                *row = row.wrapping_add(F::BYTES);
+            }
         }
         store(tile.out.add(row), tile.rows - row, total);
     }
@@ -216,7 +225,8 @@ unsafe fn many_tokens<F: Block, M: Multiply>(tile: &Tile<'_>, packed: &mut Packe
         unsafe {
             for block in 0..depth {
                 let rows = starts.map(|row| row.wrapping_add((first + block) * F::BYTES));
-                packed.weights[block] = [F::group::<M>(&rows[..4]), F::group::<M>(&rows[4..])];
+                F::unpack::<M>(&rows[..4], &mut packed.weights[block][0]);
+                F::unpack::<M>(&rows[4..], &mut packed.weights[block][1]);
                 packed.scales[block] = [scales(&rows[..4]), scales(&rows[4..])];
             }
             let span = first..first + depth;
