@@ -111,17 +111,23 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
         last - first
     };
     run();
-    assert_eq!(run(), 0, "allocations between the first and the last piece");
-
-    session.reset();
-    session.prefill(&[1, 2, 3]).unwrap();
-    let before = CALLS.load(Ordering::Relaxed);
-    for id in 0..100 {
-        session.decode(id).unwrap();
-    }
+    // The harness's own thread may allocate meanwhile; what a token allocates shows every time.
+    let least = (0..4).map(|_| run()).min();
     assert_eq!(
-        CALLS.load(Ordering::Relaxed) - before,
-        0,
-        "allocations of 100 decodes"
+        least,
+        Some(0),
+        "allocations between the first and the last piece"
     );
+
+    let mut decode = || {
+        session.reset();
+        session.prefill(&[1, 2, 3]).unwrap();
+        let before = CALLS.load(Ordering::Relaxed);
+        for id in 0..100 {
+            session.decode(id).unwrap();
+        }
+        CALLS.load(Ordering::Relaxed) - before
+    };
+    let least = (0..4).map(|_| decode()).min();
+    assert_eq!(least, Some(0), "allocations of 100 decodes");
 }

