@@ -26,20 +26,42 @@ fn weights(format: &'static Format, rows: usize, cols: usize) -> Vec<u8> {
     bytes
 }
 
-fn product(criterion: &mut Criterion, name: &str, (rows, cols): (usize, usize), tokens: usize, throughput: impl Fn(&[u8]) -> Throughput) {
+fn product(
+    criterion: &mut Criterion,
+    name: &str,
+    (rows, cols): (usize, usize),
+    tokens: usize,
+    throughput: impl Fn(&[u8]) -> Throughput,
+) {
     let pool = Pool::new(Some(1)).expect("one thread");
     let mut group = criterion.benchmark_group(format!("{name} [{rows}, {cols}] × {tokens}"));
     let float = values(tokens * cols);
     let mut buffer = activation::Buffer::new(tokens * cols);
     activation::quantize(&float, buffer.view_mut(tokens * cols));
-    let x = Activations { tokens, float: &float, int8: buffer.view(tokens * cols) };
+    let x = Activations {
+        tokens,
+        float: &float,
+        int8: buffer.view(tokens * cols),
+    };
     for format in FORMATS {
         let bytes = weights(format, rows, cols);
         group.throughput(throughput(&bytes));
         let mut out = vec![0.0; tokens * rows];
         for kernels in simd() {
             group.bench_function(BenchmarkId::new(format.name, kernels.name()), |bencher| {
-                bencher.iter(|| kernels.product(&pool, x, Weight { format, bytes: &bytes, rows, cols }, &mut out));
+                bencher.iter(|| {
+                    kernels.product(
+                        &pool,
+                        x,
+                        Weight {
+                            format,
+                            bytes: &bytes,
+                            rows,
+                            cols,
+                        },
+                        &mut out,
+                    )
+                });
             });
         }
     }
@@ -51,22 +73,39 @@ fn simd() -> impl Iterator<Item = &'static Kernels> {
 }
 
 fn products(criterion: &mut Criterion) {
-    product(criterion, "decode, in cache", (768, 256), 1, |_| Throughput::Elements(768 * 256));
-    product(criterion, "decode, from memory", (16384, 4096), 1, |bytes| Throughput::Bytes(bytes.len() as u64));
-    product(criterion, "prefill", (1024, 1024), 128, |_| Throughput::Elements(1024 * 1024 * 128));
+    product(criterion, "decode, in cache", (768, 256), 1, |_| {
+        Throughput::Elements(768 * 256)
+    });
+    product(
+        criterion,
+        "decode, from memory",
+        (16384, 4096),
+        1,
+        |bytes| Throughput::Bytes(bytes.len() as u64),
+    );
+    product(criterion, "prefill", (1024, 1024), 128, |_| {
+        Throughput::Elements(1024 * 1024 * 128)
+    });
 }
 
 fn attention(criterion: &mut Criterion) {
     let (positions, head_dim) = (1024, 64);
-    let cache: Vec<f16> = values(positions * head_dim).into_iter().map(f16::from_f32).collect();
+    let cache: Vec<f16> = values(positions * head_dim)
+        .into_iter()
+        .map(f16::from_f32)
+        .collect();
     let query = values(head_dim);
-    let mut group = criterion.benchmark_group(format!("attention, one head of {head_dim}, {positions} positions"));
+    let mut group = criterion.benchmark_group(format!(
+        "attention, one head of {head_dim}, {positions} positions"
+    ));
     for kernels in simd() {
         let (mut scores, mut out) = (vec![0.0; positions], vec![0.0; head_dim]);
         group.bench_function(BenchmarkId::new("scores", kernels.name()), |bencher| {
             bencher.iter(|| kernels.scores(&query, &cache, head_dim, 0.125, &mut scores));
         });
-        group.bench_function(BenchmarkId::new("softmax", kernels.name()), |bencher| bencher.iter(|| kernels.softmax(&mut scores)));
+        group.bench_function(BenchmarkId::new("softmax", kernels.name()), |bencher| {
+            bencher.iter(|| kernels.softmax(&mut scores))
+        });
         group.bench_function(BenchmarkId::new("mix", kernels.name()), |bencher| {
             bencher.iter(|| kernels.mix(&scores, &cache, head_dim, &mut out));
         });
@@ -79,25 +118,40 @@ fn conversions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("conversions");
     group.throughput(Throughput::Elements(source.len() as u64));
     for kernels in simd() {
-        for format in ["q8_0", "q4_0", "f16"].into_iter().filter_map(format_by_name) {
-            group.bench_function(BenchmarkId::new(format!("{} there and back", format.name), kernels.name()), |bencher| {
-                bencher.iter(|| kernels.quantize_dequantize(format, &source, &mut out));
-            });
+        for format in ["q8_0", "q4_0", "f16"]
+            .into_iter()
+            .filter_map(format_by_name)
+        {
+            group.bench_function(
+                BenchmarkId::new(format!("{} there and back", format.name), kernels.name()),
+                |bencher| {
+                    bencher.iter(|| kernels.quantize_dequantize(format, &source, &mut out));
+                },
+            );
             let mut bytes = vec![0; format.bytes(source.len()).expect("whole blocks")];
-            group.bench_function(BenchmarkId::new(format!("{} quantise", format.name), kernels.name()), |bencher| {
-                bencher.iter(|| kernels.quantize(format, &source, &mut bytes));
-            });
-            group.bench_function(BenchmarkId::new(format!("{} dequantise", format.name), kernels.name()), |bencher| {
-                bencher.iter(|| kernels.dequantize(format, &bytes, &mut out));
-            });
+            group.bench_function(
+                BenchmarkId::new(format!("{} quantise", format.name), kernels.name()),
+                |bencher| {
+                    bencher.iter(|| kernels.quantize(format, &source, &mut bytes));
+                },
+            );
+            group.bench_function(
+                BenchmarkId::new(format!("{} dequantise", format.name), kernels.name()),
+                |bencher| {
+                    bencher.iter(|| kernels.dequantize(format, &bytes, &mut out));
+                },
+            );
         }
         let mut buffer = activation::Buffer::new(source.len());
         group.bench_function(BenchmarkId::new("activations", kernels.name()), |bencher| {
             bencher.iter(|| kernels.quantize_activations(&source, buffer.view_mut(source.len())));
         });
-        group.bench_function(BenchmarkId::new("activations there and back", kernels.name()), |bencher| {
-            bencher.iter(|| kernels.round_activations(&source, &mut out));
-        });
+        group.bench_function(
+            BenchmarkId::new("activations there and back", kernels.name()),
+            |bencher| {
+                bencher.iter(|| kernels.round_activations(&source, &mut out));
+            },
+        );
     }
 }
 

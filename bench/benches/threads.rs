@@ -55,7 +55,9 @@ struct Neighbour(Child);
 impl Neighbour {
     fn start() -> Option<Neighbour> {
         let mut command = Command::new("taskset");
-        command.args(["-c", "0", "sh", "-c", "while :; do :; done"]).stderr(Stdio::null());
+        command
+            .args(["-c", "0", "sh", "-c", "while :; do :; done"])
+            .stderr(Stdio::null());
         let neighbour = Neighbour(command.spawn().ok()?);
         std::thread::sleep(Duration::from_millis(200));
         Some(neighbour)
@@ -74,12 +76,18 @@ fn contention(threads: usize) {
     for (name, loops) in [("small", 500), ("medium", 5_000), ("large", 40_000)] {
         let count = (4_000_000 / (loops * CHUNKS)).clamp(12, 100);
         median(5, || token(&pool, loops));
-        let (idle_median, idle) = (median(count, || token(&pool, loops)), mean(count, || token(&pool, loops)));
+        let (idle_median, idle) = (
+            median(count, || token(&pool, loops)),
+            mean(count, || token(&pool, loops)),
+        );
         let Some(neighbour) = Neighbour::start() else {
             println!("contention: no `taskset` here, left out");
             return;
         };
-        let (busy_median, busy) = (median(count, || token(&pool, loops)), mean(count, || token(&pool, loops)));
+        let (busy_median, busy) = (
+            median(count, || token(&pool, loops)),
+            mean(count, || token(&pool, loops)),
+        );
         drop(neighbour);
         println!(
             "contention, {threads} threads, {name} regions: idle {:.2} ms (mean {:.2}), one core busy {:.2} ms (mean {:.2}): {:.2}× (mean {:.2}×)",
@@ -95,7 +103,10 @@ fn contention(threads: usize) {
 
 fn main() {
     let threads = dram_core::threads::default_threads();
-    let mut criterion = Criterion::default().configure_from_args().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    let mut criterion = Criterion::default()
+        .configure_from_args()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
     for count in [1, threads] {
         let pool = Pool::new(Some(count)).expect("threads");
         criterion.bench_function(&format!("hand-over, {count} threads"), |bencher| {

@@ -53,11 +53,20 @@ fn the_machine_has_what_the_run_requires() {
     let tested: Vec<_> = available.iter().rev().copied().collect();
     println!("kernels tested: {}", tested.join(", "));
     if let Ok(required) = std::env::var("DRAM_REQUIRE_ISA") {
-        for isa in required.split(',').map(str::trim).filter(|isa| !isa.is_empty()) {
-            assert!(available.contains(&isa), "DRAM_REQUIRE_ISA names {isa}; this machine has {}", available.join(", "));
+        for isa in required
+            .split(',')
+            .map(str::trim)
+            .filter(|isa| !isa.is_empty())
+        {
+            assert!(
+                available.contains(&isa),
+                "DRAM_REQUIRE_ISA names {isa}; this machine has {}",
+                available.join(", ")
+            );
         }
     }
-    let chosen = kernels::check_selected().expect("DRAM_ISA names an instruction set of this machine");
+    let chosen =
+        kernels::check_selected().expect("DRAM_ISA names an instruction set of this machine");
     println!("kernels selected: {}", chosen.name());
 }
 
@@ -66,9 +75,19 @@ fn weight_bytes(format: &'static Format, rows: usize, cols: usize, random: &mut 
     let mut bytes = vec![0; format.bytes(rows * cols).unwrap()];
     scalar().quantize(format, &random.values(rows * cols), &mut bytes);
     if format.takes_int8() {
-        for (index, block) in bytes.chunks_mut(format.block_bytes).enumerate().filter(|(index, _)| index % 2 == 1) {
+        for (index, block) in bytes
+            .chunks_mut(format.block_bytes)
+            .enumerate()
+            .filter(|(index, _)| index % 2 == 1)
+        {
             block[..2].copy_from_slice(&f16::from_f32(random.value()).to_le_bytes());
-            block[2..].iter_mut().for_each(|byte| *byte = if index % 4 == 1 { random.next() as u8 } else { 0x80 });
+            block[2..].iter_mut().for_each(|byte| {
+                *byte = if index % 4 == 1 {
+                    random.next() as u8
+                } else {
+                    0x80
+                }
+            });
         }
     }
     bytes
@@ -78,8 +97,16 @@ fn weight_bytes(format: &'static Format, rows: usize, cols: usize, random: &mut 
 fn products_equal_the_scalar_code() {
     let pool = Pool::new(Some(1)).unwrap();
     let mut random = Random(1);
-    let rows = if FEW { vec![1, 17, 35] } else { vec![1, 3, 8, 15, 16, 17, 31, 33, 50] };
-    let tokens = if FEW { vec![1, 2, 5] } else { vec![1, 2, 3, 4, 5, 6, 7, 13] };
+    let rows = if FEW {
+        vec![1, 17, 35]
+    } else {
+        vec![1, 3, 8, 15, 16, 17, 31, 33, 50]
+    };
+    let tokens = if FEW {
+        vec![1, 2, 5]
+    } else {
+        vec![1, 2, 3, 4, 5, 6, 7, 13]
+    };
     for format in FORMATS {
         let cols: &[usize] = match (format.takes_int8(), FEW) {
             (true, false) => &[32, 64, 96, 512, 544, 1088],
@@ -87,9 +114,18 @@ fn products_equal_the_scalar_code() {
             (false, false) => &[1, 7, 16, 33, 100, 256],
             (false, true) => &[1, 33, 64],
         };
-        for (&rows, &cols, &tokens) in rows.iter().flat_map(|r| cols.iter().flat_map(|c| tokens.iter().map(move |t| (r, c, t))).collect::<Vec<_>>()) {
+        for (&rows, &cols, &tokens) in rows.iter().flat_map(|r| {
+            cols.iter()
+                .flat_map(|c| tokens.iter().map(move |t| (r, c, t)))
+                .collect::<Vec<_>>()
+        }) {
             let bytes = weight_bytes(format, rows, cols, &mut random);
-            let weight = Weight { format, bytes: &bytes, rows, cols };
+            let weight = Weight {
+                format,
+                bytes: &bytes,
+                rows,
+                cols,
+            };
             let mut float = random.values(tokens * cols);
             if tokens > 1 {
                 float[..cols].fill(0.0);
@@ -101,13 +137,22 @@ fn products_equal_the_scalar_code() {
             } else {
                 activation::Quantized::default()
             };
-            let x = Activations { tokens, float: &float, int8 };
+            let x = Activations {
+                tokens,
+                float: &float,
+                int8,
+            };
             let mut expected = vec![f32::NAN; tokens * rows];
             scalar().product(&pool, x, weight, &mut expected);
             for kernels in others() {
                 let mut got = vec![f32::NAN; tokens * rows];
                 kernels.product(&pool, x, weight, &mut got);
-                assert_same(kernels.name(), &format!("{} [{rows}, {cols}] × {tokens}", format.name), &got, &expected);
+                assert_same(
+                    kernels.name(),
+                    &format!("{} [{rows}, {cols}] × {tokens}", format.name),
+                    &got,
+                    &expected,
+                );
             }
         }
     }
@@ -125,7 +170,12 @@ fn hard_blocks(random: &mut Random) -> Vec<f32> {
     values.extend(ramp.iter().map(|value| value * 127.0 / 8.0));
     values.extend([0.0; 32]);
     values.extend([-0.0; 32]);
-    for special in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MIN_POSITIVE] {
+    for special in [
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        f32::MIN_POSITIVE,
+    ] {
         let mut block = random.values(32);
         block[random.next() as usize % 32] = special;
         values.extend(block);
@@ -149,12 +199,22 @@ fn conversions_equal_the_scalar_code() {
         for kernels in kernels::every() {
             let mut bytes = vec![0u8; expected.len()];
             kernels.quantize(format, &values, &mut bytes);
-            assert!(bytes == expected, "{}: {} bytes differ", kernels.name(), format.name);
+            assert!(
+                bytes == expected,
+                "{}: {} bytes differ",
+                kernels.name(),
+                format.name
+            );
             let mut got = vec![0.0; values.len()];
             kernels.dequantize(format, &bytes, &mut got);
             assert_same(kernels.name(), format.name, &got, &back);
             kernels.quantize_dequantize(format, &values, &mut got);
-            assert_same(kernels.name(), &format!("{} there and back", format.name), &got, &back);
+            assert_same(
+                kernels.name(),
+                &format!("{} there and back", format.name),
+                &got,
+                &back,
+            );
         }
     }
     let mut buffer = activation::Buffer::new(values.len());
@@ -166,18 +226,39 @@ fn conversions_equal_the_scalar_code() {
         let mut buffer = activation::Buffer::new(values.len());
         kernels.quantize_activations(&values, buffer.view_mut(values.len()));
         let got = buffer.view(values.len());
-        assert!(got.values == expected.values && got.sums == expected.sums, "{}: activations differ", kernels.name());
-        assert_same(kernels.name(), "activation scales", got.scales, expected.scales);
+        assert!(
+            got.values == expected.values && got.sums == expected.sums,
+            "{}: activations differ",
+            kernels.name()
+        );
+        assert_same(
+            kernels.name(),
+            "activation scales",
+            got.scales,
+            expected.scales,
+        );
         let mut rounded = vec![0.0; values.len()];
         kernels.round_activations(&values, &mut rounded);
-        assert_same(kernels.name(), "activations there and back", &rounded, &back);
+        assert_same(
+            kernels.name(),
+            "activations there and back",
+            &rounded,
+            &back,
+        );
     }
 }
 
 #[test]
 fn attention_equals_the_scalar_code() {
     let mut random = Random(3);
-    for (head_dim, stride, positions) in [(16, 16, 1), (64, 192, 9), (80, 80, 6), (7, 9, 3), (128, 256, 4), (40, 40, 0)] {
+    for (head_dim, stride, positions) in [
+        (16, 16, 1),
+        (64, 192, 9),
+        (80, 80, 6),
+        (7, 9, 3),
+        (128, 256, 4),
+        (40, 40, 0),
+    ] {
         let query = random.values(head_dim);
         let source = random.values(positions * stride);
         let mut cache = vec![f16::ZERO; source.len()];
@@ -193,8 +274,18 @@ fn attention_equals_the_scalar_code() {
             let (mut got_scores, mut got_mix) = (vec![0.0; positions], vec![f32::NAN; head_dim]);
             kernels.scores(&query, &cache, stride, 0.125, &mut got_scores);
             kernels.mix(&weights, &cache, stride, &mut got_mix);
-            assert_same(kernels.name(), &format!("scores, head of {head_dim}"), &got_scores, &scores);
-            assert_same(kernels.name(), &format!("mix, head of {head_dim}"), &got_mix, &mix);
+            assert_same(
+                kernels.name(),
+                &format!("scores, head of {head_dim}"),
+                &got_scores,
+                &scores,
+            );
+            assert_same(
+                kernels.name(),
+                &format!("mix, head of {head_dim}"),
+                &got_mix,
+                &mix,
+            );
         }
     }
 }
@@ -203,7 +294,11 @@ fn attention_equals_the_scalar_code() {
 fn elementwise_functions_equal_the_scalar_code_and_the_formula() {
     let mut random = Random(4);
     for length in [1, 15, 16, 17, 64, 100, 257] {
-        let x: Vec<f32> = random.values(length).iter().map(|value| value * 20.0).collect();
+        let x: Vec<f32> = random
+            .values(length)
+            .iter()
+            .map(|value| value * 20.0)
+            .collect();
         let y = random.values(length);
         let run = |kernels: &Kernels| {
             let mut norm = vec![0.0; length];
@@ -218,18 +313,35 @@ fn elementwise_functions_equal_the_scalar_code_and_the_formula() {
         };
         let expected = run(scalar());
         for kernels in others() {
-            for (name, (got, expected)) in ["rms_norm", "softmax", "silu_mul", "add"].iter().zip(run(kernels).iter().zip(&expected)) {
-                assert_same(kernels.name(), &format!("{name} of {length}"), got, expected);
+            for (name, (got, expected)) in ["rms_norm", "softmax", "silu_mul", "add"]
+                .iter()
+                .zip(run(kernels).iter().zip(&expected))
+            {
+                assert_same(
+                    kernels.name(),
+                    &format!("{name} of {length}"),
+                    got,
+                    expected,
+                );
             }
         }
         let squares: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
         let exps: f64 = x.iter().map(|x| f64::from(*x).exp()).sum();
         for i in 0..length {
             let (x, y) = (f64::from(x[i]), f64::from(y[i]));
-            let formulas = [x / (squares / length as f64 + 1e-5).sqrt() * y, x.exp() / exps, x / (1.0 + (-x).exp()) * y, x + y];
+            let formulas = [
+                x / (squares / length as f64 + 1e-5).sqrt() * y,
+                x.exp() / exps,
+                x / (1.0 + (-x).exp()) * y,
+                x + y,
+            ];
             for (formula, got) in formulas.iter().zip(&expected) {
                 let error = (formula - f64::from(got[i])).abs() / formula.abs().max(1e-3);
-                assert!(error < 2e-6, "value {i} of {length}: expected {formula:e}, got {:e}", got[i]);
+                assert!(
+                    error < 2e-6,
+                    "value {i} of {length}: expected {formula:e}, got {:e}",
+                    got[i]
+                );
             }
         }
     }
@@ -241,11 +353,15 @@ fn rope_equals_the_scalar_code_and_keeps_lengths() {
     for (heads, head_dim, rotated) in [(1, 2, 2), (3, 64, 64), (2, 80, 20), (4, 6, 0)] {
         let x = random.values(heads * head_dim);
         let angles = random.values(rotated / 2);
-        let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|angle| (angle.cos(), angle.sin())).unzip();
+        let (cos, sin): (Vec<f32>, Vec<f32>) = angles
+            .iter()
+            .map(|angle| (angle.cos(), angle.sin()))
+            .unzip();
         for pairs in [Pairs::Interleaved, Pairs::Halves] {
             let mut expected = x.clone();
             scalar().rope(&mut expected, head_dim, &cos, &sin, pairs);
-            let length = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
+            let length =
+                |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
             assert!((length(&expected) - length(&x)).abs() < 1e-4);
             for kernels in others() {
                 let mut got = x.clone();

@@ -8,7 +8,12 @@ const VALUES: usize = 1024;
 const BLOCKS: usize = VALUES / 32;
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
+        .collect()
 }
 
 #[test]
@@ -24,18 +29,41 @@ fn blocks_equal_the_reference() {
             let format = format_by_name(name).unwrap();
             let mut bytes = vec![0; expected.len()];
             kernels.quantize(format, &inputs, &mut bytes);
-            for (index, (got, expected)) in bytes.chunks(format.block_bytes).zip(expected.chunks(format.block_bytes)).enumerate() {
+            for (index, (got, expected)) in bytes
+                .chunks(format.block_bytes)
+                .zip(expected.chunks(format.block_bytes))
+                .enumerate()
+            {
                 // GGML's scale of a block of zeros is −0, the restatement's is −0 or +0 by the first value's sign.
-                assert!(got[2..] == expected[2..] && (got[..2] == expected[..2] || index == 3), "{}: {name} block {index}: expected {expected:x?}, got {got:x?}", kernels.name());
+                assert!(
+                    got[2..] == expected[2..] && (got[..2] == expected[..2] || index == 3),
+                    "{}: {name} block {index}: expected {expected:x?}, got {got:x?}",
+                    kernels.name()
+                );
             }
         }
         let mut buffer = activation::Buffer::new(VALUES);
         kernels.quantize_activations(&inputs, buffer.view_mut(VALUES));
         let got = buffer.view(VALUES);
-        assert_eq!(got.scales, floats(scales), "{}: activation scales", kernels.name());
-        assert!(got.values.iter().zip(values).all(|(got, expected)| *got == *expected as i8), "{}: activations", kernels.name());
+        assert_eq!(
+            got.scales,
+            floats(scales),
+            "{}: activation scales",
+            kernels.name()
+        );
+        assert!(
+            got.values
+                .iter()
+                .zip(values)
+                .all(|(got, expected)| *got == *expected as i8),
+            "{}: activations",
+            kernels.name()
+        );
         for (sum, block) in got.sums.iter().zip(got.values.chunks(32)) {
-            assert_eq!(*sum, block.iter().map(|value| i32::from(*value)).sum::<i32>());
+            assert_eq!(
+                *sum,
+                block.iter().map(|value| i32::from(*value)).sum::<i32>()
+            );
         }
     }
 }

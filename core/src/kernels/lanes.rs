@@ -91,7 +91,9 @@ impl Widen for Bf16 {
 pub(super) unsafe fn product<L: Lanes, W: Widen, const R: usize, const T: usize>(tile: &Tile<'_>) {
     /// Activations that stay in the second-level cache while a group of rows passes over them.
     const CACHED: usize = 64 << 10; // f32 values
-    let group = (CACHED / tile.cols.max(1)).clamp(1, 1 << 16).next_multiple_of(T);
+    let group = (CACHED / tile.cols.max(1))
+        .clamp(1, 1 << 16)
+        .next_multiple_of(T);
     for first in (0..tile.tokens).step_by(group) {
         let end = tile.tokens.min(first + group);
         let mut row = 0;
@@ -268,10 +270,8 @@ pub(super) unsafe fn mix<L: Lanes>(
         if at < width {
             let mut sum = L::splat(0.0);
             for (t, weight) in weights.iter().enumerate() {
-                let value = F16::load_part::<L>(
-                    values.as_ptr().add(t * stride + at).cast(),
-                    width - at,
-                );
+                let value =
+                    F16::load_part::<L>(values.as_ptr().add(t * stride + at).cast(), width - at);
                 sum = L::splat(*weight).mul_add(value, sum);
             }
             let mut rest = [0.0; 16];

@@ -2,7 +2,10 @@
 //!
 //! The scalar code is the specification: every instruction set gives the same bits, so a result depends neither on the machine, nor on the
 //! number of threads, nor on how many tokens are evaluated together.
-#![allow(clippy::needless_range_loop, reason = "tiles are indexed by lane, row and token")]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "tiles are indexed by lane, row and token"
+)]
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;

@@ -137,7 +137,13 @@ fn scale(block: &[f32; BLOCK]) -> (f32, f32) {
 
 #[inline(always)]
 pub(crate) fn quantize_blocks(source: &[f32], out: QuantizedMut<'_>) {
-    let outs = out.values.as_chunks_mut::<BLOCK>().0.iter_mut().zip(out.scales).zip(out.sums);
+    let outs = out
+        .values
+        .as_chunks_mut::<BLOCK>()
+        .0
+        .iter_mut()
+        .zip(out.scales)
+        .zip(out.sums);
     for (source, ((bytes, out_scale), out_sum)) in source.as_chunks::<BLOCK>().0.iter().zip(outs) {
         let (scale, inverse) = scale(source);
         let mut sum = 0;
@@ -153,7 +159,12 @@ pub(crate) fn quantize_blocks(source: &[f32], out: QuantizedMut<'_>) {
 
 #[inline(always)]
 pub(crate) fn round_blocks(source: &[f32], rounded: &mut [f32]) {
-    for (source, rounded) in source.as_chunks::<BLOCK>().0.iter().zip(rounded.as_chunks_mut::<BLOCK>().0) {
+    for (source, rounded) in source
+        .as_chunks::<BLOCK>()
+        .0
+        .iter()
+        .zip(rounded.as_chunks_mut::<BLOCK>().0)
+    {
         let (scale, inverse) = scale(source);
         for (value, rounded) in source.iter().zip(rounded) {
             *rounded = scale * ((value * inverse + TO_WHOLE) - TO_WHOLE);

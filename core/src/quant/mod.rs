@@ -119,7 +119,9 @@ impl Format {
 /// The greatest magnitude in a block; a NaN counts as greater than infinity, so that it is not lost.
 #[inline(always)]
 pub(crate) fn max_magnitude(block: &[f32; 32]) -> f32 {
-    let most = block.iter().fold(0, |most, value| (value.to_bits() & 0x7fff_ffff).max(most));
+    let most = block
+        .iter()
+        .fold(0, |most, value| (value.to_bits() & 0x7fff_ffff).max(most));
     f32::from_bits(most)
 }
 
@@ -127,7 +129,11 @@ pub(crate) fn max_magnitude(block: &[f32; 32]) -> f32 {
 #[inline(always)]
 pub(crate) fn inverse(scale: f32) -> f32 {
     let inverse = 1.0 / scale;
-    if inverse.abs() < f32::INFINITY { inverse } else { 0.0 }
+    if inverse.abs() < f32::INFINITY {
+        inverse
+    } else {
+        0.0
+    }
 }
 
 /// 1.5 · 2²³. Added to a value below 2²², it leaves the nearest whole number (ties to even) in the low bits, as two's complement; subtracted

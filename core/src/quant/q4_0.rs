@@ -42,10 +42,18 @@ pub(super) const FORMAT: Format = Format {
 fn scale(block: &[f32; BLOCK]) -> f32 {
     const SIGN: u32 = 1 << 31;
     // Floats of one sign are ordered as their bits are, so the greatest of each sign are maxima of signed and unsigned integers.
-    let plus = block.iter().fold(0, |most, value| (value.to_bits() as i32).max(most)) as u32;
-    let minus = block.iter().fold(SIGN, |most, value| value.to_bits().max(most)) ^ SIGN;
+    let plus = block
+        .iter()
+        .fold(0, |most, value| (value.to_bits() as i32).max(most)) as u32;
+    let minus = block
+        .iter()
+        .fold(SIGN, |most, value| value.to_bits().max(most))
+        ^ SIGN;
     let extreme = if plus == minus {
-        *block.iter().find(|value| value.abs().to_bits() == plus && plus > 0).unwrap_or(&0.0)
+        *block
+            .iter()
+            .find(|value| value.abs().to_bits() == plus && plus > 0)
+            .unwrap_or(&0.0)
     } else {
         f32::from_bits(if plus > minus { plus } else { minus | SIGN })
     };

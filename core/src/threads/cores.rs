@@ -16,13 +16,22 @@ pub fn default_threads() -> usize {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn system() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let allowed = parse_list(status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?)?;
-    let file = |cpu: usize, name: &str| std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/{name}")).ok();
+    let allowed = parse_list(
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?,
+    )?;
+    let file = |cpu: usize, name: &str| {
+        std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/{name}")).ok()
+    };
     let number = |cpu: usize, name: &str| file(cpu, name)?.trim().parse::<u64>().ok();
     let mut cores = Vec::new(); // (siblings, speed)
     for cpu in allowed {
-        let siblings = file(cpu, "topology/thread_siblings_list").unwrap_or_else(|| cpu.to_string());
-        let speed = number(cpu, "cpu_capacity").or_else(|| number(cpu, "cpufreq/cpuinfo_max_freq")).unwrap_or(0);
+        let siblings =
+            file(cpu, "topology/thread_siblings_list").unwrap_or_else(|| cpu.to_string());
+        let speed = number(cpu, "cpu_capacity")
+            .or_else(|| number(cpu, "cpufreq/cpuinfo_max_freq"))
+            .unwrap_or(0);
         if !cores.iter().any(|(known, _)| *known == siblings) {
             cores.push((siblings, speed));
         }
@@ -51,12 +60,26 @@ fn parse_list(list: &str) -> Option<Vec<usize>> {
 fn system() -> Option<usize> {
     use std::ffi::{CStr, c_char, c_int, c_void};
     unsafe extern "C" {
-        fn sysctlbyname(name: *const c_char, old: *mut c_void, old_length: *mut usize, new: *mut c_void, new_length: usize) -> c_int;
+        fn sysctlbyname(
+            name: *const c_char,
+            old: *mut c_void,
+            old_length: *mut usize,
+            new: *mut c_void,
+            new_length: usize,
+        ) -> c_int;
     }
     let read = |name: &CStr| {
         let (mut cores, mut length): (c_int, usize) = (0, size_of::<c_int>());
         // SAFETY: the name ends in NUL; the system writes at most `length` bytes into an integer of that size.
-        let error = unsafe { sysctlbyname(name.as_ptr(), (&raw mut cores).cast(), &mut length, std::ptr::null_mut(), 0) };
+        let error = unsafe {
+            sysctlbyname(
+                name.as_ptr(),
+                (&raw mut cores).cast(),
+                &mut length,
+                std::ptr::null_mut(),
+                0,
+            )
+        };
         (error == 0 && cores > 0).then_some(cores as usize)
     };
     read(c"hw.perflevel0.physicalcpu").or_else(|| read(c"hw.physicalcpu"))

@@ -84,7 +84,10 @@ impl Pool {
         let shared = Arc::new(Shared {
             unclaimed: AtomicUsize::new(0),
             unfinished: AtomicUsize::new(0),
-            job: UnsafeCell::new(Job { work: &|_, _| {}, chunks: 0 }),
+            job: UnsafeCell::new(Job {
+                work: &|_, _| {},
+                chunks: 0,
+            }),
             panicked: AtomicBool::new(false),
             payload: Mutex::new(None),
             running: Mutex::new(()),
@@ -93,11 +96,19 @@ impl Pool {
             states: (0..workers).map(|_| AtomicU32::new(AWAKE)).collect(),
             stop: AtomicBool::new(false),
         });
-        let mut pool = Pool { shared, workers: Vec::with_capacity(workers) };
+        let mut pool = Pool {
+            shared,
+            workers: Vec::with_capacity(workers),
+        };
         for index in 0..workers {
             let shared = Arc::clone(&pool.shared);
             let thread = std::thread::Builder::new().name(format!("dram-{}", index + 1));
-            let worker = thread.spawn(move || shared.serve(index)).map_err(|source| Error::Thread { index: index + 1, source })?;
+            let worker = thread
+                .spawn(move || shared.serve(index))
+                .map_err(|source| Error::Thread {
+                    index: index + 1,
+                    source,
+                })?;
             pool.workers.push(worker);
         }
         Ok(pool)
@@ -117,25 +128,37 @@ impl Pool {
     /// # Panics
     /// With the panic of a chunk, after the others have ended.
     pub fn run(&self, chunks: usize, work: &(dyn Fn(usize, usize) + Sync)) {
-        let running = if self.workers.is_empty() || chunks < 2 { None } else { self.shared.running.try_lock().ok() };
+        let running = if self.workers.is_empty() || chunks < 2 {
+            None
+        } else {
+            self.shared.running.try_lock().ok()
+        };
         match running {
             Some(running) => self.run_shared(chunks, work, &running),
             None => (0..chunks).for_each(|chunk| work(chunk, 0)),
         }
     }
 
-    fn run_shared(&self, chunks: usize, work: &(dyn Fn(usize, usize) + Sync), _running: &MutexGuard<'_, ()>) {
+    fn run_shared(
+        &self,
+        chunks: usize,
+        work: &(dyn Fn(usize, usize) + Sync),
+        _running: &MutexGuard<'_, ()>,
+    ) {
         let shared = &*self.shared;
         let work: *const (dyn Fn(usize, usize) + Sync + '_) = work;
         // SAFETY: only the lifetime changes. No worker looks at the job without having claimed a chunk, and this function does not return
         // before every claimed chunk is done, so `work` outlives its last use.
-        let work: *const (dyn Fn(usize, usize) + Sync + 'static) = unsafe { std::mem::transmute(work) };
+        let work: *const (dyn Fn(usize, usize) + Sync + 'static) =
+            unsafe { std::mem::transmute(work) };
         // SAFETY: `running` is held and no chunk is unclaimed or unfinished, so nobody reads the job.
         unsafe { *shared.job.get() = Job { work, chunks } };
         shared.unfinished.store(chunks, Ordering::Relaxed);
         shared.unclaimed.store(chunks, Ordering::SeqCst); // publishes the job; SeqCst against a worker that goes to sleep
         for (state, worker) in shared.states.iter().zip(&self.workers).take(chunks - 1) {
-            if state.load(Ordering::SeqCst) == ASLEEP && state.swap(AWAKE, Ordering::SeqCst) == ASLEEP {
+            if state.load(Ordering::SeqCst) == ASLEEP
+                && state.swap(AWAKE, Ordering::SeqCst) == ASLEEP
+            {
                 worker.thread().unpark();
             }
         }
@@ -163,7 +186,11 @@ impl Shared {
     /// Claims one chunk and executes it. False when all are claimed.
     #[inline]
     fn execute_one(&self, worker: usize) -> bool {
-        let claim = self.unclaimed.fetch_update(Ordering::Acquire, Ordering::Relaxed, |unclaimed| unclaimed.checked_sub(1));
+        let claim =
+            self.unclaimed
+                .fetch_update(Ordering::Acquire, Ordering::Relaxed, |unclaimed| {
+                    unclaimed.checked_sub(1)
+                });
         let Ok(unclaimed) = claim else { return false };
         // SAFETY: the claim succeeded, so this is the current job, and it stays until `unfinished` is lowered below.
         let (work, chunks) = unsafe {
@@ -171,7 +198,8 @@ impl Shared {
             (&*job.work, job.chunks)
         };
         if !self.panicked.load(Ordering::Relaxed)
-            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(chunks - unclaimed, worker)))
+            && let Err(payload) =
+                catch_unwind(AssertUnwindSafe(|| work(chunks - unclaimed, worker)))
         {
             lock(&self.payload).get_or_insert(payload);
             self.panicked.store(true, Ordering::Relaxed);
@@ -207,7 +235,8 @@ impl Shared {
     fn serve(&self, index: usize) {
         while !self.stop.load(Ordering::SeqCst) {
             while self.execute_one(index + 1) {}
-            let due = || self.unclaimed.load(Ordering::Relaxed) > 0 || self.stop.load(Ordering::Relaxed);
+            let due =
+                || self.unclaimed.load(Ordering::Relaxed) > 0 || self.stop.load(Ordering::Relaxed);
             if spin(LOOK_OUT, due) {
                 continue;
             }
@@ -259,7 +288,11 @@ mod tests {
                     assert!(worker < threads);
                     counts[chunk].fetch_add(1, Ordering::Relaxed);
                 });
-                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+                assert!(
+                    counts
+                        .iter()
+                        .all(|count| count.load(Ordering::Relaxed) == 1)
+                );
                 if round % 100 == 99 {
                     std::thread::sleep(Duration::from_millis(1)); // the workers fall asleep
                 }
@@ -271,9 +304,16 @@ mod tests {
     fn a_panic_reaches_the_caller_and_the_pool_still_works() {
         let pool = Pool::new(Some(3)).unwrap();
         for round in 0..20 {
-            let thrown = catch_unwind(AssertUnwindSafe(|| pool.run(16, &|chunk, _| assert!(chunk != round % 16, "chunk {chunk}"))));
+            let thrown = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(16, &|chunk, _| {
+                    assert!(chunk != round % 16, "chunk {chunk}")
+                })
+            }));
             let payload = thrown.unwrap_err();
-            assert_eq!(payload.downcast_ref::<String>().unwrap(), &format!("chunk {}", round % 16));
+            assert_eq!(
+                payload.downcast_ref::<String>().unwrap(),
+                &format!("chunk {}", round % 16)
+            );
             let sum = AtomicUsize::new(0);
             pool.run(16, &|chunk, _| {
                 sum.fetch_add(chunk, Ordering::Relaxed);

@@ -46,7 +46,11 @@ impl Multiply for DotProduct {
 
 /// Adds the products of four groups from `FIRST`.
 #[inline(always)]
-unsafe fn half_block<const FIRST: usize, const T: usize>(products: &mut [[int32x4_t; 2]; T], weights: &[Group; 2], x: [*const i8; T]) {
+unsafe fn half_block<const FIRST: usize, const T: usize>(
+    products: &mut [[int32x4_t; 2]; T],
+    weights: &[Group; 2],
+    x: [*const i8; T],
+) {
     // SAFETY: the caller's.
     unsafe {
         for t in 0..T {

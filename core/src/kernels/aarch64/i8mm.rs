@@ -12,13 +12,25 @@ table!("i8mm", "neon,dotprod,i8mm", V128x4, [2, 3], int8: [(8, product_q8_0), (2
 #[target_feature(enable = "neon,dotprod,i8mm")]
 unsafe fn product_q8_0(tile: &Tile<'_>) {
     // SAFETY: the caller's; a processor that has i8mm was asked for dotprod too.
-    unsafe { if tile.tokens == 1 { dotprod::product_q8_0(tile) } else { product::<Q8_0, Matrix>(tile) } }
+    unsafe {
+        if tile.tokens == 1 {
+            dotprod::product_q8_0(tile)
+        } else {
+            product::<Q8_0, Matrix>(tile)
+        }
+    }
 }
 
 #[target_feature(enable = "neon,dotprod,i8mm")]
 unsafe fn product_q4_0(tile: &Tile<'_>) {
     // SAFETY: the caller's; a processor that has i8mm was asked for dotprod too.
-    unsafe { if tile.tokens == 1 { dotprod::product_q4_0(tile) } else { product::<Q4_0, Matrix>(tile) } }
+    unsafe {
+        if tile.tokens == 1 {
+            dotprod::product_q4_0(tile)
+        } else {
+            product::<Q4_0, Matrix>(tile)
+        }
+    }
 }
 
 struct Matrix;
@@ -73,7 +85,10 @@ unsafe fn pair(a: int8x16_t, b: int8x16_t) -> [int8x16_t; 2] {
     // SAFETY: NEON is part of aarch64.
     unsafe {
         let (a, b) = (vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b));
-        [vreinterpretq_s8_s64(vtrn1q_s64(a, b)), vreinterpretq_s8_s64(vtrn2q_s64(a, b))]
+        [
+            vreinterpretq_s8_s64(vtrn1q_s64(a, b)),
+            vreinterpretq_s8_s64(vtrn2q_s64(a, b)),
+        ]
     }
 }
 

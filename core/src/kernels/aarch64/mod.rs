@@ -62,7 +62,9 @@ unsafe fn transpose([a, b, c, d]: [int8x16_t; 4]) -> [int8x16_t; 4] {
 unsafe fn widen_low(halves: uint16x8_t) -> float32x4_t {
     let wide: float32x4_t;
     // SAFETY: plain arithmetic of the base instruction set. (Its intrinsic is newer than the oldest compiler supported.)
-    unsafe { asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) wide, in(vreg) halves, options(pure, nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) wide, in(vreg) halves, options(pure, nomem, nostack, preserves_flags))
+    };
     wide
 }
 
@@ -71,7 +73,9 @@ unsafe fn widen_low(halves: uint16x8_t) -> float32x4_t {
 unsafe fn widen_high(halves: uint16x8_t) -> float32x4_t {
     let wide: float32x4_t;
     // SAFETY: as above.
-    unsafe { asm!("fcvtl2 {0:v}.4s, {1:v}.8h", out(vreg) wide, in(vreg) halves, options(pure, nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("fcvtl2 {0:v}.4s, {1:v}.8h", out(vreg) wide, in(vreg) halves, options(pure, nomem, nostack, preserves_flags))
+    };
     wide
 }
 
@@ -176,7 +180,10 @@ unsafe fn product<F: Block, M: Multiply>(tile: &Tile<'_>) {
             }
             return;
         }
-        let mut packed = Packed { weights: [[[vdupq_n_s8(0); 8]; 2]; DEPTH], scales: [[vdupq_n_f32(0.0); 2]; DEPTH] };
+        let mut packed = Packed {
+            weights: [[[vdupq_n_s8(0); 8]; 2]; DEPTH],
+            scales: [[vdupq_n_f32(0.0); 2]; DEPTH],
+        };
         for row in (0..tile.rows).step_by(ROWS) {
             many_tokens::<F, M>(tile, &mut packed, row);
         }
@@ -204,7 +211,8 @@ unsafe fn one_token<F: Block, M: Multiply>(tile: &Tile<'_>, row: usize) {
             let x_scale = *tile.int8.scales.get_unchecked(block);
             for half in 0..2 {
                 let scale = vmulq_n_f32(scales(&rows[half * 4..]), x_scale);
-                total[half] = vaddq_f32(total[half], vmulq_f32(scale, vcvtq_f32_s32(products[half])));
+                total[half] =
+                    vaddq_f32(total[half], vmulq_f32(scale, vcvtq_f32_s32(products[half])));
             }
             for row in &mut rows {
                 *row = row.wrapping_add(F::BYTES);
@@ -250,14 +258,31 @@ unsafe fn many_tokens<F: Block, M: Multiply>(tile: &Tile<'_>, packed: &mut Packe
 
 /// Eight packed rows × `T` tokens, of the blocks in `span`.
 #[inline(always)]
-unsafe fn some_tokens<M: Multiply, const T: usize>(tile: &Tile<'_>, packed: &Packed, row: usize, span: Range<usize>, token: usize) {
+unsafe fn some_tokens<M: Multiply, const T: usize>(
+    tile: &Tile<'_>,
+    packed: &Packed,
+    row: usize,
+    span: Range<usize>,
+    token: usize,
+) {
     let blocks = tile.cols / BLOCK;
     let count = tile.rows - row;
     // SAFETY: the caller's; all indices lie inside the checked shapes.
     unsafe {
-        let out: [*mut f32; T] = std::array::from_fn(|t| tile.out.add((token + t) * tile.stride + row));
-        let mut x: [*const i8; T] = std::array::from_fn(|t| tile.int8.values.as_ptr().add((token + t) * tile.cols + span.start * BLOCK));
-        let x_scales: [*const f32; T] = std::array::from_fn(|t| tile.int8.scales.as_ptr().add((token + t) * blocks + span.start));
+        let out: [*mut f32; T] =
+            std::array::from_fn(|t| tile.out.add((token + t) * tile.stride + row));
+        let mut x: [*const i8; T] = std::array::from_fn(|t| {
+            tile.int8
+                .values
+                .as_ptr()
+                .add((token + t) * tile.cols + span.start * BLOCK)
+        });
+        let x_scales: [*const f32; T] = std::array::from_fn(|t| {
+            tile.int8
+                .scales
+                .as_ptr()
+                .add((token + t) * blocks + span.start)
+        });
         let mut totals = [[vdupq_n_f32(0.0); 2]; T];
         if span.start > 0 {
             for t in 0..T {
@@ -269,7 +294,10 @@ unsafe fn some_tokens<M: Multiply, const T: usize>(tile: &Tile<'_>, packed: &Pac
             for t in 0..T {
                 for half in 0..2 {
                     let scale = vmulq_n_f32(packed.scales[block][half], *x_scales[t].add(block));
-                    totals[t][half] = vaddq_f32(totals[t][half], vmulq_f32(scale, vcvtq_f32_s32(products[t][half])));
+                    totals[t][half] = vaddq_f32(
+                        totals[t][half],
+                        vmulq_f32(scale, vcvtq_f32_s32(products[t][half])),
+                    );
                 }
                 x[t] = x[t].wrapping_add(BLOCK);
             }
@@ -286,7 +314,11 @@ unsafe fn store(out: *mut f32, count: usize, values: [float32x4_t; 2]) {
     // SAFETY: the caller's: `count` outputs are there.
     unsafe {
         let mut lanes = [0f32; ROWS];
-        let to = if count >= ROWS { out } else { lanes.as_mut_ptr() };
+        let to = if count >= ROWS {
+            out
+        } else {
+            lanes.as_mut_ptr()
+        };
         vst1q_f32(to, values[0]);
         vst1q_f32(to.add(4), values[1]);
         if count < ROWS {

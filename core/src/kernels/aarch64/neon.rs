@@ -13,7 +13,10 @@ table!("neon", "neon", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_
 pub(super) struct V128x4(float32x4_t, float32x4_t, float32x4_t, float32x4_t);
 
 // SAFETY (every block below): the trait's contract is that the caller passes valid pointers; NEON is part of aarch64.
-#[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one reason for all, above"
+)]
 impl Lanes for V128x4 {
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -34,7 +37,12 @@ impl Lanes for V128x4 {
         unsafe {
             let low = vreinterpretq_u16_u8(vld1q_u8(from.cast()));
             let high = vreinterpretq_u16_u8(vld1q_u8(from.cast::<u8>().add(16)));
-            V128x4(widen_low(low), widen_high(low), widen_low(high), widen_high(high))
+            V128x4(
+                widen_low(low),
+                widen_high(low),
+                widen_low(high),
+                widen_high(high),
+            )
         }
     }
     #[inline(always)]
@@ -121,10 +129,16 @@ impl Multiply for Plain {
                 for half in 0..2 {
                     let (mut rows01, mut rows23) = (zero, zero);
                     for g in (0..8).step_by(2) {
-                        let quad = |g: usize| vreinterpretq_s8_s32(vdupq_n_s32(x[t].add(g * 4).cast::<i32>().read_unaligned()));
-                        let (w0, w1, x0, x1) = (weights[half][g], weights[half][g + 1], quad(g), quad(g + 1));
+                        let quad = |g: usize| {
+                            vreinterpretq_s8_s32(vdupq_n_s32(
+                                x[t].add(g * 4).cast::<i32>().read_unaligned(),
+                            ))
+                        };
+                        let (w0, w1, x0, x1) =
+                            (weights[half][g], weights[half][g + 1], quad(g), quad(g + 1));
                         let low = vmull_s8(vget_low_s8(w0), vget_low_s8(x0));
-                        rows01 = vpadalq_s16(rows01, vmlal_s8(low, vget_low_s8(w1), vget_low_s8(x1)));
+                        rows01 =
+                            vpadalq_s16(rows01, vmlal_s8(low, vget_low_s8(w1), vget_low_s8(x1)));
                         rows23 = vpadalq_s16(rows23, vmlal_high_s8(vmull_high_s8(w0, x0), w1, x1));
                     }
                     products[t][half] = vpaddq_s32(rows01, rows23);

@@ -19,7 +19,10 @@ table!("avx2", "avx2,fma,f16c", V256, [2, 3], int8: [(8, product_q8_0), (2, prod
 pub(super) struct V256(__m256, __m256);
 
 // SAFETY (every block below): the trait's contract is that the caller has the instructions and valid pointers.
-#[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one reason for all, above"
+)]
 impl Lanes for V256 {
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -56,19 +59,33 @@ impl Lanes for V256 {
     #[inline(always)]
     unsafe fn store_f16(self, to: *mut u16) {
         unsafe {
-            _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
-            _mm_storeu_si128(to.byte_add(16).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1));
+            _mm_storeu_si128(
+                to.cast(),
+                _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0),
+            );
+            _mm_storeu_si128(
+                to.byte_add(16).cast(),
+                _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1),
+            );
         }
     }
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-        unsafe { V256(_mm256_fmadd_ps(self.0, b.0, c.0), _mm256_fmadd_ps(self.1, b.1, c.1)) }
+        unsafe {
+            V256(
+                _mm256_fmadd_ps(self.0, b.0, c.0),
+                _mm256_fmadd_ps(self.1, b.1, c.1),
+            )
+        }
     }
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
         unsafe {
             let eight = _mm256_add_ps(self.0, self.1);
-            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let four = _mm_add_ps(
+                _mm256_castps256_ps128(eight),
+                _mm256_extractf128_ps::<1>(eight),
+            );
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
@@ -101,7 +118,8 @@ impl Block for Q8_0 {
     unsafe fn step(sum: __m256i, weights: __m256i, x: __m256i) -> __m256i {
         // SAFETY: the caller's.
         unsafe {
-            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights));
+            let pairs =
+                _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights));
             _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
     }
@@ -120,7 +138,11 @@ impl Block for Q4_0 {
         unsafe {
             let bytes = transposed(rows, 2);
             std::array::from_fn(|g| {
-                let byte = if g < 4 { bytes[g] } else { _mm256_srli_epi16::<4>(bytes[g - 4]) };
+                let byte = if g < 4 {
+                    bytes[g]
+                } else {
+                    _mm256_srli_epi16::<4>(bytes[g - 4])
+                };
                 _mm256_and_si256(byte, _mm256_set1_epi8(15))
             })
         }
@@ -133,7 +155,12 @@ impl Block for Q4_0 {
     #[inline(always)]
     unsafe fn finish(sum: __m256i, x_sum: i32) -> __m256i {
         // SAFETY: the caller's.
-        unsafe { _mm256_add_epi32(_mm256_madd_epi16(sum, _mm256_set1_epi16(1)), _mm256_set1_epi32(-8 * x_sum)) }
+        unsafe {
+            _mm256_add_epi32(
+                _mm256_madd_epi16(sum, _mm256_set1_epi16(1)),
+                _mm256_set1_epi32(-8 * x_sum),
+            )
+        }
     }
 }
 
@@ -144,7 +171,8 @@ unsafe fn transposed(rows: &[*const u8; 8], at: usize) -> [__m256i; 4] {
     unsafe {
         let load = |r: usize| _mm_loadu_si128(rows[r].add(at).cast());
         // Register r: rows r and r + 4 in its halves.
-        let halves = |r: usize| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(r)), load(r + 4));
+        let halves =
+            |r: usize| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(r)), load(r + 4));
         let (a, b, c, d) = (halves(0), halves(1), halves(2), halves(3));
         let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
         let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
@@ -191,7 +219,10 @@ unsafe fn product<F: Block>(tile: &Tile<'_>) {
                 one_token::<F>(tile, row);
             }
         } else {
-            let mut packed = Packed { values: [[[_mm256_setzero_si256(); 8]; 2]; DEPTH], scales: [[_mm256_setzero_ps(); 2]; DEPTH] };
+            let mut packed = Packed {
+                values: [[[_mm256_setzero_si256(); 8]; 2]; DEPTH],
+                scales: [[_mm256_setzero_ps(); 2]; DEPTH],
+            };
             for row in (0..tile.rows).step_by(ROWS) {
                 many_tokens::<F>(tile, &mut packed, row);
             }
@@ -263,7 +294,10 @@ unsafe fn one_token<F: Block>(tile: &Tile<'_>, row: usize) {
                 sum = F::step(sum, *weights, broadcast(values.add(g * 4)));
             }
             let sum = _mm256_cvtepi32_ps(F::finish(sum, *x.sums.get_unchecked(block)));
-            let scale = _mm256_mul_ps(scales(&rows), _mm256_set1_ps(*x.scales.get_unchecked(block)));
+            let scale = _mm256_mul_ps(
+                scales(&rows),
+                _mm256_set1_ps(*x.scales.get_unchecked(block)),
+            );
             total = _mm256_add_ps(total, _mm256_mul_ps(scale, sum));
             rows = rows.map(|row| row.wrapping_add(F::BYTES));
         }
@@ -312,15 +346,37 @@ unsafe fn many_tokens<F: Block>(tile: &Tile<'_>, packed: &mut Packed, row: usize
 
 /// Sixteen packed rows × `T` tokens, of the blocks in `span`.
 #[inline(always)]
-unsafe fn some_tokens<F: Block, const T: usize>(tile: &Tile<'_>, packed: &Packed, row: usize, span: std::ops::Range<usize>, token: usize) {
+unsafe fn some_tokens<F: Block, const T: usize>(
+    tile: &Tile<'_>,
+    packed: &Packed,
+    row: usize,
+    span: std::ops::Range<usize>,
+    token: usize,
+) {
     let blocks = tile.cols / BLOCK;
     let counts = [tile.rows - row, (tile.rows - row).saturating_sub(LANES)];
     // SAFETY: the caller's; all indices lie inside the checked shapes.
     unsafe {
-        let out: [*mut f32; T] = std::array::from_fn(|t| tile.out.add((token + t) * tile.stride + row));
-        let values: [*const i8; T] = std::array::from_fn(|t| tile.int8.values.as_ptr().add((token + t) * tile.cols + span.start * BLOCK));
-        let scales: [*const f32; T] = std::array::from_fn(|t| tile.int8.scales.as_ptr().add((token + t) * blocks + span.start));
-        let sums: [*const i32; T] = std::array::from_fn(|t| tile.int8.sums.as_ptr().add((token + t) * blocks + span.start));
+        let out: [*mut f32; T] =
+            std::array::from_fn(|t| tile.out.add((token + t) * tile.stride + row));
+        let values: [*const i8; T] = std::array::from_fn(|t| {
+            tile.int8
+                .values
+                .as_ptr()
+                .add((token + t) * tile.cols + span.start * BLOCK)
+        });
+        let scales: [*const f32; T] = std::array::from_fn(|t| {
+            tile.int8
+                .scales
+                .as_ptr()
+                .add((token + t) * blocks + span.start)
+        });
+        let sums: [*const i32; T] = std::array::from_fn(|t| {
+            tile.int8
+                .sums
+                .as_ptr()
+                .add((token + t) * blocks + span.start)
+        });
         let mut totals = [[_mm256_setzero_ps(); 2]; T];
         if span.start > 0 {
             for t in 0..T {
@@ -335,7 +391,8 @@ unsafe fn some_tokens<F: Block, const T: usize>(tile: &Tile<'_>, packed: &Packed
                 for t in 0..T {
                     let x = broadcast(values[t].add(block * BLOCK + g * 4));
                     for half in 0..2 {
-                        products[t][half] = F::step(products[t][half], packed.values[block][half][g], x);
+                        products[t][half] =
+                            F::step(products[t][half], packed.values[block][half][g], x);
                     }
                 }
             }
@@ -343,14 +400,19 @@ unsafe fn some_tokens<F: Block, const T: usize>(tile: &Tile<'_>, packed: &Packed
                 let x_scale = _mm256_set1_ps(*scales[t].add(block));
                 for half in 0..2 {
                     let scale = _mm256_mul_ps(packed.scales[block][half], x_scale);
-                    let product = _mm256_cvtepi32_ps(F::finish(products[t][half], *sums[t].add(block)));
+                    let product =
+                        _mm256_cvtepi32_ps(F::finish(products[t][half], *sums[t].add(block)));
                     totals[t][half] = _mm256_add_ps(totals[t][half], _mm256_mul_ps(scale, product));
                 }
             }
         }
         for t in 0..T {
             for half in 0..2 {
-                store(out[t].wrapping_add(half * LANES), counts[half], totals[t][half]);
+                store(
+                    out[t].wrapping_add(half * LANES),
+                    counts[half],
+                    totals[t][half],
+                );
             }
         }
     }

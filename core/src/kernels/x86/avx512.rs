@@ -20,7 +20,10 @@ table!("avx512vnni", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16
 pub(super) struct V512(__m512);
 
 // SAFETY (every block below): the trait's contract is that the caller has the instructions and valid pointers.
-#[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one reason for all, above"
+)]
 impl Lanes for V512 {
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -48,7 +51,8 @@ impl Lanes for V512 {
     #[inline(always)]
     unsafe fn store_f16(self, to: *mut u16) {
         unsafe {
-            let narrow = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0);
+            let narrow =
+                _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0);
             _mm256_storeu_si256(to.cast(), narrow);
         }
     }
@@ -62,7 +66,10 @@ impl Lanes for V512 {
             let low = _mm512_castps512_ps256(self.0);
             let high = _mm512_extractf32x8_ps::<1>(self.0);
             let eight = _mm256_add_ps(low, high);
-            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let four = _mm_add_ps(
+                _mm256_castps256_ps128(eight),
+                _mm256_extractf128_ps::<1>(eight),
+            );
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
@@ -82,7 +89,11 @@ impl Rows {
     /// Row `index`, or the last one.
     #[inline(always)]
     fn row<const ALL: bool>(&self, index: usize) -> *const u8 {
-        let index = if ALL { index } else { index.min(self.count - 1) };
+        let index = if ALL {
+            index
+        } else {
+            index.min(self.count - 1)
+        };
         self.first.wrapping_add(index * self.row_bytes)
     }
 
@@ -91,7 +102,8 @@ impl Rows {
     unsafe fn scales<const ALL: bool>(&self, at: usize) -> __m512 {
         // SAFETY: the caller's: `at` is where a block begins in every row.
         unsafe {
-            let scales: [u16; ROWS] = std::array::from_fn(|r| self.row::<ALL>(r).add(at).cast::<u16>().read_unaligned());
+            let scales: [u16; ROWS] =
+                std::array::from_fn(|r| self.row::<ALL>(r).add(at).cast::<u16>().read_unaligned());
             _mm512_cvtph_ps(_mm256_loadu_si256(scales.as_ptr().cast()))
         }
     }
@@ -104,8 +116,10 @@ impl Rows {
             let load = |r: usize| _mm_loadu_si128(self.row::<ALL>(r).add(at).cast());
             // Register r: rows r, r + 4, r + 8, r + 12 in its quarters.
             let quarters = |r: usize| {
-                let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(r)), load(r + 4));
-                let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(r + 8)), load(r + 12));
+                let low =
+                    _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(r)), load(r + 4));
+                let high =
+                    _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(r + 8)), load(r + 12));
                 _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
             };
             let (a, b, c, d) = (quarters(0), quarters(1), quarters(2), quarters(3));
@@ -138,9 +152,14 @@ impl Block for Q8_0 {
     unsafe fn groups<const ALL: bool>(rows: &Rows, at: usize) -> [__m512i; 8] {
         // SAFETY: the caller's; a block's 32 values follow its scale.
         unsafe {
-            let (low, high) = (rows.transposed::<ALL>(at + 2), rows.transposed::<ALL>(at + 18));
+            let (low, high) = (
+                rows.transposed::<ALL>(at + 2),
+                rows.transposed::<ALL>(at + 18),
+            );
             let sign = _mm512_set1_epi8(-128);
-            std::array::from_fn(|g| _mm512_xor_si512(if g < 4 { low[g] } else { high[g - 4] }, sign))
+            std::array::from_fn(|g| {
+                _mm512_xor_si512(if g < 4 { low[g] } else { high[g - 4] }, sign)
+            })
         }
     }
 }
@@ -156,7 +175,11 @@ impl Block for Q4_0 {
             let bytes = rows.transposed::<ALL>(at + 2);
             let nibble = _mm512_set1_epi8(15);
             std::array::from_fn(|g| {
-                let byte = if g < 4 { bytes[g] } else { _mm512_srli_epi16::<4>(bytes[g - 4]) };
+                let byte = if g < 4 {
+                    bytes[g]
+                } else {
+                    _mm512_srli_epi16::<4>(bytes[g - 4])
+                };
                 _mm512_and_si512(byte, nibble)
             })
         }
@@ -225,11 +248,22 @@ unsafe fn one_token<F: Block, const ALL: bool>(tile: &Tile<'_>, rows: &Rows, row
             let mut even = _mm512_set1_epi32(-F::OFFSET * *x.sums.get_unchecked(block));
             let mut odd = _mm512_setzero_si512();
             for g in (0..8).step_by(2) {
-                even = _mm512_dpbusd_epi32(even, groups[g], _mm512_set1_epi32(values.add(g).read_unaligned()));
-                odd = _mm512_dpbusd_epi32(odd, groups[g + 1], _mm512_set1_epi32(values.add(g + 1).read_unaligned()));
+                even = _mm512_dpbusd_epi32(
+                    even,
+                    groups[g],
+                    _mm512_set1_epi32(values.add(g).read_unaligned()),
+                );
+                odd = _mm512_dpbusd_epi32(
+                    odd,
+                    groups[g + 1],
+                    _mm512_set1_epi32(values.add(g + 1).read_unaligned()),
+                );
             }
             let sum = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
-            let scale = _mm512_mul_ps(rows.scales::<ALL>(at), _mm512_set1_ps(*x.scales.get_unchecked(block)));
+            let scale = _mm512_mul_ps(
+                rows.scales::<ALL>(at),
+                _mm512_set1_ps(*x.scales.get_unchecked(block)),
+            );
             total = _mm512_add_ps(total, _mm512_mul_ps(scale, sum));
         }
         _mm512_mask_storeu_ps(tile.out.add(row), mask(rows.count), total);
@@ -255,13 +289,23 @@ impl Packed {
     #[inline(always)]
     unsafe fn new() -> Self {
         // SAFETY: the caller's.
-        unsafe { Packed { values: [[[_mm512_setzero_si512(); 8]; 2]; DEPTH], scales: [[_mm512_setzero_ps(); 2]; DEPTH] } }
+        unsafe {
+            Packed {
+                values: [[[_mm512_setzero_si512(); 8]; 2]; DEPTH],
+                scales: [[_mm512_setzero_ps(); 2]; DEPTH],
+            }
+        }
     }
 }
 
 /// Up to 32 rows × all tokens.
 #[inline(always)]
-unsafe fn many_tokens<F: Block>(tile: &Tile<'_>, packed: &mut Packed, halves: [Option<Rows>; 2], row: usize) {
+unsafe fn many_tokens<F: Block>(
+    tile: &Tile<'_>,
+    packed: &mut Packed,
+    halves: [Option<Rows>; 2],
+    row: usize,
+) {
     let blocks = tile.cols / BLOCK;
     let masks = halves.map(|half| half.map_or(0, |rows| mask(rows.count)));
     for first in (0..blocks).step_by(DEPTH) {
@@ -281,7 +325,13 @@ unsafe fn many_tokens<F: Block>(tile: &Tile<'_>, packed: &mut Packed, halves: [O
                     packed.scales[block][half] = scales;
                 }
             }
-            let span = Span { row, masks, first, depth, offset: -F::OFFSET };
+            let span = Span {
+                row,
+                masks,
+                first,
+                depth,
+                offset: -F::OFFSET,
+            };
             let mut token = 0;
             while token + 4 <= tile.tokens {
                 some_tokens::<4>(tile, packed, &span, token);
@@ -314,26 +364,50 @@ unsafe fn some_tokens<const T: usize>(tile: &Tile<'_>, packed: &Packed, span: &S
     let blocks = tile.cols / BLOCK;
     // SAFETY: the caller's; all indices lie inside the checked shapes.
     unsafe {
-        let out: [*mut f32; T] = std::array::from_fn(|t| tile.out.add((token + t) * tile.stride + span.row));
-        let values: [*const i8; T] = std::array::from_fn(|t| tile.int8.values.as_ptr().add((token + t) * tile.cols + span.first * BLOCK));
-        let scales: [*const f32; T] = std::array::from_fn(|t| tile.int8.scales.as_ptr().add((token + t) * blocks + span.first));
-        let sums: [*const i32; T] = std::array::from_fn(|t| tile.int8.sums.as_ptr().add((token + t) * blocks + span.first));
+        let out: [*mut f32; T] =
+            std::array::from_fn(|t| tile.out.add((token + t) * tile.stride + span.row));
+        let values: [*const i8; T] = std::array::from_fn(|t| {
+            tile.int8
+                .values
+                .as_ptr()
+                .add((token + t) * tile.cols + span.first * BLOCK)
+        });
+        let scales: [*const f32; T] = std::array::from_fn(|t| {
+            tile.int8
+                .scales
+                .as_ptr()
+                .add((token + t) * blocks + span.first)
+        });
+        let sums: [*const i32; T] = std::array::from_fn(|t| {
+            tile.int8
+                .sums
+                .as_ptr()
+                .add((token + t) * blocks + span.first)
+        });
         let mut totals = [[_mm512_setzero_ps(); 2]; T];
         if span.first > 0 {
             for t in 0..T {
                 for half in 0..2 {
-                    totals[t][half] = _mm512_maskz_loadu_ps(span.masks[half], out[t].wrapping_add(half * ROWS));
+                    totals[t][half] =
+                        _mm512_maskz_loadu_ps(span.masks[half], out[t].wrapping_add(half * ROWS));
                 }
             }
         }
         for block in 0..span.depth {
-            let mut products: [[__m512i; 2]; T] = std::array::from_fn(|t| [_mm512_set1_epi32(span.offset * *sums[t].add(block)); 2]);
+            let mut products: [[__m512i; 2]; T] =
+                std::array::from_fn(|t| [_mm512_set1_epi32(span.offset * *sums[t].add(block)); 2]);
             for g in 0..8 {
                 let weights = [packed.values[block][0][g], packed.values[block][1][g]];
                 for t in 0..T {
-                    let x = _mm512_set1_epi32(values[t].add(block * BLOCK + g * 4).cast::<i32>().read_unaligned());
+                    let x = _mm512_set1_epi32(
+                        values[t]
+                            .add(block * BLOCK + g * 4)
+                            .cast::<i32>()
+                            .read_unaligned(),
+                    );
                     for half in 0..2 {
-                        products[t][half] = _mm512_dpbusd_epi32(products[t][half], weights[half], x);
+                        products[t][half] =
+                            _mm512_dpbusd_epi32(products[t][half], weights[half], x);
                     }
                 }
             }
@@ -348,7 +422,11 @@ unsafe fn some_tokens<const T: usize>(tile: &Tile<'_>, packed: &Packed, span: &S
         }
         for t in 0..T {
             for half in 0..2 {
-                _mm512_mask_storeu_ps(out[t].wrapping_add(half * ROWS), span.masks[half], totals[t][half]);
+                _mm512_mask_storeu_ps(
+                    out[t].wrapping_add(half * ROWS),
+                    span.masks[half],
+                    totals[t][half],
+                );
             }
         }
     }
