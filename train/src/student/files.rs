@@ -17,7 +17,7 @@ impl Decoder {
     /// # Errors
     /// When files are missing or malformed, or hold another kind of model.
     pub fn load(path: &Path) -> Result<Self> {
-        Self::from_hugging_face(path)
+        if path.is_dir() { Self::from_hugging_face(path) } else { Self::from_gguf(path) }
     }
 
     /// # Errors
@@ -47,6 +47,14 @@ impl Decoder {
             let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
             parameters[p.range.clone()].copy_from_slice(&values);
         }
+        Decoder::new(config, parameters)
+    }
+
+    /// # Errors
+    /// When the runtime refuses the file, or it holds something that the decoder does not do.
+    pub fn from_gguf(path: &Path) -> Result<Self> {
+        let model = dram_core::Model::open(path)?;
+        let (config, parameters) = crate::export::import(model.gguf(), model.config())?;
         Decoder::new(config, parameters)
     }
 
