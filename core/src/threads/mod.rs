@@ -2,7 +2,8 @@
 //!
 //! A region's chunks are claimed one by one from an atomic counter, by the workers and by the caller alike. Nobody waits for a thread that
 //! has claimed nothing: where another process takes a core, the others do that worker's share, and the caller waits at most for the
-//! one chunk that it had begun. Workers look out for the next region for some tens of microseconds, then sleep until they are woken.
+//! one chunk that it had begun. A worker that made the caller wait long, because the system took its core in the middle of a chunk, stays out
+//! for some milliseconds, so that this does not happen for every chunk. Workers look out for the next region for some tens of microseconds, then sleep until they are woken.
 
 mod cores;
 
@@ -23,6 +24,14 @@ const LOOK_OUT: Duration = Duration::from_micros(60);
 
 /// How long the caller looks at the last claimed chunks before it sleeps, which leaves its core to the thread that it waits for.
 const WAIT: Duration = Duration::from_micros(40);
+
+/// How much longer than its own chunks took the caller waits before it calls a worker late: this much, and [`LATE_CHUNKS`] chunks.
+const LATE: Duration = Duration::from_micros(300);
+const LATE_CHUNKS: u32 = 4;
+
+/// How long a late worker stays out, the first time and at most: twice as long each time it is late again soon after.
+const OUT: Duration = Duration::from_millis(10);
+const OUT_MOST: Duration = Duration::from_millis(160);
 
 /// Threads that share the work of [`Pool::run`].
 #[derive(Debug)]
@@ -51,6 +60,8 @@ struct Shared {
     payload: Mutex<Option<Box<dyn Any + Send>>>,
     /// Held by the thread that runs a region.
     running: Mutex<()>,
+    /// Set by the caller when the last unfinished chunk takes much longer than it should.
+    late: AtomicBool,
     /// Whether the caller sleeps, and who it is.
     caller_sleeps: AtomicBool,
     caller: Mutex<Option<Thread>>,
@@ -91,6 +102,7 @@ impl Pool {
             panicked: AtomicBool::new(false),
             payload: Mutex::new(None),
             running: Mutex::new(()),
+            late: AtomicBool::new(false),
             caller_sleeps: AtomicBool::new(false),
             caller: Mutex::new(None),
             states: (0..workers).map(|_| AtomicU32::new(AWAKE)).collect(),
@@ -153,6 +165,7 @@ impl Pool {
             unsafe { std::mem::transmute(work) };
         // SAFETY: `running` is held and no chunk is unclaimed or unfinished, so nobody reads the job.
         unsafe { *shared.job.get() = Job { work, chunks } };
+        shared.late.store(false, Ordering::Relaxed);
         shared.unfinished.store(chunks, Ordering::Relaxed);
         shared.unclaimed.store(chunks, Ordering::SeqCst); // publishes the job; SeqCst against a worker that goes to sleep
         for (state, worker) in shared.states.iter().zip(&self.workers).take(chunks - 1) {
@@ -162,8 +175,14 @@ impl Pool {
                 worker.thread().unpark();
             }
         }
-        while shared.execute_one(0) {}
-        shared.wait();
+        let begun = Instant::now();
+        let mut own = 0;
+        while shared.execute_one(0).is_some() {
+            own += 1;
+        }
+        if shared.unfinished.load(Ordering::Acquire) > 0 {
+            shared.wait(LATE + begun.elapsed() / own.max(1) * LATE_CHUNKS);
+        }
         if shared.panicked.swap(false, Ordering::Relaxed) {
             let payload = lock(&shared.payload).take();
             resume_unwind(payload.unwrap_or_else(|| Box::new("a chunk panicked")));
@@ -183,15 +202,15 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// Claims one chunk and executes it. False when all are claimed.
+    /// Claims one chunk and executes it; `None` when all are claimed. True when it was the region's last and the caller waited long for it.
     #[inline]
-    fn execute_one(&self, worker: usize) -> bool {
+    fn execute_one(&self, worker: usize) -> Option<bool> {
         let claim =
             self.unclaimed
                 .fetch_update(Ordering::Acquire, Ordering::Relaxed, |unclaimed| {
                     unclaimed.checked_sub(1)
                 });
-        let Ok(unclaimed) = claim else { return false };
+        let unclaimed = claim.ok()?;
         // SAFETY: the claim succeeded, so this is the current job, and it stays until `unfinished` is lowered below.
         let (work, chunks) = unsafe {
             let job = *self.job.get();
@@ -205,36 +224,58 @@ impl Shared {
             self.panicked.store(true, Ordering::Relaxed);
         }
         // Release: what the chunk wrote is seen by the caller. SeqCst against a caller that goes to sleep.
-        if self.unfinished.fetch_sub(1, Ordering::SeqCst) == 1
-            && worker != 0
-            && self.caller_sleeps.swap(false, Ordering::SeqCst)
-            && let Some(caller) = &*lock(&self.caller)
-        {
-            caller.unpark();
+        let last = self.unfinished.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && worker != 0 {
+            let late = self.late.swap(false, Ordering::Relaxed);
+            if self.caller_sleeps.swap(false, Ordering::SeqCst)
+                && let Some(caller) = &*lock(&self.caller)
+            {
+                caller.unpark();
+            }
+            return Some(late);
         }
-        true
+        Some(false)
     }
 
-    /// The caller's wait for chunks that workers have begun.
-    fn wait(&self) {
+    /// The caller's wait for chunks that workers have begun. After `patience` it calls the last of them late.
+    fn wait(&self, patience: Duration) {
         if spin(WAIT, || self.unfinished.load(Ordering::Acquire) == 0) {
             return;
         }
         *lock(&self.caller) = Some(std::thread::current());
+        let begun = Instant::now();
         loop {
             self.caller_sleeps.store(true, Ordering::SeqCst);
             if self.unfinished.load(Ordering::SeqCst) == 0 {
                 self.caller_sleeps.store(false, Ordering::Relaxed);
                 return;
             }
-            std::thread::park();
+            match patience.checked_sub(begun.elapsed()) {
+                Some(left) => std::thread::park_timeout(left),
+                None => {
+                    self.late.store(true, Ordering::Relaxed);
+                    std::thread::park();
+                }
+            }
         }
     }
 
     /// A worker's life.
     fn serve(&self, index: usize) {
+        let mut out = OUT;
+        let mut back = Instant::now();
         while !self.stop.load(Ordering::SeqCst) {
-            while self.execute_one(index + 1) {}
+            while let Some(late) = self.execute_one(index + 1) {
+                if late {
+                    out = if back.elapsed() < out * 4 {
+                        (out * 2).min(OUT_MOST)
+                    } else {
+                        OUT
+                    };
+                    self.stay_out(index, out);
+                    back = Instant::now();
+                }
+            }
             let due =
                 || self.unclaimed.load(Ordering::Relaxed) > 0 || self.stop.load(Ordering::Relaxed);
             if spin(LOOK_OUT, due) {
@@ -245,6 +286,18 @@ impl Shared {
                 std::thread::park();
             }
             self.states[index].store(AWAKE, Ordering::SeqCst);
+        }
+    }
+
+    /// Sleeps for `time` whatever happens, except the pool's end. The worker counts as awake, so nobody tries to wake it.
+    fn stay_out(&self, index: usize, time: Duration) {
+        debug_assert_eq!(self.states[index].load(Ordering::Relaxed), AWAKE);
+        let begun = Instant::now();
+        while let Some(left) = time
+            .checked_sub(begun.elapsed())
+            .filter(|_| !self.stop.load(Ordering::SeqCst))
+        {
+            std::thread::park_timeout(left);
         }
     }
 }
