@@ -20,6 +20,9 @@ pub(super) trait Lanes: Copy {
     unsafe fn store_f16(self, to: *mut u16);
     /// `self · b + c`, fused.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+    /// Asks for the cache line at `address`, which need not be valid.
+    #[inline(always)]
+    fn prefetch(_address: *const u8) {}
     /// All lanes added: `i` with `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
     unsafe fn sum(self) -> f32;
 }
@@ -150,7 +153,16 @@ unsafe fn dots<L: Lanes, W: Widen, const R: usize, const T: usize>(
         let mut sums = [[L::splat(0.0); T]; R];
         let whole = cols / 16 * 16;
         let mut at = 0;
+        let step = R * 16 * size_of::<W::Stored>();
+        let mut next = weights[0].cast::<u8>().wrapping_add(R * tile.row_bytes);
         while at < whole {
+            if T == 1 {
+                // A single token waits for memory: the next rows lie behind these.
+                for line in (0..step).step_by(64) {
+                    L::prefetch(next.wrapping_add(line));
+                }
+                next = next.wrapping_add(step);
+            }
             let x: [L; T] = std::array::from_fn(|t| L::load(x[t].add(at)));
             for r in 0..R {
                 let weight = W::load::<L>(weights[r].byte_add(at * size_of::<W::Stored>()));

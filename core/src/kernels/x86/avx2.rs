@@ -79,6 +79,10 @@ impl Lanes for V256 {
         }
     }
     #[inline(always)]
+    fn prefetch(address: *const u8) {
+        prefetch(address);
+    }
+    #[inline(always)]
     unsafe fn sum(self) -> f32 {
         unsafe {
             let eight = _mm256_add_ps(self.0, self.1);

@@ -61,6 +61,10 @@ impl Lanes for V512 {
         unsafe { V512(_mm512_fmadd_ps(self.0, b.0, c.0)) }
     }
     #[inline(always)]
+    fn prefetch(address: *const u8) {
+        prefetch(address);
+    }
+    #[inline(always)]
     unsafe fn sum(self) -> f32 {
         unsafe {
             let low = _mm512_castps512_ps256(self.0);
