@@ -1,6 +1,6 @@
 //! Every instruction set against the scalar code, bit for bit, on awkward shapes.
 
-use dram_core::kernels::{self, Activations, Kernels, Pairs, Weight};
+use dram_core::kernels::{self, Activations, Kernels, Pairs, Product, Weight};
 use dram_core::quant::{FORMATS, Format, activation};
 use dram_core::threads::Pool;
 use half::f16;
@@ -154,6 +154,71 @@ fn products_equal_the_scalar_code() {
                     &expected,
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn products_do_not_depend_on_threads_or_on_tokens_beside_them() {
+    let format = dram_core::quant::format_by_name("q4_0").unwrap();
+    let (rows, cols, tokens) = ([700, 64, 17], 256, if FEW { 2 } else { 5 });
+    let mut random = Random(6);
+    let bytes = rows.map(|rows| weight_bytes(format, rows, cols, &mut random));
+    let float = random.values(tokens * cols);
+    let mut buffer = activation::Buffer::new(tokens * cols);
+    scalar().quantize_activations(&float, buffer.view_mut(tokens * cols));
+    let int8 = buffer.view(tokens * cols);
+    for kernels in kernels::every() {
+        let products = |threads: usize, from: usize, to: usize| {
+            let blocks = cols / activation::BLOCK;
+            let x = Activations {
+                tokens: to - from,
+                float: &[],
+                int8: activation::Quantized {
+                    values: &int8.values[from * cols..to * cols],
+                    scales: &int8.scales[from * blocks..to * blocks],
+                    sums: &int8.sums[from * blocks..to * blocks],
+                },
+            };
+            let mut outs = rows.map(|rows| vec![f32::NAN; (to - from) * rows]);
+            let weight = |i: usize| Weight {
+                format,
+                bytes: &bytes[i],
+                rows: rows[i],
+                cols,
+            };
+            let [a, b, c] = &mut outs;
+            kernels.products(
+                &Pool::new(Some(threads)).unwrap(),
+                x,
+                [
+                    Product {
+                        weight: weight(0),
+                        out: a,
+                    },
+                    Product {
+                        weight: weight(1),
+                        out: b,
+                    },
+                    Product {
+                        weight: weight(2),
+                        out: c,
+                    },
+                ],
+            );
+            outs
+        };
+        let all = products(3, 0, tokens);
+        for (i, one) in products(1, 0, tokens).iter().enumerate() {
+            assert_same(kernels.name(), "one thread and three", one, &all[i]);
+        }
+        for (i, last) in products(2, tokens - 1, tokens).iter().enumerate() {
+            assert_same(
+                kernels.name(),
+                "a token alone and the last of many",
+                last,
+                &all[i][(tokens - 1) * rows[i]..],
+            );
         }
     }
 }

@@ -223,7 +223,7 @@ fn check(product: &Product<'_, '_>, x: &Activations<'_>) {
 
 /// How many rows a chunk takes: enough that claiming it costs nothing beside the work, few enough that no thread waits long for the last.
 fn rows_per_chunk(rows: usize, work: usize, threads: usize) -> usize {
-    /// Weight bytes × tokens that are not worth splitting: about two microseconds of one core.
+    /// Weight bytes × tokens that are not worth splitting: about a microsecond of one core.
     const LEAST_WORK: usize = 32 << 10;
     /// Chunks for each thread, so that one which loses its core leaves little behind.
     const PER_THREAD: usize = 8;
@@ -231,5 +231,6 @@ fn rows_per_chunk(rows: usize, work: usize, threads: usize) -> usize {
         return rows.max(1);
     }
     let chunks = (work / LEAST_WORK).clamp(1, threads * PER_THREAD);
-    rows.div_ceil(chunks).next_multiple_of(ROWS).max(ROWS)
+    // Kernels take up to twice `ROWS` rows together.
+    rows.div_ceil(chunks).max(1).next_multiple_of(2 * ROWS)
 }
