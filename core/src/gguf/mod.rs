@@ -3,10 +3,13 @@
 //! Nothing in a file is trusted. Every count, offset, length, type and alignment is checked once, when the file is opened; what the views
 //! return afterwards lies inside the map. Specification: GGML's `docs/gguf.md`.
 
+mod cursor;
 mod metadata;
 mod reader;
+mod value;
 
-pub use metadata::{Array, Kind, Metadata, Value};
+pub use metadata::{Metadata, Strings};
+pub use value::{Array, Kind, Value};
 
 use crate::quant::Format;
 use crate::{Error, Result};
