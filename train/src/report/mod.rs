@@ -48,10 +48,13 @@ pub struct Table {
     pub notes: Vec<String>,
 }
 
+/// What a column shows of a row.
+type Cell = Box<dyn Fn(&Row) -> Option<String>>;
+
 /// One column: its heading and how a row fills it.
 struct Column {
     heading: String,
-    cell: Box<dyn Fn(&Row) -> Option<String>>,
+    cell: Cell,
 }
 
 fn column(heading: impl Into<String>, cell: impl Fn(&Row) -> Option<String> + 'static) -> Column {
