@@ -40,15 +40,36 @@ impl Runtime {
     /// When the numbers mean nothing or memory lacks.
     pub fn new(name: String, model: Model, workers: usize, context: Option<usize>) -> Result<Self> {
         ensure!(workers > 0, "expected at least one worker");
-        let most = model.config().context_length;
-        let context = context.unwrap_or(4096).min(most);
+        Self::build(name, model, workers, 1, context)
+    }
+
+    /// One session of `threads` threads: for models whose cache is large or whose layers keep several threads busy.
+    ///
+    /// # Errors
+    /// As [`Runtime::new`].
+    pub fn wide(
+        name: String,
+        model: Model,
+        threads: usize,
+        context: Option<usize>,
+    ) -> Result<Self> {
+        Self::build(name, model, 1, threads, context)
+    }
+
+    fn build(
+        name: String,
+        model: Model,
+        workers: usize,
+        threads: usize,
+        context: Option<usize>,
+    ) -> Result<Self> {
+        let context = context.unwrap_or(4096).min(model.config().context_length);
+        let options = SessionOptions {
+            context: Some(context),
+            threads: Some(threads),
+        };
         let sessions = (0..workers)
-            .map(|_| {
-                Ok(Mutex::new(model.session(SessionOptions {
-                    context: Some(context),
-                    threads: Some(1),
-                })?))
-            })
+            .map(|_| Ok(Mutex::new(model.session(options)?)))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self {
             name,

@@ -187,6 +187,63 @@ fn folder_candle_runtime_and_decoder_agree() {
     }
 }
 
+/// Both engines read a folder whose weights lie in shards.
+#[test]
+fn shards_are_found_by_their_index() {
+    let decoder = decoder(config(false));
+    let dir = folder(&decoder);
+    let single = dir.path().join("model.safetensors");
+    let tensors = candle_core::safetensors::load(&single, &candle_core::Device::Cpu).unwrap();
+    fs::remove_file(single).unwrap();
+    let (mut shards, mut map) = (
+        vec![std::collections::HashMap::new(); 2],
+        serde_json::Map::new(),
+    );
+    for (i, (name, tensor)) in tensors.into_iter().enumerate() {
+        map.insert(name.clone(), json!(format!("model-{}.safetensors", i % 2)));
+        shards[i % 2].insert(name, tensor);
+    }
+    for (i, shard) in shards.iter().enumerate() {
+        candle_core::safetensors::save(shard, dir.path().join(format!("model-{i}.safetensors")))
+            .unwrap();
+    }
+    let index = dir.path().join("model.safetensors.index.json");
+    fs::write(&index, json!({ "weight_map": map }).to_string()).unwrap();
+    let own = HuggingFace::open(dir.path()).unwrap();
+    assert_eq!(own.decoder().unwrap().parameters(), decoder.parameters());
+    let candle = HuggingFace::open_with(dir.path(), Engine::Candle).unwrap();
+    let reference = Trained::new("decoder", &decoder, QuantMode::Off, 1).unwrap();
+    let parity = compare(
+        &Scored {
+            teacher: &candle,
+            threads: 1,
+        },
+        &reference,
+        &batches(4),
+    )
+    .unwrap();
+    assert!(parity.max_difference < 1e-3, "{parity}");
+
+    let wanted = crate::student::Want {
+        positions: vec![0],
+        hidden_layers: vec![1],
+    };
+    let error = candle
+        .targets(&batches(1)[0], &wanted)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("logits only"), "{error}");
+    map.insert("lm_head.weight".into(), json!("../elsewhere.safetensors"));
+    fs::write(&index, json!({ "weight_map": map }).to_string()).unwrap();
+    let error = format!(
+        "{:#}",
+        HuggingFace::open_with(dir.path(), Engine::Candle)
+            .err()
+            .unwrap()
+    );
+    assert!(error.contains("leaves the folder"), "{error}");
+}
+
 #[test]
 fn rope_factors_travel_with_the_file() {
     let factors: Vec<f32> = (0..8).map(|i| 1.0 + i as f32).collect();

@@ -63,7 +63,7 @@ impl Gguf {
             Some((config, parameters)) => {
                 Running::Decoder(Box::new(Decoder::new(config, parameters)?))
             }
-            None => Running::Runtime(Runtime::new(name.clone(), model, threads.max(1), None)?),
+            None => Running::Runtime(Runtime::wide(name.clone(), model, threads.max(1), None)?),
         };
         Ok(Self {
             name,
