@@ -63,7 +63,7 @@ impl DemoOptions {
             teacher,
             out_dir,
             seed: 0,
-            steps: 2500,
+            steps: 3000,
             batch: 32,
             learning_rate: 4e-3,
             student: Config::default(),
