@@ -207,7 +207,7 @@ fn generate(
     let completion = session.generate(request, &mut |event| {
         if let Event::Piece { text, tokens } = event {
             count_tokens(tokens as u64);
-            pending.text.push_str(&text);
+            pending.text.push_str(text);
             pending.tokens += tokens;
         }
         if progress.is_cancelled() {

@@ -1,6 +1,7 @@
-//! The library for Android: a type check that needs no NDK, and the build that an app links, which needs one.
+//! The library for Android: a type check of the Rust and a compilation of the Kotlin, which need neither NDK nor Gradle, and the
+//! build that an app links, which needs an NDK.
 
-use crate::{bindings, sh};
+use crate::{bindings, kotlin, sh};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::PathBuf;
@@ -17,10 +18,13 @@ const ABIS: &[(&str, &str)] = &[
 /// The Gradle module's minSdk.
 const API: u32 = 26;
 
-/// Checks, or with `--build` builds for every ABI and puts the result where the Gradle module looks for it.
+/// Checks the library and compiles the sample app's Kotlin, or with `--build` builds for every ABI and puts the result where the Gradle module looks for it.
 pub(crate) fn run(rest: &[String]) -> Result<()> {
     match rest {
-        [] => check("aarch64-linux-android"),
+        [] => {
+            check("aarch64-linux-android")?;
+            kotlin::maven("compile", &["--activate-profiles", "sample"])
+        }
         [flag] if flag == "--build" => build(),
         other => bail!("expected nothing or --build, got {other:?}"),
     }
@@ -34,6 +38,8 @@ pub(crate) fn check(target: &str) -> Result<()> {
     sh::run(
         sh::cargo(&[
             "check",
+            // For its macros: the development profile optimises dependencies, macros' own among them.
+            "--release",
             "--package",
             "dram-ffi",
             "--target",

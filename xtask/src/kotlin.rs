@@ -2,6 +2,7 @@
 
 use crate::{bindings, sh};
 use anyhow::{Result, ensure};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,6 +13,18 @@ mod model;
 
 /// Runs them; words given are handed to Maven (`-Dtest=…`, say).
 pub(crate) fn run(rest: &[String]) -> Result<()> {
+    let define = |name: &str, path: PathBuf| format!("-Ddram.{name}={}", path.display());
+    let mut words = vec![
+        define("library", bindings::library_dir()),
+        define("model", test_model()?),
+        define("slowModel", slow_model()?),
+    ];
+    words.extend_from_slice(rest);
+    maven("test", &words)
+}
+
+/// Generates the bindings and runs one of Maven's phases over them, the wrapper and the tests.
+pub(crate) fn maven<S: AsRef<OsStr>>(phase: &str, rest: &[S]) -> Result<()> {
     if !sh::succeeds("javac", &["-version"]) {
         sh::apt_install(&["default-jdk-headless"])?;
     }
@@ -20,16 +33,16 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
     }
     bindings::kotlin()?;
     sh::run(Command::new("mvn").arg("--version"))?;
-    let define = |name: &str, path: PathBuf| format!("-Ddram.{name}={}", path.display());
+    let build = bindings::target_dir().join("jvm").join(phase);
     sh::run(
         Command::new("mvn")
-            .args(["--batch-mode", "--no-transfer-progress", "test", "--file"])
+            .args(["--batch-mode", "--no-transfer-progress", phase, "--file"])
             .arg(sh::root().join("android/jvm-tests/pom.xml"))
-            .arg(define("bindings", bindings::kotlin_dir()))
-            .arg(define("library", bindings::library_dir()))
-            .arg(define("model", test_model()?))
-            .arg(define("slowModel", slow_model()?))
-            .arg(define("build", bindings::target_dir().join("jvm-tests")))
+            .arg(format!(
+                "-Ddram.bindings={}",
+                bindings::kotlin_dir().display()
+            ))
+            .arg(format!("-Ddram.build={}", build.display()))
             .args(rest),
     )
 }

@@ -8,7 +8,7 @@ use crate::{bindings, kotlin, sh};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const PACKAGES: &str = "swiftlang libc6-dev libstdc++-14-dev binutils-gold";
 /// Written when the root is complete, so that an interrupted installation is started over.
@@ -59,6 +59,7 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
             "swift",
             "test",
             "--disable-sandbox",
+            "--disable-swift-testing",
             "--package-path",
             "/dram/repository/ios",
             "--scratch-path",
@@ -73,6 +74,20 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
         &root,
         &binds,
         &command.iter().map(String::as_str).collect::<Vec<_>>(),
+    )?;
+    // The sample app's part that needs no SwiftUI.
+    inside(
+        &root,
+        &binds,
+        &[
+            "swiftc",
+            "-typecheck",
+            "-swift-version",
+            "6",
+            "-I/dram/build/debug/Modules",
+            "-I/dram/repository/ios/Sources/dramFFI",
+            "/dram/repository/ios/Sample/DramSample/Assistant.swift",
+        ],
     )
 }
 
@@ -129,13 +144,14 @@ while [ "$1" != -- ]; do
 done
 shift
 exec chroot "$0" "$@""#;
+    println!("$ chroot {} {}", root.display(), command.join(" "));
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "sh", "-c", SCRIPT]).arg(root);
     for (from, to) in binds {
         unshare.arg(from).arg(to);
     }
     // The machine's own variables (a library path, a toolchain) mean nothing inside.
-    unshare
+    let status = unshare
         .arg("--")
         .args(command)
         .env_clear()
@@ -144,6 +160,14 @@ exec chroot "$0" "$@""#;
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         )
         .env("HOME", "/root")
-        .env("LANG", "C.UTF-8");
-    sh::run(&mut unshare)
+        .env("LANG", "C.UTF-8")
+        .stdin(Stdio::null())
+        .status()?;
+    ensure!(
+        status.success(),
+        "`{}` failed in {}: {status}",
+        command.join(" "),
+        root.display()
+    );
+    Ok(())
 }
