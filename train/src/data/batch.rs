@@ -257,7 +257,7 @@ mod tests {
         let parts = batch.split(2);
         assert_eq!(parts[1].targets, [(0, 3)]);
         assert_eq!(parts[1].ids, [9, 0, 0]);
-        assert_eq!(batch.split(1), [batch.clone()]);
+        assert_eq!(batch.split(1), std::slice::from_ref(&batch));
     }
 
     #[test]

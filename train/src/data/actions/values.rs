@@ -193,7 +193,8 @@ impl Draw<'_> {
     }
 
     fn pool(&mut self, pool: &Pool) -> &'static str {
-        *self.rng.pick(pool.of(self.split))
+        let words = pool.of(self.split);
+        words[self.rng.below(words.len())]
     }
 
     /// Capitals where the style has them.
@@ -576,7 +577,7 @@ impl Draw<'_> {
     fn time_spoken(&mut self, hour: usize, minute: usize) -> String {
         // Without "pm" or "in the evening" an hour means itself, so hours outside 1..=12 need one or the 24-hour form.
         let bare = (1..=12).contains(&hour);
-        let twelve = if hour % 12 == 0 { 12 } else { hour % 12 };
+        let twelve = (hour + 11) % 12 + 1;
         if !bare && self.rng.chance(25) {
             return format!("{hour}:{minute:02}");
         }
@@ -592,7 +593,7 @@ impl Draw<'_> {
         };
         let next = twelve % 12 + 1;
         // "quarter to one pm" crosses noon or midnight: say those another way
-        let to = twelve != 11 && (twelve != 12 || !period.is_empty()) && twelve != 12;
+        let to = !matches!(twelve, 11 | 12);
         let spoken = match minute {
             0 => match self.rng.below(4) {
                 0 => format!("{twelve}:00"),
@@ -678,12 +679,11 @@ impl Draw<'_> {
 
     /// "next wednesday" and "next sunday" are only ever held out.
     fn split_weekday(&mut self) -> &'static str {
-        match self.split {
-            Split::Train => *self
-                .rng
-                .pick(&["monday", "tuesday", "thursday", "friday", "saturday"]),
-            Split::HeldOut => *self.rng.pick(&["wednesday", "sunday"]),
-        }
+        let days: &[&'static str] = match self.split {
+            Split::Train => &["monday", "tuesday", "thursday", "friday", "saturday"],
+            Split::HeldOut => &["wednesday", "sunday"],
+        };
+        days[self.rng.below(days.len())]
     }
 
     /// Free text from a grammar of its own, all of it copied.
