@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
-use super::{Event, Exported, World};
+use super::Event;
+use super::world::{Exported, World};
 use crate::checkpoint::write_beside;
 use crate::data::actions;
 use crate::eval::{Case, Scorer};

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::{Event, World};
+use super::Event;
+use super::world::World;
 use crate::checkpoint::write_beside;
 use crate::loss::{Asked, Losses, Mapping, Sizes};
 use crate::optim::AdamW;

@@ -1,5 +1,8 @@
 use super::*;
+use crate::data::TextTokenizer;
 use crate::data::actions::SPECIAL_TOKENS;
+use crate::export::Export;
+use crate::student::{Decoder, Scheme};
 
 /// An untrained teacher of the task with a vocabulary of 320.
 fn teacher(folder: &Path) -> PathBuf {
