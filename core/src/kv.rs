@@ -1,12 +1,12 @@
 //! The cache of keys and values: what attention has seen so far, in f16.
 
-use crate::kernels::Kernels;
+use crate::kernels::{KEYS, Kernels};
 use crate::model::Config;
 use half::f16;
 
 /// Keys and values of one sequence, for every layer. What lies at and after the session's position is left over and never read.
 pub(crate) struct KvCache {
-    keys: Vec<f16>,   // [layers, kv_heads, context, key_length]
+    keys: Vec<f16>,   // [layers, kv_heads, blocks of KEYS positions, key_length, KEYS]
     values: Vec<f16>, // [layers, kv_heads, context, value_length]
     kv_heads: usize,
     context: usize,
@@ -16,20 +16,20 @@ pub(crate) struct KvCache {
 
 /// Bytes of a cache for `context` positions; saturates instead of overflowing, so that a refusal can name a number.
 pub(crate) fn bytes(config: &Config, context: usize) -> u64 {
-    let per_position = config.layers as u64
-        * config.kv_heads as u64
-        * (config.key_length as u64 + config.value_length as u64)
-        * size_of::<f16>() as u64;
-    per_position.saturating_mul(context as u64)
+    let rows = config.layers as u64 * config.kv_heads as u64 * size_of::<f16>() as u64;
+    let keys = (context as u64).saturating_add(KEYS as u64 - 1) / KEYS as u64 * KEYS as u64;
+    let keys = keys.saturating_mul(config.key_length as u64);
+    let values = (context as u64).saturating_mul(config.value_length as u64);
+    rows.saturating_mul(keys.saturating_add(values))
 }
 
 impl KvCache {
     /// A cache for `context` positions. The pages are the system's zero pages until they are written, so a long context costs memory only as it fills.
     pub(crate) fn new(config: &Config, context: usize) -> Self {
-        let rows = config.layers * config.kv_heads * context;
+        let heads = config.layers * config.kv_heads;
         KvCache {
-            keys: vec![f16::ZERO; rows * config.key_length],
-            values: vec![f16::ZERO; rows * config.value_length],
+            keys: vec![f16::ZERO; heads * context.next_multiple_of(KEYS) * config.key_length],
+            values: vec![f16::ZERO; heads * context * config.value_length],
             kv_heads: config.kv_heads,
             context,
             key_length: config.key_length,
@@ -52,21 +52,34 @@ impl KvCache {
         values: &[f32],
     ) {
         let heads = self.kv_heads;
-        let store = |cache: &mut [f16], rows: &[f32], length: usize| {
-            for (row, from) in rows.chunks_exact(length).enumerate() {
-                let (token, head) = (row / heads, row % heads);
-                let at = (layer * heads + head) * self.context + start + token;
-                kernels.narrow(from, &mut cache[at * length..][..length]);
+        let mut narrow = [f16::ZERO; 64];
+        for (row, key) in keys.chunks_exact(self.key_length).enumerate() {
+            let (position, head) = (start + row / heads, layer * heads + row % heads);
+            let block = head * self.context.next_multiple_of(KEYS) + position / KEYS * KEYS;
+            let block = &mut self.keys[block * self.key_length..][..KEYS * self.key_length];
+            let mut lane = block[position % KEYS..].iter_mut().step_by(KEYS);
+            for key in key.chunks(narrow.len()) {
+                let narrow = &mut narrow[..key.len()];
+                kernels.narrow(key, narrow);
+                for (value, to) in narrow.iter().zip(lane.by_ref()) {
+                    *to = *value;
+                }
             }
-        };
-        store(&mut self.keys, keys, self.key_length);
-        store(&mut self.values, values, self.value_length);
+        }
+        for (row, value) in values.chunks_exact(self.value_length).enumerate() {
+            let (position, head) = (start + row / heads, layer * heads + row % heads);
+            let at = head * self.context + position;
+            kernels.narrow(
+                value,
+                &mut self.values[at * self.value_length..][..self.value_length],
+            );
+        }
     }
 
-    /// One head's keys at the first `positions`, `[positions, key_length]`.
+    /// One head's keys at the first `positions`, rounded up to whole blocks: `[blocks, key_length, KEYS]`.
     pub(crate) fn keys(&self, layer: usize, head: usize, positions: usize) -> &[f16] {
-        let row = (layer * self.kv_heads + head) * self.context;
-        &self.keys[row * self.key_length..][..positions * self.key_length]
+        let row = (layer * self.kv_heads + head) * self.context.next_multiple_of(KEYS);
+        &self.keys[row * self.key_length..][..positions.next_multiple_of(KEYS) * self.key_length]
     }
 
     /// One head's values at the first `positions`, `[positions, value_length]`.

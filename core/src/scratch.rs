@@ -1,5 +1,6 @@
 //! Every buffer that a forward pass writes to, sized once for a session.
 
+use crate::kernels::KEYS;
 use crate::model::Config;
 use crate::model::parallel::LANES;
 use crate::quant::activation::Buffer;
@@ -20,9 +21,12 @@ pub(crate) struct Scratch {
     pub(crate) vector: Vec<f32>,  // [widest]: a norm's weights or a bias, unpacked
     pub(crate) cosine: Vec<f32>,  // [tokens, rope dimensions / 2]
     pub(crate) sine: Vec<f32>,    // [tokens, rope dimensions / 2]
-    pub(crate) scores: Vec<f32>,  // [LANES, context]
+    pub(crate) scores: Vec<f32>,  // [LANES, TOGETHER, context in whole blocks]
     pub(crate) logits: Vec<f32>,  // [logit_rows, vocabulary]
 }
+
+/// Queries that attention takes together: what it reads and widens of the cache serves them all.
+pub(crate) const TOGETHER: usize = 4;
 
 /// The number of values in each buffer.
 struct Sizes {
@@ -74,7 +78,7 @@ fn sizes(config: &Config, context: usize) -> Sizes {
         widest,
         n * pairs,
         n * pairs,
-        LANES * context,
+        LANES * TOGETHER * context.next_multiple_of(KEYS),
         logit_rows * config.vocabulary,
     ];
     Sizes {

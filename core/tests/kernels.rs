@@ -1,6 +1,6 @@
 //! Every instruction set against the scalar code, bit for bit, on awkward shapes.
 
-use dram_core::kernels::{self, Activations, Kernels, Pairs, Product, Weight};
+use dram_core::kernels::{self, Activations, KEYS, Kernels, Mix, Pairs, Product, Scores, Weight};
 use dram_core::quant::{FORMATS, Format, activation};
 use dram_core::threads::Pool;
 use half::f16;
@@ -316,40 +316,83 @@ fn conversions_equal_the_scalar_code() {
 #[test]
 fn attention_equals_the_scalar_code() {
     let mut random = Random(3);
-    for (head_dim, stride, positions) in [
-        (16, 16, 1),
-        (64, 192, 9),
-        (80, 80, 6),
-        (7, 9, 3),
-        (128, 256, 4),
-        (40, 40, 0),
+    for (head_dim, blocks, count) in [
+        (16, 1, 1),
+        (64, 9, 2),
+        (80, 6, 3),
+        (7, 3, 4),
+        (128, 5, 7),
+        (40, 0, 5),
+        (32, 2, 0),
     ] {
-        let query = random.values(head_dim);
-        let source = random.values(positions * stride);
+        let positions = blocks * KEYS;
+        let (query_stride, out_stride, mixed_stride) = (head_dim + 3, positions + 5, head_dim + 1);
+        let queries = random.values(count * query_stride);
+        let source = random.values(positions * head_dim);
         let mut cache = vec![f16::ZERO; source.len()];
         scalar().narrow(&source, &mut cache);
-        let weights = random.values(positions);
-        let (mut scores, mut mix) = (vec![0.0; positions], vec![f32::NAN; head_dim]);
-        scalar().scores(&query, &cache, stride, 0.125, &mut scores);
-        scalar().mix(&weights, &cache, stride, &mut mix);
+        let weights = random.values(count * out_stride);
+        let run = |kernels: &Kernels| {
+            let (mut scores, mut mixed) = (
+                vec![-1.0; count * out_stride],
+                vec![-1.0; count * mixed_stride],
+            );
+            kernels.scores(Scores {
+                queries: &queries,
+                query_stride,
+                count,
+                head_dim,
+                keys: &cache,
+                scale: 0.125,
+                out: &mut scores,
+                out_stride,
+            });
+            kernels.mix(Mix {
+                weights: &weights,
+                weight_stride: out_stride,
+                count,
+                positions,
+                head_dim,
+                values: &cache,
+                out: &mut mixed,
+                out_stride: mixed_stride,
+            });
+            (scores, mixed)
+        };
+        let (scores, mixed) = run(scalar());
+        // Against the definition, in f64.
+        for query in 0..count {
+            for position in 0..positions {
+                let block = &source[position / KEYS * KEYS * head_dim..][..KEYS * head_dim];
+                let exact: f64 = (0..head_dim)
+                    .map(|at| {
+                        f64::from(block[at * KEYS + position % KEYS])
+                            * f64::from(queries[query * query_stride + at])
+                    })
+                    .sum();
+                let got = f64::from(scores[query * out_stride + position]);
+                assert!(
+                    (got - exact * 0.125).abs() < 0.01 * (head_dim as f64).sqrt(),
+                    "score {got}, exactly {exact} / 8"
+                );
+            }
+        }
         for kernels in others() {
             let mut narrow = vec![f16::ZERO; source.len()];
             kernels.narrow(&source, &mut narrow);
             assert!(narrow == cache, "{}: narrow", kernels.name());
-            let (mut got_scores, mut got_mix) = (vec![0.0; positions], vec![f32::NAN; head_dim]);
-            kernels.scores(&query, &cache, stride, 0.125, &mut got_scores);
-            kernels.mix(&weights, &cache, stride, &mut got_mix);
+            let (got_scores, got_mixed) = run(kernels);
             assert_same(
                 kernels.name(),
-                &format!("scores, head of {head_dim}"),
+                &format!("scores, {count} heads of {head_dim}"),
                 &got_scores,
                 &scores,
             );
             assert_same(
                 kernels.name(),
-                &format!("mix, head of {head_dim}"),
-                &got_mix,
-                &mix,
+                &format!("mix, {count} heads of {head_dim}"),
+                &got_mixed,
+                &mixed,
             );
         }
     }

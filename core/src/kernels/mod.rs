@@ -9,6 +9,9 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+mod attention;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+mod attention_lanes;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod lanes;
 mod product;
@@ -18,6 +21,7 @@ mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use attention::{KEYS, Mix, Scores};
 pub use product::{Activations, Product, Weight};
 
 use crate::quant::activation::{BLOCK, QuantizedMut};
@@ -35,8 +39,8 @@ pub struct Kernels {
     products: &'static [(u32, product::Kernel)],
     quantize_activations: unsafe fn(&[f32], QuantizedMut<'_>),
     round_activations: unsafe fn(&[f32], &mut [f32]),
-    scores: unsafe fn(&[f32], &[f16], usize, f32, &mut [f32]),
-    mix: unsafe fn(&[f32], &[f16], usize, &mut [f32]),
+    scores: unsafe fn(Scores<'_>),
+    mix: unsafe fn(Mix<'_>),
     narrow: unsafe fn(&[f32], &mut [f16]),
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     softmax: unsafe fn(&mut [f32]),
@@ -205,22 +209,18 @@ impl Kernels {
         unsafe { (self.round_activations)(source, rounded) }
     }
 
-    /// Attention scores of one query head: `out[t] = scale · (query · keys[t])`.
-    ///
-    /// `query`: `[head_dim]`; `keys`: `out.len()` keys of `head_dim` values, `stride` values from one to the next; `out`: `[positions]`.
-    pub fn scores(&self, query: &[f32], keys: &[f16], stride: usize, scale: f32, out: &mut [f32]) {
-        check_strided(keys.len(), query.len(), stride, out.len());
-        // SAFETY: the processor has this table's instructions, and the last key lies inside `keys`.
-        unsafe { (self.scores)(query, keys, stride, scale, out) }
+    /// Attention's scores; see [`Scores`].
+    pub fn scores(&self, scores: Scores<'_>) {
+        scores.check();
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.scores)(scores) }
     }
 
-    /// Attention's weighted sum of one head: `out = Σₜ weights[t] · values[t]`, in the order of `t`.
-    ///
-    /// `weights`: `[positions]`; `values`: as many of `head_dim` values, `stride` values from one to the next; `out`: `[head_dim]`.
-    pub fn mix(&self, weights: &[f32], values: &[f16], stride: usize, out: &mut [f32]) {
-        check_strided(values.len(), out.len(), stride, weights.len());
-        // SAFETY: the processor has this table's instructions, and the last value lies inside `values`.
-        unsafe { (self.mix)(weights, values, stride, out) }
+    /// Attention's weighted sums; see [`Mix`].
+    pub fn mix(&self, mix: Mix<'_>) {
+        mix.check();
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.mix)(mix) }
     }
 
     /// f32 to f16, nearest, ties to even. Both `[values]`.
@@ -276,18 +276,4 @@ impl Kernels {
         // SAFETY: the processor has this table's instructions, and the lengths agree.
         unsafe { (self.rope)(x, head_dim, cos, sin, pairs) }
     }
-}
-
-fn check_strided(length: usize, width: usize, stride: usize, count: usize) {
-    assert!(
-        width <= stride,
-        "entries of {width} values overlap at stride {stride}"
-    );
-    let needed = count
-        .checked_sub(1)
-        .map_or(Some(0), |last| last.checked_mul(stride)?.checked_add(width));
-    assert!(
-        needed.is_some_and(|needed| needed <= length),
-        "{count} entries of {width} at stride {stride} in {length} values"
-    );
 }

@@ -4,9 +4,9 @@
 //! cannot vectorise by itself is written by hand there.
 
 use super::product::Tile;
-use super::{Kernels, Pairs};
-use crate::quant::float16::{f16_to_f32, f32_to_f16};
-use crate::quant::{Dot, activation, float_dot, sum16};
+use super::{Kernels, Pairs, attention};
+use crate::quant::float16::f32_to_f16;
+use crate::quant::{Dot, activation, sum16};
 use half::f16;
 
 pub(super) static KERNELS: Kernels = Kernels {
@@ -15,8 +15,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     products: &[],
     quantize_activations: activation::quantize_blocks,
     round_activations: activation::round_blocks,
-    scores,
-    mix,
+    scores: attention::scores,
+    mix: attention::mix,
     narrow,
     rms_norm,
     softmax,
@@ -44,28 +44,6 @@ pub(super) fn product(tile: &Tile<'_>) {
             };
             // SAFETY: `row < rows` and `token < tokens`, which the output holds.
             unsafe { *tile.out.add(token * tile.stride + row) = sum };
-        }
-    }
-}
-
-/// `out[t] = scale · (query · keys[t])`
-#[inline(always)]
-pub(super) fn scores(query: &[f32], keys: &[f16], stride: usize, scale: f32, out: &mut [f32]) {
-    for (t, out) in out.iter_mut().enumerate() {
-        *out = scale
-            * float_dot(&keys[t * stride..][..query.len()], query, |key| {
-                f16_to_f32(key.to_bits())
-            });
-    }
-}
-
-/// `out = Σₜ weights[t] · values[t]`, fused multiply-add in the order of `t`
-#[inline(always)]
-pub(super) fn mix(weights: &[f32], values: &[f16], stride: usize, out: &mut [f32]) {
-    out.fill(0.0);
-    for (t, weight) in weights.iter().enumerate() {
-        for (out, value) in out.iter_mut().zip(&values[t * stride..]) {
-            *out = weight.mul_add(f16_to_f32(value.to_bits()), *out);
         }
     }
 }

@@ -3,13 +3,15 @@
 //! Each token's vector `x` runs through the layers; in each, attention and the feed-forward part read a normalised copy and add what they found.
 //! (Vaswani et al. 2017, arXiv:1706.03762; Touvron et al. 2023, arXiv:2302.13971.)
 
+use super::attention::Attention;
 use super::operations::Operations;
 use super::parallel::{each, rows_per_job};
 use super::weights::Layer;
 use super::{Config, Model};
 use crate::cancel::Cancellation;
+use crate::kernels::KEYS;
 use crate::kv::KvCache;
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, TOGETHER};
 use crate::threads::Pool;
 use crate::{Error, Result};
 use std::ops::Range;
@@ -196,42 +198,39 @@ impl<'a> Decoder<'a> {
             &mut *self.scratch,
         );
         let rows = tokens.len() * c.heads; // a row is one head of one token
-        let scale = 1.0 / (c.key_length as f32).sqrt();
         let query = &s.query[tokens.start * c.query_length()..tokens.end * c.query_length()]; // [rows, key_length]
         let mixed = &mut s.mixed[..rows * c.value_length]; // [rows, value_length]
 
+        // One token's queries go together where they share keys; of several tokens, the same head's do.
+        let single = tokens.len() == 1;
+        let whole = if single { c.group() } else { c.heads };
         let bytes = (start + tokens.end) * (c.key_length + c.value_length) * size_of::<half::f16>();
-        // Heads that share keys and values stay together: the second finds them in the core's own cache.
-        let per = rows_per_job(o.pool, rows, bytes).next_multiple_of(c.group());
+        let per = rows_per_job(o.pool, rows, bytes).next_multiple_of(whole);
         let parts = query
             .chunks(per * c.key_length)
             .zip(mixed.chunks_mut(per * c.value_length));
-        let scores = s.scores.chunks_mut(cache.context());
+        let scores = s
+            .scores
+            .chunks_mut(TOGETHER * cache.context().next_multiple_of(KEYS));
         each(
             o.pool,
             parts.zip(scores),
             |lane, ((query, mixed), scores)| {
-                let heads = query
-                    .chunks_exact(c.key_length)
-                    .zip(mixed.chunks_exact_mut(c.value_length));
-                for (row, (query, mixed)) in (lane * per..).zip(heads) {
-                    let (token, head) = (tokens.start + row / c.heads, row % c.heads / c.group());
-                    let seen = start + token + 1;
-                    let weights = &mut scores[..seen]; // [positions]
-                    o.kernels.scores(
-                        query,
-                        cache.keys(number, head, seen),
-                        c.key_length,
-                        scale,
-                        weights,
-                    );
-                    o.kernels.softmax(weights);
-                    o.kernels.mix(
-                        weights,
-                        cache.values(number, head, seen),
-                        c.value_length,
-                        mixed,
-                    );
+                let (first, rows) = (lane * per, query.len() / c.key_length);
+                let mut attention = Attention {
+                    kernels: o.kernels,
+                    config: c,
+                    cache,
+                    layer: number,
+                    query,
+                    mixed,
+                    scores,
+                };
+                if single {
+                    attention.heads(first..first + rows, start + tokens.start);
+                } else {
+                    let first = start + tokens.start + first / c.heads;
+                    attention.tokens(first..first + rows / c.heads);
                 }
             },
         );

@@ -1,5 +1,6 @@
 //! A model: an open file, what its metadata says, and views of its weights. Cheap to clone, shared by every session.
 
+mod attention;
 mod config;
 pub(crate) mod forward;
 mod llama;
