@@ -3,7 +3,8 @@
 
 use crate::gguf::{Gguf, Tensor, Value};
 use dram_core::quant;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
+use std::path::Path;
 
 /// How many tokens: 256 bytes, 27 merged pairs, 5 control tokens.
 pub const VOCABULARY: usize = 288;
@@ -162,27 +163,90 @@ impl Shape {
         self.gguf().bytes()
     }
 
-    fn tensors(&self) -> Vec<Tensor> {
+    /// Every parameter, rows in Hugging Face's order.
+    fn parts(&self) -> Vec<Part> {
         let d = self.width;
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let mut out =
-            vec![self.matrix("token_embd.weight", VOCABULARY, d, (d as f32).sqrt(), None)];
+        let mut parts = vec![self.matrix(
+            "token_embd",
+            "embed_tokens",
+            VOCABULARY,
+            d,
+            (d as f32).sqrt(),
+        )];
         for layer in 0..self.layers {
-            let name = |part: &str| format!("blk.{layer}.{part}.weight");
-            out.push(self.norm(&name("attn_norm")));
-            out.push(self.matrix(&name("attn_q"), q, d, 2.0, Some(self.heads)));
-            out.push(self.matrix(&name("attn_k"), kv, d, 2.0, Some(self.kv_heads)));
-            out.push(self.matrix(&name("attn_v"), kv, d, 2.0, None));
-            out.push(self.matrix(&name("attn_output"), d, q, 2.0, None));
-            out.push(self.norm(&name("ffn_norm")));
-            out.push(self.matrix(&name("ffn_gate"), self.ffn, d, 2.0, None));
-            out.push(self.matrix(&name("ffn_up"), self.ffn, d, 2.0, None));
-            out.push(self.matrix(&name("ffn_down"), d, self.ffn, 2.0, None));
+            let names = |ours: &str, theirs: &str| {
+                (
+                    format!("blk.{layer}.{ours}"),
+                    format!("layers.{layer}.{theirs}"),
+                )
+            };
+            let mut norm = |(ours, theirs): (String, String)| parts.push(self.norm(&ours, &theirs));
+            norm(names("attn_norm", "input_layernorm"));
+            norm(names("ffn_norm", "post_attention_layernorm"));
+            let mut matrix = |(ours, theirs): (String, String), rows, cols, heads| {
+                parts.push(Part {
+                    heads,
+                    ..self.matrix(&ours, &theirs, rows, cols, 2.0)
+                });
+            };
+            matrix(names("attn_q", "self_attn.q_proj"), q, d, Some(self.heads));
+            matrix(
+                names("attn_k", "self_attn.k_proj"),
+                kv,
+                d,
+                Some(self.kv_heads),
+            );
+            matrix(names("attn_v", "self_attn.v_proj"), kv, d, None);
+            matrix(names("attn_output", "self_attn.o_proj"), d, q, None);
+            matrix(names("ffn_gate", "mlp.gate_proj"), self.ffn, d, None);
+            matrix(names("ffn_up", "mlp.up_proj"), self.ffn, d, None);
+            matrix(names("ffn_down", "mlp.down_proj"), d, self.ffn, None);
         }
-        out.push(self.norm("output_norm.weight"));
+        parts.push(self.norm("output_norm", "norm"));
         if !self.tied {
-            out.push(self.matrix("output.weight", VOCABULARY, d, 2.0, None));
+            let head = self.matrix("output", "", VOCABULARY, d, 2.0);
+            parts.push(Part {
+                hugging_face: "lm_head.weight".into(),
+                ..head
+            });
         }
+        parts
+    }
+
+    fn norm(&self, ours: &str, theirs: &str) -> Part {
+        let (gguf, hugging_face) = (format!("{ours}.weight"), format!("model.{theirs}.weight"));
+        let values = weights(&gguf, self.width, 0.25, self.seed)
+            .iter()
+            .map(|w| 1.0 + w)
+            .collect();
+        Part {
+            gguf,
+            hugging_face,
+            rows: None,
+            heads: None,
+            values,
+        }
+    }
+
+    fn matrix(&self, ours: &str, theirs: &str, rows: usize, cols: usize, gain: f32) -> Part {
+        let (gguf, hugging_face) = (format!("{ours}.weight"), format!("model.{theirs}.weight"));
+        let values = weights(&gguf, rows * cols, gain / (cols as f32).sqrt(), self.seed); // [rows, cols]
+        Part {
+            gguf,
+            hugging_face,
+            rows: Some(rows),
+            heads: None,
+            values,
+        }
+    }
+
+    fn tensors(&self) -> Vec<Tensor> {
+        let mut out: Vec<Tensor> = self
+            .parts()
+            .iter()
+            .map(|part| part.tensor(&self.format))
+            .collect();
         if let Scaling::Llama3 {
             factor,
             low,
@@ -205,40 +269,93 @@ impl Shape {
         out
     }
 
-    fn norm(&self, name: &str) -> Tensor {
-        let values = weights(name, self.width, 0.25, self.seed);
-        f32_tensor(name, &values.iter().map(|w| 1.0 + w).collect::<Vec<_>>())
+    /// Writes the model as a Hugging Face folder: config.json and model.safetensors, no tokenizer.
+    pub fn write_hugging_face(&self, folder: &Path) -> std::io::Result<()> {
+        let rope = match self.scaling {
+            Scaling::None => Json::Null,
+            Scaling::Linear { factor } => json!({ "rope_type": "linear", "factor": factor }),
+            Scaling::Llama3 {
+                factor,
+                low,
+                high,
+                original,
+            } => json!({
+                "rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
+                "original_max_position_embeddings": original,
+            }),
+        };
+        let config = json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "vocab_size": VOCABULARY,
+            "hidden_size": self.width, "intermediate_size": self.ffn, "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads, "num_key_value_heads": self.kv_heads, "head_dim": self.head_dim,
+            "max_position_embeddings": 256, "rms_norm_eps": self.eps, "rope_theta": self.rope_base,
+            "rope_scaling": rope, "tie_word_embeddings": self.tied,
+        });
+        std::fs::write(folder.join("config.json"), config.to_string())?;
+        let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+        for part in self.parts() {
+            let (format, dtype) = match (&*self.format, part.rows) {
+                ("f16", Some(_)) => ("f16", "F16"),
+                ("bf16", Some(_)) => ("bf16", "BF16"),
+                _ => ("f32", "F32"),
+            };
+            let bytes = quantised(named(format), &part.values);
+            let cols = part.values.len() / part.rows.unwrap_or(1);
+            let shape: Vec<usize> = part.rows.into_iter().chain([cols]).collect();
+            let range = [data.len(), data.len() + bytes.len()];
+            header.insert(
+                part.hugging_face,
+                json!({ "dtype": dtype, "shape": shape, "data_offsets": range }),
+            );
+            data.extend(bytes);
+        }
+        let mut header = Json::Object(header).to_string().into_bytes();
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let file = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+        std::fs::write(folder.join("model.safetensors"), file)
     }
+}
 
-    /// [rows, cols] in the shape's format. With `heads`, the rows of each head are written in interleaved pairs.
-    fn matrix(
-        &self,
-        name: &str,
-        rows: usize,
-        cols: usize,
-        gain: f32,
-        heads: Option<usize>,
-    ) -> Tensor {
-        let format = quant::format_by_name(&self.format)
-            .unwrap_or_else(|| panic!("no format {}", self.format));
-        let values = weights(name, rows * cols, gain / (cols as f32).sqrt(), self.seed); // [rows, cols]
-        let head_dim = heads.map_or(1, |heads| rows / heads);
+/// One parameter.
+struct Part {
+    gguf: String,
+    hugging_face: String,
+    /// None: a vector.
+    rows: Option<usize>,
+    /// Of how many heads the rows are, where a GGUF holds each head's in interleaved pairs.
+    heads: Option<usize>,
+    values: Vec<f32>, // [rows, cols], Hugging Face's order
+}
+
+impl Part {
+    /// As a GGUF holds it; vectors stay F32.
+    fn tensor(&self, format: &str) -> Tensor {
+        let Some(rows) = self.rows else {
+            return f32_tensor(&self.gguf, &self.values);
+        };
+        let format = named(format);
+        let cols = self.values.len() / rows;
+        let head_dim = self.heads.map_or(1, |heads| rows / heads);
         let mut bytes = Vec::new();
         for row in 0..rows {
             let (head, within) = (row / head_dim, row % head_dim);
             // Written row 2i + j is row i + j·head_dim/2 of Hugging Face's order.
             let source = head * head_dim + within / 2 + within % 2 * (head_dim / 2);
-            bytes.extend(quantised(format, &values[source * cols..][..cols]));
+            bytes.extend(quantised(format, &self.values[source * cols..][..cols]));
         }
         let dims = vec![cols as u64, rows as u64];
         Tensor {
-            name: name.into(),
+            name: self.gguf.clone(),
             dims,
             ggml_type: format.ggml_id,
             offset: None,
             bytes,
         }
     }
+}
+
+fn named(format: &str) -> &'static quant::Format {
+    quant::format_by_name(format).unwrap_or_else(|| panic!("no format {format}"))
 }
 
 /// The bytes of one row in a format.

@@ -2,80 +2,9 @@
 //! `tests/golden/make_llama.py` made the values and says what is in the files; llama.json records its versions.
 
 use dram_core::{Model, SessionOptions, gguf, quant};
-use dram_tests::{
-    measure::{argmax, relative},
-    toy::{Shape, VOCABULARY, weights},
-};
-use serde_json::Value;
-use std::path::{Path, PathBuf};
-
-/// One model and what transformers makes of it.
-struct Golden {
-    shape: Shape,
-    ids: Vec<u32>,
-    positions: Vec<usize>,
-    /// [positions, vocabulary], transformers as it is.
-    plain: Vec<f32>,
-    /// [positions, vocabulary], with keys and values rounded to f16 as the runtime's cache rounds them.
-    cached: Vec<f32>,
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
-}
-
-fn read(name: &str) -> Vec<u8> {
-    let path = folder().join(name);
-    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
-        .collect()
-}
-
-fn goldens() -> Vec<Golden> {
-    let json: Value = serde_json::from_slice(&read("llama.json")).unwrap();
-    println!("golden values by {}", json["versions"]);
-    let values = floats(&read("llama.f32"));
-    let mut rest = &values[..];
-    let mut take = |count: usize| {
-        let (head, tail) = rest.split_at(count);
-        rest = tail;
-        head.to_vec()
-    };
-    let integers = |v: &Value| {
-        v.as_array()
-            .unwrap()
-            .iter()
-            .map(|v| v.as_u64().unwrap())
-            .collect::<Vec<_>>()
-    };
-    let models = json["models"].as_array().unwrap().iter();
-    let goldens = models.map(|m| {
-        let positions: Vec<usize> = integers(&m["positions"])
-            .iter()
-            .map(|&p| p as usize)
-            .collect();
-        let count = positions.len() * VOCABULARY;
-        let ids = integers(&m["ids"]).iter().map(|&id| id as u32).collect();
-        Golden {
-            shape: Shape::from_json(m),
-            ids,
-            plain: take(count),
-            cached: take(count),
-            positions,
-        }
-    });
-    let goldens = goldens.collect();
-    assert!(
-        rest.is_empty(),
-        "llama.f32 holds more values than llama.json tells of"
-    );
-    goldens
-}
+use dram_tests::golden::{compare, floats, folder, goldens, read};
+use dram_tests::toy::{VOCABULARY, weights};
+use std::path::Path;
 
 /// [positions, vocabulary]: the logits of one pass over all the tokens.
 fn evaluate(model: &Model, ids: &[u32], positions: &[usize]) -> Vec<f32> {
@@ -123,17 +52,6 @@ fn open(folder: &Path, name: &str, bytes: &[u8]) -> Model {
     let path = folder.join(format!("{name}.gguf"));
     std::fs::write(&path, bytes).unwrap();
     Model::open(&path).unwrap_or_else(|e| panic!("{e}"))
-}
-
-/// The largest error within a position, over its largest logit, and how many of the positions have the same top token.
-fn compare(ours: &[f32], theirs: &[f32]) -> (f32, usize) {
-    assert_eq!(ours.len(), theirs.len());
-    let pairs = ours.chunks(VOCABULARY).zip(theirs.chunks(VOCABULARY));
-    let worst = pairs
-        .clone()
-        .map(|(a, b)| relative(a, b))
-        .fold(0.0, |x, y| if y.is_nan() { y } else { f32::max(x, y) });
-    (worst, pairs.filter(|(a, b)| argmax(a) == argmax(b)).count())
 }
 
 #[test]
