@@ -85,7 +85,9 @@ impl From<dram_core::Error> for DramError {
             | E::Version { .. }
             | E::UnsupportedFormat { .. }
             | E::UnexpectedTensor { .. } => DramError::UnsupportedModel,
-            E::MemoryLimit { .. } | E::OutOfMemory { .. } | E::Thread { .. } => DramError::OutOfMemory,
+            E::MemoryLimit { .. } | E::OutOfMemory { .. } | E::Thread { .. } => {
+                DramError::OutOfMemory
+            }
             E::InvalidOption { .. }
             | E::EmptyPrompt
             | E::BadToken { .. }

@@ -43,6 +43,7 @@ impl NativeModel {
             vocabulary: count(info.vocabulary),
             context_length: count(info.context_length),
             file_bytes: info.file_bytes,
+            has_chat_template: self.inner.chat_template().is_some(),
             formats: info
                 .formats
                 .iter()

@@ -41,6 +41,8 @@ pub struct ModelInfo {
     pub context_length: u32,
     /// Size of the file in bytes.
     pub file_bytes: u64,
+    /// Whether the file says how a conversation becomes a prompt. Without that, `Prompt::Chat` is an invalid request.
+    pub has_chat_template: bool,
     /// Weight formats and the bytes that each takes, largest first.
     pub formats: Vec<FormatShare>,
 }

@@ -3,8 +3,9 @@
 mod common;
 
 use dram_ffi::{
-    BenchOptions, Completion, DramError, FinishReason, GenerationListener, GenerationRequest,
-    ListenerError, ModelOptions, NativeModel, NativeSession, Prompt, SessionOptions,
+    BenchOptions, ChatMessage, Completion, DramError, FinishReason, GenerationListener,
+    GenerationRequest, ListenerError, ModelOptions, NativeModel, NativeSession, Prompt,
+    SessionOptions,
 };
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -316,7 +317,17 @@ fn errors_say_what_the_app_can_do() {
         "{error:?}"
     );
 
-    for wrong in [request(5000, 1), request(0, 1)] {
+    let chat = GenerationRequest {
+        prompt: Prompt::Chat {
+            messages: vec![ChatMessage {
+                role: "user".into(),
+                content: "hello".into(),
+            }],
+        },
+        ..request(0, 1)
+    };
+    assert!(!open(FILE.path()).unwrap().info().has_chat_template);
+    for wrong in [request(5000, 1), request(0, 1), chat] {
         let (listener, hears) = ears();
         session().generate(wrong, listener).unwrap().join();
         let heard = all(&hears);

@@ -52,6 +52,20 @@ final class DramTests: XCTestCase {
         XCTAssertGreaterThanOrEqual(end.timings.prefillMs, 0)
     }
 
+    func testAConversationIsAnsweredThroughTheChatTemplate() async throws {
+        let model = try await DramModel.open(Self.student)
+        let session = try await model.session()
+        let said = [ChatMessage(role: "user", content: "set a timer for ten minutes")]
+        do {
+            var answer = ""
+            for try await text in session.chat(said, maxTokens: 64) { answer += text }
+            XCTAssertTrue(model.info.hasChatTemplate)
+            XCTAssertTrue(answer.contains("set_timer"), answer)
+        } catch DramError.InvalidRequest {
+            XCTAssertFalse(model.info.hasChatTemplate)
+        }
+    }
+
     func testTheSameSeedGivesTheSameAnswer() async throws {
         let session = try await DramModel.open(Self.student).session()
         var answers: [String] = []

@@ -70,6 +70,19 @@ class DramTest {
     }
 
     @Test
+    fun `a conversation is answered through the model's chat template`(): Unit = runBlocking {
+        val model = open(student)
+        val session = model.session().also { opened += it }
+        val said = listOf(ChatMessage(role = "user", content = "set a timer for ten minutes"))
+        if (model.info.hasChatTemplate) {
+            val answer = session.chat(said, maxTokens = 64).toList().joinToString("")
+            assertTrue("set_timer" in answer, answer)
+        } else {
+            assertFailsWith<DramException.InvalidRequest> { session.chat(said).toList() }
+        }
+    }
+
+    @Test
     fun `the same seed gives the same answer`() = runBlocking {
         val session = session(student)
         val answers = List(2) {
