@@ -17,10 +17,11 @@ use crate::eval::{Figures, Runtime, Scorer, evaluate, exact_match};
 use crate::export::{Export, Gate, Limits, Parity};
 use crate::loss::{Losses, Sizes};
 use crate::recipe::Recipe;
-use crate::student::{Decoder, QuantMode};
+use crate::student::{Decoder, Products, QuantMode};
 use crate::teacher::{self, Scored, Teacher, Trained};
 use crate::trainer::{Ask, Outcome, Step, Trainer};
-use sources::{HeldOut, Sources};
+pub use sources::HeldOut;
+use sources::Sources;
 
 /// What a listener hears while a run goes on.
 #[derive(Debug)]
@@ -102,6 +103,14 @@ pub fn run(recipe: &Recipe, out: &Path, stop: &AtomicBool, listener: &mut dyn Fn
     if recipe.teacher.is_some() { distill(recipe, out, stop, listener) } else { pretrain(recipe, out, stop, listener) }
 }
 
+/// The sets that a model of `recipe` is evaluated on; without a teacher, so `data.tokenizer` should name the model.
+///
+/// # Errors
+/// When the data cannot be read, or holds nothing to evaluate.
+pub fn held_out_sets(recipe: &Recipe) -> Result<Vec<HeldOut>> {
+    Ok(Sources::new(recipe, None, &mut |_| {})?.held_out)
+}
+
 fn execute(
     recipe: &Recipe,
     teacher: Option<&dyn Teacher>,
@@ -177,7 +186,9 @@ fn execute(
         summary.seconds = started.elapsed().as_secs_f64();
         return Ok(summary);
     }
-    finish(recipe, &trainer.into_decoder(), teacher, &sources, out, &mut summary, listener)?;
+    let mut decoder = trainer.into_decoder();
+    decoder.set_products(Products::F32);
+    finish(recipe, &decoder, teacher, &sources, out, &mut summary, listener)?;
     log.figures(summary.steps, &summary.figures)?;
     summary.seconds = started.elapsed().as_secs_f64();
     let text = serde_json::to_string_pretty(&summary)?;
@@ -265,6 +276,7 @@ fn student(recipe: &Recipe, sources: &Sources) -> Result<Decoder> {
         None => Decoder::random(recipe.student.config(sources.logits_length)?, recipe.train.seed)?,
     };
     student.set_scheme(Some(recipe.scheme()?))?;
+    student.set_products(recipe.train.precision.into());
     Ok(student)
 }
 

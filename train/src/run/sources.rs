@@ -29,11 +29,11 @@ pub(super) struct Sources {
 }
 
 /// One held-out set.
-pub(super) struct HeldOut {
-    pub(super) name: String,
-    pub(super) batches: Vec<Batch>,
+pub struct HeldOut {
+    pub name: String,
+    pub batches: Vec<Batch>,
     /// Requests with one right answer, for tasks that have it.
-    pub(super) cases: Vec<Case>,
+    pub cases: Vec<Case>,
 }
 
 /// End of text, when a tokenizer is trained for text or records.

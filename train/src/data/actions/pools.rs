@@ -25,7 +25,6 @@ macro_rules! pools {
             train: LazyLock::new(|| list($train)),
             held_out: LazyLock::new(|| list($held)),
         };)*
-        #[cfg(test)]
         pub(crate) static ALL: &[(&str, &Pool)] = &[$((stringify!($name), &$name)),*];
     };
 }

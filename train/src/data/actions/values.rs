@@ -8,7 +8,7 @@ mod amounts;
 mod clock;
 mod made_up;
 
-use self::made_up::{KNOWN, altered, invented};
+use self::made_up::{FUNCTION_WORDS, HELD_OUT, KNOWN, altered, invented};
 use super::grammar::{Node, Template};
 use super::pools::*;
 use super::spoken::{capitalise, title_case};
@@ -113,20 +113,20 @@ impl Draw<'_> {
             "fact" => Value::copied(self.composed(&texts::FACTS)),
             "noun" => Value::copied(self.word(&SONG_NOUNS, 40)),
             "home" => Value::copied("home".into()),
-            "task" => Value::copied(self.pool(&TASKS).into()),
+            "task" => Value::copied(self.entry(&TASKS)),
             "thing" => Value::copied(self.thing()),
             "item" => Value::copied(self.item()),
-            "state" => Value::copied(self.pool(&STATES).into()),
-            "place" => Value::copied(self.pool(&PLACES).into()),
+            "state" => Value::copied(self.entry(&STATES)),
+            "place" => Value::copied(self.entry(&PLACES)),
             "destination" => Value::copied(self.destination()),
             "city" => Value::copied(self.city()),
             "song" => Value::copied(self.song()),
             "artist" => Value::copied(self.artist()),
-            "genre" => Value::copied(self.pool(&GENRES).into()),
+            "genre" => Value::copied(self.entry(&GENRES)),
             "label" => Value::copied(self.label()),
             "title" => Value::copied(self.event()),
             "a_title" => self.event_with_article(),
-            "list" => Value::copied(self.pool(&LISTS).into()),
+            "list" => Value::copied(self.entry(&LISTS)),
             "app" => Value::copied(self.app()),
             "duration" => self.duration(false),
             "duration_adjective" => self.duration(true),
@@ -199,6 +199,32 @@ impl Draw<'_> {
         words[self.rng.below(words.len())]
     }
 
+    /// An entry of the pool to be copied. In training its longer words are often exchanged for any others: a model that knows every list, genre
+    /// and errand by heart would not learn to copy the ones it never saw.
+    fn entry(&mut self, pool: &Pool) -> String {
+        let entry = self.pool(pool);
+        if self.split == Split::HeldOut || !self.rng.chance(35) {
+            return entry.to_string();
+        }
+        let words: Vec<String> = entry
+            .split(' ')
+            .map(|word| {
+                if word.len() < 4 || FUNCTION_WORDS.contains(&word) {
+                    return word.to_string();
+                }
+                loop {
+                    let pool = *self.rng.pick(&[&THINGS, &SONG_NOUNS, &ADJECTIVES, &TIMER_LABELS, &APPS, &LAST_NAMES]);
+                    let other = self.word(pool, 50);
+                    let other = other.rsplit(' ').next().unwrap_or(&other);
+                    if !HELD_OUT.contains(other) {
+                        return other.to_string();
+                    }
+                }
+            })
+            .collect();
+        words.join(" ")
+    }
+
     /// Capitals where the style has them.
     fn proper(&self, text: &str) -> String {
         if self.style.sentence {
@@ -227,6 +253,11 @@ impl Draw<'_> {
         }
     }
 
+    /// Percentage of made-up words: `held_out`, and half of all in training.
+    fn made_up(&self, held_out: usize) -> usize {
+        if self.split == Split::Train { 50 } else { held_out }
+    }
+
     fn first_name(&mut self) -> String {
         let name = self.word(
             &FIRST_NAMES,
@@ -253,7 +284,7 @@ impl Draw<'_> {
         match self.rng.below(20) {
             0..12 => self.first_name(),
             12..16 => format!("{} {}", self.first_name(), self.last_name()),
-            16..18 => self.pool(&RELATIONS).to_string(),
+            16..18 => self.entry(&RELATIONS),
             18 => format!("{} {}", self.proper("doctor"), self.last_name()),
             _ => {
                 let title = *self.rng.pick(&["aunt", "uncle"]);
@@ -268,7 +299,7 @@ impl Draw<'_> {
     }
 
     fn thing(&mut self) -> String {
-        self.word(&THINGS, 20)
+        self.word(&THINGS, self.made_up(20))
     }
 
     fn item(&mut self) -> String {
@@ -287,17 +318,16 @@ impl Draw<'_> {
     }
 
     fn label(&mut self) -> String {
-        self.word(&TIMER_LABELS, 25)
+        self.word(&TIMER_LABELS, self.made_up(25))
     }
 
     fn destination(&mut self) -> String {
         match self.rng.below(10) {
-            0..3 => self.pool(&PLACES).to_string(),
-            3..5 => format!(
-                "the {} {}",
-                self.rng.pick(&["nearest", "closest", "next"]),
-                self.pool(&PLACE_KINDS)
-            ),
+            0..3 => self.entry(&PLACES),
+            3..5 => {
+                let nearest = *self.rng.pick(&["nearest", "closest", "next"]);
+                format!("the {nearest} {}", self.entry(&PLACE_KINDS))
+            }
             5..7 => {
                 let number = 1 + self.rng.below(199);
                 let street = self.last_name();
@@ -322,13 +352,13 @@ impl Draw<'_> {
     }
 
     fn song(&mut self) -> String {
-        let noun = self.pool(&SONG_NOUNS);
+        let noun = self.entry(&SONG_NOUNS);
         let title = match self.rng.below(12) {
-            0..3 => format!("{} {noun}", self.pool(&ADJECTIVES)),
-            3..5 => format!("the {} {noun}", self.pool(&ADJECTIVES)),
-            5 => format!("{noun} of {}", self.pool(&SONG_NOUNS)),
-            6 => noun.to_string(),
-            7 => format!("my {} {noun}", self.pool(&ADJECTIVES)),
+            0..3 => format!("{} {noun}", self.entry(&ADJECTIVES)),
+            3..5 => format!("the {} {noun}", self.entry(&ADJECTIVES)),
+            5 => format!("{noun} of {}", self.entry(&SONG_NOUNS)),
+            6 => noun,
+            7 => format!("my {} {noun}", self.entry(&ADJECTIVES)),
             8 => self.word(&FIRST_NAMES, 50),
             9 => format!("{noun} {}", self.word(&SONG_NOUNS, 50)),
             _ => self.word(&SONG_NOUNS, 80),
@@ -344,7 +374,7 @@ impl Draw<'_> {
                 self.proper(&name)
             }
             5 => {
-                let name = format!("{} {}", self.pool(&ADJECTIVES), self.pool(&SONG_NOUNS));
+                let name = format!("{} {}", self.entry(&ADJECTIVES), self.entry(&SONG_NOUNS));
                 self.proper(&name)
             }
             _ => {
@@ -357,10 +387,10 @@ impl Draw<'_> {
     fn event(&mut self) -> String {
         match self.rng.below(10) {
             0..5 => {
-                let event = self.pool(&EVENTS);
-                self.apostrophe(event)
+                let event = self.entry(&EVENTS);
+                self.apostrophe(&event)
             }
-            5..8 => format!("{} with {}", self.pool(&EVENT_WITH), self.person()),
+            5..8 => format!("{} with {}", self.entry(&EVENT_WITH), self.person()),
             8 => format!("{}{} birthday", self.first_name(), self.possessive()),
             _ => format!("{} class", self.word(&TIMER_LABELS, 90)),
         }
@@ -375,8 +405,8 @@ impl Draw<'_> {
     }
 
     fn event_with_article(&mut self) -> Value {
-        let event = self.pool(&EVENTS);
-        let mut title = self.apostrophe(event);
+        let event = self.entry(&EVENTS);
+        let mut title = self.apostrophe(&event);
         if !title.contains(' ') && self.rng.chance(50) {
             title = format!("{title} with {}", self.person());
         }
@@ -390,9 +420,9 @@ impl Draw<'_> {
 
     fn app(&mut self) -> String {
         if self.rng.chance(20) {
-            format!("{} {}", self.pool(&ADJECTIVES), self.pool(&SONG_NOUNS))
+            format!("{} {}", self.entry(&ADJECTIVES), self.entry(&SONG_NOUNS))
         } else {
-            self.word(&APPS, 30)
+            self.word(&APPS, self.made_up(30))
         }
     }
 

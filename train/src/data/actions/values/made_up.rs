@@ -29,8 +29,16 @@ pub(super) static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
         .collect()
 });
 
+/// Every word of a held-out list, whichever pool it is in.
+pub(super) static HELD_OUT: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    ALL.iter()
+        .flat_map(|(_, pool)| pool.of(Split::HeldOut))
+        .flat_map(|entry| entry.split(' '))
+        .collect()
+});
+
 /// Short words that would make a request mean something else.
-const FUNCTION_WORDS: [&str; 24] = [
+pub(super) const FUNCTION_WORDS: [&str; 24] = [
     "the", "to", "on", "off", "at", "in", "by", "for", "and", "with", "that", "my", "list", "app",
     "please", "now", "thanks", "home", "work", "cell", "mobile", "some", "music", "saying",
 ];

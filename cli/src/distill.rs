@@ -1,0 +1,192 @@
+//! `dram pretrain` and `dram distill`: from a recipe to a model.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use dram_train::recipe::Recipe;
+use dram_train::run::{Event, Summary};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::common::{bytes, stop_on_ctrl_c, table, write_json};
+
+const OUTPUT: &str = "\
+What is left in the output folder:
+  model.gguf               what an app opens; it passed the parity gate
+  model/                   the f32 weights as a Hugging Face checkpoint
+  summary.json             held-out figures
+  train.jsonl              every step: losses, learning rate, gradient norm
+  checkpoint.safetensors   where the next start goes on
+
+Ctrl-C stops after the running step; the same command goes on from there, bit for bit as if it had not stopped.";
+
+/// Train a model from data alone
+///
+/// The recipe is a TOML file; every field has a default. Such a model can be a teacher, or the control that a distilled student is compared with.
+#[derive(clap::Args)]
+#[command(after_help = OUTPUT, after_long_help = format!("{OUTPUT}\n\n{PRETRAIN_EXAMPLES}"))]
+pub(crate) struct PretrainArgs {
+    #[command(flatten)]
+    common: Common,
+}
+
+const PRETRAIN_EXAMPLES: &str = "\
+Examples:
+  dram pretrain recipes/actions-teacher.toml --out out/teacher
+  dram pretrain my.toml --out out/seed1 --set train.seed=1 --set train.steps=500";
+
+/// Train a student from a teacher
+///
+/// The recipe names the teacher (a Hugging Face folder or a GGUF file), the data, the student's shape, the losses and the block formats that the
+/// student is trained for. The default is a million-parameter student of the built-in actions task.
+#[derive(clap::Args)]
+#[command(after_help = OUTPUT, after_long_help = format!("{OUTPUT}\n\n{DISTILL_EXAMPLES}"))]
+pub(crate) struct DistillArgs {
+    #[command(flatten)]
+    common: Common,
+}
+
+const DISTILL_EXAMPLES: &str = "\
+A recipe:
+  name = \"my student\"
+  data = { kind = \"jsonl\", path = \"requests.jsonl\" }     # {\"prompt\": …, \"completion\": …} a line, or chat messages
+  teacher = { path = \"teachers/llama-3.2-1b\" }
+  student = { embedding_length = 256, layers = 6, heads = 8, feed_forward_length = 704 }
+  losses = { cross_entropy = { weight = 0.3 }, forward_kl = { weight = 1.0, temperature = 2.0 } }
+  train = { steps = 20000, batch = 64, learning_rate = 2e-3 }
+  quant = { linear = \"q4_0\" }
+
+Examples:
+  dram distill recipes/actions.toml --out out/actions
+  dram distill my.toml --out out/mine --set train.learning_rate=1e-3 --json -";
+
+#[derive(clap::Args)]
+struct Common {
+    /// What to train: a TOML file
+    recipe: PathBuf,
+    /// Folder for the results
+    #[arg(short, long)]
+    out: PathBuf,
+    /// Override a field of the recipe, such as train.steps=500; may be given several times
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    set: Vec<String>,
+    /// Write the summary as JSON to this file (-: standard output)
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub(crate) fn pretrain(args: PretrainArgs) -> Result<()> {
+    train(&args.common, dram_train::run::pretrain)
+}
+
+pub(crate) fn distill(args: DistillArgs) -> Result<()> {
+    train(&args.common, dram_train::run::distill)
+}
+
+type Train = fn(&Recipe, &Path, &AtomicBool, &mut dyn FnMut(Event<'_>)) -> Result<Summary>;
+
+fn train(args: &Common, train: Train) -> Result<()> {
+    let recipe = read_recipe(&args.recipe, &args.set)?;
+    let stop = stop_on_ctrl_c()?;
+    let bar = training_bar(recipe.train.steps)?;
+    let summary = train(&recipe, &args.out, &stop, &mut |event| match event {
+        Event::Note(note) => bar.println(note),
+        Event::Step(progress) => show_step(&bar, &progress),
+        Event::Evaluated { step, figures } => {
+            for (set, f) in figures {
+                let teacher = match (f.kl, f.top1) {
+                    (Some(kl), Some(top1)) => format!(", KL to teacher {kl:.4}, top-1 agreement {:.2} %", 100.0 * top1),
+                    _ => String::new(),
+                };
+                bar.println(format!("step {step}, {set}: NLL {:.4}, perplexity {:.3}{teacher}", f.nll, f.perplexity()));
+            }
+        }
+    })?;
+    bar.finish_and_clear();
+    if let Some(path) = &args.json {
+        write_json(path, &serde_json::to_value(&summary)?)?;
+    }
+    if args.json.as_deref() != Some(Path::new("-")) {
+        print_summary(&summary);
+    }
+    Ok(())
+}
+
+/// Reads a recipe; each of `set` is `section.field=value`, the value as TOML or else as text.
+fn read_recipe(path: &Path, set: &[String]) -> Result<Recipe> {
+    if set.is_empty() {
+        return Recipe::read(path);
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display()))?;
+    let mut table: toml::Table = text.parse().with_context(|| format!("recipe {}", path.display()))?;
+    for assignment in set {
+        let Some((field, value)) = assignment.split_once('=') else {
+            bail!("--set {assignment}: expected FIELD=VALUE, such as train.steps=500");
+        };
+        let value = format!("v = {value}")
+            .parse::<toml::Table>()
+            .ok()
+            .and_then(|mut t| t.remove("v"))
+            .unwrap_or_else(|| toml::Value::String(value.into()));
+        let (sections, name) = field.rsplit_once('.').map_or((None, field), |(s, n)| (Some(s), n));
+        let mut at = &mut table;
+        for section in sections.iter().flat_map(|s| s.split('.')) {
+            let inner = at.entry(section).or_insert_with(|| toml::Table::new().into());
+            at = inner.as_table_mut().with_context(|| format!("--set {assignment}: {section} is no section of the recipe"))?;
+        }
+        at.insert(name.into(), value);
+    }
+    let mut recipe = Recipe::parse(&table.to_string()).with_context(|| format!("recipe {} with {}", path.display(), set.join(", ")))?;
+    recipe.resolve(path.parent().unwrap_or(Path::new("")));
+    Ok(recipe)
+}
+
+/// A bar for training steps: also `dram demo`'s.
+pub(crate) fn training_bar(steps: u64) -> Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{prefix}{wide_bar} {pos}/{len} {msg}")?;
+    Ok(ProgressBar::new(steps).with_style(style))
+}
+
+fn show_step(bar: &ProgressBar, progress: &dram_train::run::Progress<'_>) {
+    let eta = Duration::from_secs(progress.eta.as_secs());
+    bar.set_position(progress.step.step);
+    bar.set_message(format!(
+        "loss {:.4}  {:.0} tokens/s  {} left",
+        progress.step.loss,
+        progress.tokens_per_second,
+        indicatif::HumanDuration(eta)
+    ));
+}
+
+fn print_summary(summary: &Summary) {
+    if !summary.finished {
+        println!("stopped after {} steps; the same command goes on from there", summary.steps);
+        return;
+    }
+    println!("{}: {} parameters, {} steps, {:.0} s", summary.name, summary.parameters, summary.steps, summary.seconds);
+    let percent = |share: Option<f64>| share.map_or("–".into(), |s| format!("{:.2} %", 100.0 * s));
+    let rows: Vec<Vec<String>> = summary
+        .figures
+        .iter()
+        .map(|(set, f)| {
+            let exact = summary.exact.iter().find(|(name, _)| name == set).map(|e| e.1);
+            vec![
+                set.clone(),
+                format!("{:.4}", f.nll),
+                format!("{:.3}", f.perplexity()),
+                f.kl.map_or("–".into(), |kl| format!("{kl:.4}")),
+                percent(f.top1),
+                percent(exact),
+            ]
+        })
+        .collect();
+    print!("{}", table(&["held-out set", "NLL", "perplexity", "KL to teacher", "top-1 agreement", "exact match"], &rows));
+    if let Some(parity) = &summary.parity {
+        println!("parity: {parity}");
+    }
+    if let Some(path) = &summary.gguf {
+        let size = std::fs::metadata(path).map_or(0, |m| m.len());
+        println!("{} ({})", path.display(), bytes(size));
+    }
+}

@@ -1,0 +1,87 @@
+//! `dram verify`: does the runtime compute what was trained?
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use dram_train::data::{Batch, TextTokenizer, sequential_blocks};
+use dram_train::export::{Checkpoint, Limits};
+
+/// Hold a GGUF file against the checkpoint it was made from
+///
+/// Compares the runtime's logits on the file with the training code's on the checkpoint, rounded to the file's own block formats, and fails unless they
+/// agree: greedy top-1 on at least 99.9 % of the positions, and differences within float rounding.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  dram verify out/mine/model.gguf out/mine/model
+  dram verify student.gguf student-checkpoint --text held-out.txt --json")]
+pub(crate) struct Args {
+    /// The GGUF file
+    gguf: PathBuf,
+    /// The checkpoint: a Hugging Face folder or an f32 GGUF file
+    checkpoint: PathBuf,
+    #[command(flatten)]
+    gate: GateArgs,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a file is compared on; `export` takes the same.
+#[derive(clap::Args)]
+pub(crate) struct GateArgs {
+    /// Compare on this text (default: token sequences drawn by a fixed seed)
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// A folder or GGUF file with the tokenizer, for checkpoints that have none beside them
+    #[arg(long)]
+    pub tokenizer: Option<PathBuf>,
+    /// Positions to compare
+    #[arg(long, default_value_t = 2048)]
+    pub positions: usize,
+    /// Threads (default: the processor's)
+    #[arg(short, long)]
+    pub threads: Option<usize>,
+}
+
+impl GateArgs {
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+}
+
+/// Sequences to compare on: the text's first tokens, or random ones.
+pub(crate) fn batches_for(checkpoint: &Checkpoint, args: &GateArgs) -> Result<Vec<Batch>> {
+    ensure!(args.positions > 0, "--positions 0: expected at least 1");
+    let config = checkpoint.decoder.config();
+    let length = config.context_length.min(256);
+    let ids = match &args.text {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let mut ids = TextTokenizer::from_vocabulary(checkpoint.vocabulary.clone())?.encode(&text, false)?;
+            ids.truncate(args.positions + 1);
+            ids
+        }
+        None => {
+            let mut rng = dram_train::data::Rng::new(&[0]);
+            (0..=args.positions).map(|_| rng.below(config.vocabulary) as u32).collect()
+        }
+    };
+    ensure!(ids.len() > 1, "the text is empty");
+    Ok(sequential_blocks(&ids, length, 16))
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    let mut checkpoint = Checkpoint::open(&args.checkpoint, args.gate.tokenizer.as_deref().or(Some(&args.gguf)))?;
+    let batches = batches_for(&checkpoint, &args.gate)?;
+    let parity = checkpoint.verify(&args.gguf, &batches, args.gate.threads())?;
+    let good = parity.check(&Limits::default());
+    if args.json {
+        let mut value = serde_json::to_value(parity)?;
+        value["agrees"] = good.is_ok().into();
+        println!("{value}");
+    } else {
+        println!("parity: {parity}");
+    }
+    good
+}
