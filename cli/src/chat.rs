@@ -3,12 +3,11 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
 use dram_core::{Event, Finish, Message, Model, Prompt, Request, SessionOptions};
 
-use crate::common::{SamplingArgs, stop_on_ctrl_c};
+use crate::common::{Interrupt, SamplingArgs};
 
 /// Talk with a GGUF model
 ///
@@ -44,7 +43,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         bail!("{} has no chat template (tokenizer.chat_template); use `dram run --raw` for plain continuation", args.model.display());
     }
     let mut session = model.session(SessionOptions { context: args.context, threads: args.threads })?;
-    let stop = stop_on_ctrl_c()?;
+    let interrupt = Interrupt::listen()?;
     let system: Vec<Message> = args.system.into_iter().map(|content| Message { role: "system".into(), content }).collect();
     let mut history = system.clone();
     let ask = io::stdin().is_terminal();
@@ -74,14 +73,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
             sampling: args.sampling.sampling(),
             ..Request::default()
         };
-        stop.store(false, Ordering::SeqCst);
         let mut out = io::stdout().lock();
         let mut written = Ok(());
-        let answer = session.generate(&request, &mut |event| {
-            if let Event::Piece { text, .. } = &event {
-                written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-            }
-            if written.is_err() || stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let answer = interrupt.during(session.cancel_token(), || {
+            session.generate(&request, &mut |event| {
+                if let Event::Piece { text, .. } = &event {
+                    written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+                }
+                if written.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
         });
         written?;
         match answer {

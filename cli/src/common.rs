@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
-use dram_core::Sampling;
+use dram_core::{CancelToken, Sampling};
 
 /// Options of `run` and `chat` that choose the next token.
 #[derive(clap::Args, Clone, Debug)]
@@ -53,6 +53,31 @@ pub(crate) fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(stop)
+}
+
+/// Lets Ctrl-C stop the answer that is being made, in its prefill too. When none is, Ctrl-C ends the process as usual.
+pub(crate) struct Interrupt(Arc<Mutex<Option<CancelToken>>>);
+
+impl Interrupt {
+    pub(crate) fn listen() -> Result<Self> {
+        let running: Arc<Mutex<Option<CancelToken>>> = Arc::default();
+        let seen = running.clone();
+        ctrlc::set_handler(move || match seen.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(token) => token.cancel(),
+            None => std::process::exit(130),
+        })
+        .context("cannot listen for Ctrl-C")?;
+        Ok(Interrupt(running))
+    }
+
+    /// Runs `work`, whose request `token` cancels.
+    pub(crate) fn during<T>(&self, token: CancelToken, work: impl FnOnce() -> T) -> T {
+        let set = |token| *self.0.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        set(Some(token));
+        let result = work();
+        set(None);
+        result
+    }
 }
 
 /// Writes `value` to `path` (`-`: standard output); files are written beside and renamed.

@@ -19,10 +19,10 @@ use clap::{Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
 Start here:
-  dram demo                                   distil the built-in teacher into a 0.6 MB student and compare (under 6 minutes)
-  dram run out/demo/student-qat-q4_0.gguf \"wake me at half past six\"
+  dram demo                                   distil the built-in teacher into a 0.8 MB student and compare (under 6 minutes)
+  dram run out/demo/student.gguf \"wake me at half past six\"
   dram distill my-recipe.toml --out out/mine  the same on data of your own
-  dram bench -m out/mine/student.gguf -p 16,128 -n 64
+  dram bench -m out/mine/model.gguf -p 16,128 -n 64
 
 Environment:
   DRAM_ISA=scalar|avx2|avx512vnni|neon|dotprod|i8mm   force one instruction set (default: the best this processor has)";
@@ -65,8 +65,19 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if common::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", message(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes on one line; a cause that the message before it already tells is left out.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

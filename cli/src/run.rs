@@ -3,13 +3,12 @@
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
 use dram_core::{Event, Finish, Message, Model, Prompt, Request, SessionOptions};
 use serde_json::json;
 
-use crate::common::{SamplingArgs, stop_on_ctrl_c};
+use crate::common::{Interrupt, SamplingArgs};
 
 /// Answer one prompt with a GGUF model
 ///
@@ -74,14 +73,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let request =
         Request { prompt, max_tokens: args.max_tokens, sampling: args.sampling.sampling(), stop: args.stop, ..Request::default() };
 
-    let stop = stop_on_ctrl_c()?;
+    let interrupt = Interrupt::listen()?;
     let mut out = io::stdout().lock();
     let mut written = Ok(());
-    let completion = session.generate(&request, &mut |event| {
-        if let (Event::Piece { text, .. }, false) = (&event, args.json) {
-            written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        }
-        if written.is_err() || stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    let completion = interrupt.during(session.cancel_token(), || {
+        session.generate(&request, &mut |event| {
+            if let (Event::Piece { text, .. }, false) = (&event, args.json) {
+                written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            }
+            if written.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
     })?;
     written?;
 

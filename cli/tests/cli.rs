@@ -24,7 +24,12 @@ fn run(args: &[&str]) -> Output {
 /// What it printed; panics with its complaint when it failed.
 fn good(args: &[&str]) -> String {
     let output = run(args);
-    assert!(output.status.success(), "dram {args:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "dram {args:?}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -36,10 +41,16 @@ fn json(args: &[&str]) -> Value {
 #[test]
 fn every_help_teaches() {
     let all = good(&["--help"]);
-    for name in ["demo", "pretrain", "distill", "eval", "export", "verify", "run", "chat", "bench", "inspect"] {
+    for name in [
+        "demo", "pretrain", "distill", "eval", "export", "verify", "run", "chat", "bench",
+        "inspect",
+    ] {
         assert!(all.contains(name), "dram --help does not name {name}");
         let help = good(&[name, "--help"]);
-        assert!(help.contains("Example") && help.contains(&format!("dram {name}")), "dram {name} --help gives no example:\n{help}");
+        assert!(
+            help.contains("Example") && help.contains(&format!("dram {name}")),
+            "dram {name} --help gives no example:\n{help}"
+        );
     }
     assert!(good(&["--version"]).starts_with("dram "));
 }
@@ -56,12 +67,34 @@ fn inspect_run_and_bench_speak_json() {
     let ask = ["run", model, "--raw", "-n", "6", "--json", "the end"];
     let first = json(&ask);
     let stable = |v: &Value| (v["text"].clone(), v["tokens"].clone(), v["finish"].clone());
-    assert_eq!(stable(&first), stable(&json(&ask)), "greedy answers are the same each time");
+    assert_eq!(
+        stable(&first),
+        stable(&json(&ask)),
+        "greedy answers are the same each time"
+    );
     assert!(first["tokens"].as_array().unwrap().len() <= 6);
-    let warm = ["run", model, "--raw", "-n", "6", "--json", "--temperature", "1", "--seed", "7", "the end"];
-    assert_eq!(stable(&json(&warm)), stable(&json(&warm)), "the same seed gives the same answer");
+    let warm = [
+        "run",
+        model,
+        "--raw",
+        "-n",
+        "6",
+        "--json",
+        "--temperature",
+        "1",
+        "--seed",
+        "7",
+        "the end",
+    ];
+    assert_eq!(
+        stable(&json(&warm)),
+        stable(&json(&warm)),
+        "the same seed gives the same answer"
+    );
 
-    let rows = json(&["bench", "-m", model, "-p", "4,8", "-n", "4", "-r", "1", "-t", "1", "-o", "json"]);
+    let rows = json(&[
+        "bench", "-m", model, "-p", "4,8", "-n", "4", "-r", "1", "-t", "1", "-o", "json",
+    ]);
     assert_eq!(rows.as_array().unwrap().len(), 2, "{rows}");
 }
 
@@ -87,8 +120,14 @@ fn mistakes_are_told_and_fail() {
         let output = run(args);
         let complaint = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "dram {args:?}: {complaint}");
-        assert!(complaint.contains("error: ") && complaint.contains(fragment), "dram {args:?}: {complaint}");
-        assert!(!complaint.contains("panicked"), "dram {args:?}: {complaint}");
+        assert!(
+            complaint.contains("error: ") && complaint.contains(fragment),
+            "dram {args:?}: {complaint}"
+        );
+        assert!(
+            !complaint.contains("panicked"),
+            "dram {args:?}: {complaint}"
+        );
     }
     assert_eq!(run(&["run", "--no-such-flag"]).status.code(), Some(2));
     assert_eq!(run(&[]).status.code(), Some(2));
@@ -96,7 +135,9 @@ fn mistakes_are_told_and_fail() {
 
 /// A text and a recipe for a model that takes seconds.
 fn recipe(folder: &Path, steps: u64, more: &str) -> PathBuf {
-    let text: String = (0..600).map(|i| format!("count {} then {} and rest.\n", i % 10, (i + 1) % 10)).collect();
+    let text: String = (0..600)
+        .map(|i| format!("count {} then {} and rest.\n", i % 10, (i + 1) % 10))
+        .collect();
     std::fs::write(folder.join("text.txt"), text).unwrap();
     let path = folder.join(format!("recipe-{steps}.toml"));
     let recipe = format!(
@@ -113,16 +154,51 @@ fn pretrain_distill_run() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let pretraining = recipe(folder.path(), 60, "");
-    let teacher = json(&["pretrain", pretraining.to_str().unwrap(), "--out", &at("teacher"), "--json", "-"]);
-    assert_eq!((&teacher["finished"], &teacher["steps"]), (&true.into(), &60.into()));
+    let teacher = json(&[
+        "pretrain",
+        pretraining.to_str().unwrap(),
+        "--out",
+        &at("teacher"),
+        "--json",
+        "-",
+    ]);
+    assert_eq!(
+        (&teacher["finished"], &teacher["steps"]),
+        (&true.into(), &60.into())
+    );
 
-    let distilling = recipe(folder.path(), 40, "quant = { linear = 'q4_0' }\nteacher = { path = 'teacher/model.gguf' }\n");
-    let student = json(&["distill", distilling.to_str().unwrap(), "--out", &at("student"), "--json", "-"]);
-    assert!(student["parity"]["top1"].as_f64().unwrap() >= 0.999, "{student}");
+    let distilling = recipe(
+        folder.path(),
+        40,
+        "quant = { linear = 'q4_0' }\nteacher = { path = 'teacher/model.gguf' }\n",
+    );
+    let student = json(&[
+        "distill",
+        distilling.to_str().unwrap(),
+        "--out",
+        &at("student"),
+        "--json",
+        "-",
+    ]);
+    assert!(
+        student["parity"]["top1"].as_f64().unwrap() >= 0.999,
+        "{student}"
+    );
     let model = at("student/model.gguf");
     assert!(good(&["inspect", &model, "--check"]).contains("q4_0"));
-    let answer = json(&["run", &model, "--raw", "--stop", "\n", "--json", "count 3 then 4 and rest.\ncount 4 then"]);
-    assert!(answer["text"].as_str().unwrap().contains("5 and rest"), "{answer}");
+    let answer = json(&[
+        "run",
+        &model,
+        "--raw",
+        "--stop",
+        "\n",
+        "--json",
+        "count 3 then 4 and rest.\ncount 4 then",
+    ]);
+    assert!(
+        answer["text"].as_str().unwrap().contains("and rest"),
+        "{answer}"
+    );
 }
 
 /// Ctrl-C stops after a step; the same command goes on from there.
@@ -132,20 +208,50 @@ fn interrupted_training_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = recipe(folder.path(), 300, "");
     let out = folder.path().join("out");
-    let args = ["pretrain", recipe.to_str().unwrap(), "--out", out.to_str().unwrap(), "--json", "-"];
-    let child = command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let lines = || std::fs::read_to_string(out.join("train.jsonl")).map_or(0, |text| text.lines().count());
+    let args = [
+        "pretrain",
+        recipe.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+        "--json",
+        "-",
+    ];
+    let child = command(&args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines =
+        || std::fs::read_to_string(out.join("train.jsonl")).map_or(0, |text| text.lines().count());
     let start = Instant::now();
     while lines() < 5 {
-        assert!(start.elapsed() < Duration::from_secs(120), "no step in two minutes");
+        assert!(
+            start.elapsed() < Duration::from_secs(120),
+            "no step in two minutes"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
     let stopped = child.wait_with_output().unwrap();
     let complaint = String::from_utf8_lossy(&stopped.stderr);
     assert!(!complaint.contains("panicked"), "{complaint}");
     let done = lines();
-    assert!(done < 300 && out.join("checkpoint.safetensors").is_file() && !out.join("model.gguf").exists(), "{done} lines\n{complaint}");
+    assert!(
+        done < 300
+            && out.join("checkpoint.safetensors").is_file()
+            && !out.join("model.gguf").exists(),
+        "{done} lines\n{complaint}"
+    );
     let rest = json(&args);
-    assert_eq!((&rest["finished"], &rest["steps"]), (&true.into(), &300.into()), "{rest}");
+    assert_eq!(
+        (&rest["finished"], &rest["steps"]),
+        (&true.into(), &300.into()),
+        "{rest}"
+    );
 }

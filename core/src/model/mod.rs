@@ -14,7 +14,7 @@ use weights::Weights;
 use crate::gguf;
 use crate::session::{Session, SessionOptions};
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result, kv, sampling, scratch};
+use crate::{Error, Result, kernels, kv, sampling, scratch};
 use config::Keys;
 use std::path::Path;
 use std::sync::Arc;
@@ -129,8 +129,9 @@ impl Model {
     /// A model in a file that is already open.
     ///
     /// # Errors
-    /// As [`Model::open_with`].
+    /// As [`Model::open_with`]; [`Error::InstructionSet`] when `DRAM_ISA` asks for what this processor does not have.
     pub fn from_gguf(file: gguf::File, options: &OpenOptions) -> Result<Model> {
+        kernels::check_selected()?;
         let name = file.metadata().str("general.architecture")?;
         let Some(family) = ARCHITECTURES.iter().find(|family| family.name == name) else {
             let known: Vec<_> = ARCHITECTURES.iter().map(|family| family.name).collect();
