@@ -10,7 +10,7 @@ use anyhow::Result;
 use dram_train::data::{Batch, Example, Grouped};
 use dram_train::loss::{Asked, Losses, Mapping, Sizes};
 use dram_train::optim::AdamW;
-use dram_train::student::{Config, Decoder, Scheme, Want, ops};
+use dram_train::student::{Config, Decoder, Products, Scheme, Want, ops};
 use dram_train::trainer::{Ask, Settings, Trainer};
 
 struct Row {
@@ -21,6 +21,7 @@ struct Row {
     batch: usize,
     quantised: bool,
     taught: bool,
+    products: Products,
 }
 
 fn main() -> Result<()> {
@@ -31,13 +32,17 @@ fn main() -> Result<()> {
     println!("{threads} threads, training kernels for {:?}", ops::isa());
     println!("{:34} {:>9} {:>9} {:>7} {:>8}   share of shard time, and between", "", "tokens/s", "GFLOP/s", "peak %", "ms/step");
     let peak = peak(threads);
+    use Products::{Bf16, F32};
     let rows = [
-        Row { name: "teacher 6x256, half count", student: large.clone(), tokens: (64, 32), batch: 64, quantised: false, taught: false },
-        Row { name: "teacher 6x256, text 256", student: large.clone(), tokens: (256, 255), batch: 16, quantised: false, taught: false },
-        Row { name: "student 4x128, half count", student: small.clone(), tokens: (64, 32), batch: 64, quantised: false, taught: false },
-        Row { name: "student 4x128, QAT", student: small.clone(), tokens: (64, 32), batch: 64, quantised: true, taught: false },
-        Row { name: "student 4x128, QAT + KL to teacher", student: small.clone(), tokens: (64, 32), batch: 64, quantised: true, taught: true },
-        Row { name: "student 4x128, text 256", student: small, tokens: (256, 255), batch: 16, quantised: false, taught: false },
+        Row { name: "teacher 6x256, half count", student: large.clone(), tokens: (64, 32), batch: 64, quantised: false, taught: false, products: F32 },
+        Row { name: "teacher 6x256, text 256", student: large.clone(), tokens: (256, 255), batch: 16, quantised: false, taught: false, products: F32 },
+        Row { name: "student 4x128, half count", student: small.clone(), tokens: (64, 32), batch: 64, quantised: false, taught: false, products: F32 },
+        Row { name: "student 4x128, QAT", student: small.clone(), tokens: (64, 32), batch: 64, quantised: true, taught: false, products: F32 },
+        Row { name: "student 4x128, QAT + KL to teacher", student: small.clone(), tokens: (64, 32), batch: 64, quantised: true, taught: true, products: F32 },
+        Row { name: "teacher 6x256, half count, bf16", student: large.clone(), tokens: (64, 32), batch: 64, quantised: false, taught: false, products: Bf16 },
+        Row { name: "student 4x128, half count, bf16", student: small.clone(), tokens: (64, 32), batch: 64, quantised: false, taught: false, products: Bf16 },
+        Row { name: "student, QAT + KL, bf16", student: small.clone(), tokens: (64, 32), batch: 64, quantised: true, taught: true, products: Bf16 },
+        Row { name: "student 4x128, text 256", student: small, tokens: (256, 255), batch: 16, quantised: false, taught: false, products: F32 },
     ];
     for row in rows {
         measure(&row, &large, threads, seconds, peak)?;
@@ -52,7 +57,7 @@ fn measure(row: &Row, teacher: &Config, threads: usize, seconds: f64, peak: f64)
         Example::prompt_completion(&ids[..=length - counts], &ids[length - counts + 1..])
     };
     let data = Grouped::new(Arc::new((0..row.batch * 2).map(example).collect::<Vec<_>>()), row.batch, 1, 1)?;
-    let teacher = Decoder::random(teacher.clone(), 2)?;
+    let mut teacher = Decoder::random(teacher.clone(), 2)?;
     let asked = Asked { weight: 1.0, temperature: 1.0, layers: Mapping::Uniform };
     let sizes = Sizes {
         vocabulary: row.student.vocabulary,
@@ -63,10 +68,12 @@ fn measure(row: &Row, teacher: &Config, threads: usize, seconds: f64, peak: f64)
     };
     let terms = if row.taught { vec![("cross_entropy", &asked), ("forward_kl", &asked)] } else { vec![("cross_entropy", &asked)] };
     let losses = Losses::new(terms, sizes)?;
+    let mut student = Decoder::random(row.student.clone(), 1)?;
+    student.set_products(row.products);
+    teacher.set_products(row.products);
+    student.set_scheme(Some(Scheme::by_name("q4_0", "q8_0", "q8_0")?))?;
     let ask: Option<Box<Ask>> =
         row.taught.then(|| Box::new(|batch: &Batch, want: &Want| teacher.forward(&batch.ids, batch.length, want)) as Box<Ask>);
-    let mut student = Decoder::random(row.student.clone(), 1)?;
-    student.set_scheme(Some(Scheme::by_name("q4_0", "q8_0", "q8_0")?))?;
     let settings = Settings {
         steps: u64::MAX,
         learning_rate: 1e-3,
@@ -118,7 +125,7 @@ fn peak(threads: usize) -> f64 {
     let n = 512;
     let run = || {
         let (a, b, mut c) = (vec![0.5f32; n * n], vec![0.25f32; n * n], vec![0f32; n * n]);
-        (0..40).for_each(|_| ops::gemm::linear(&mut c, &a, &b, n, n, n, false));
+        (0..40).for_each(|_| Products::F32.linear(&mut c, &a, &b, n, n, n, false));
         c[0]
     };
     run();

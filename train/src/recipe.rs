@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::loss::{Asked, Mapping};
 use crate::optim::AdamW;
-use crate::student::{Config, Scheme};
+use crate::student::{Config, Products, Scheme};
 use crate::trainer::Settings;
 
 /// The whole file.
@@ -198,8 +198,17 @@ pub struct Teacher {
 pub enum Precision {
     #[default]
     F32,
-    /// Operands of products rounded to bf16, sums in f32.
+    /// Operands of products rounded to bf16, sums in f32; forward passes that round as the runtime does stay f32.
     Bf16,
+}
+
+impl From<Precision> for Products {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Products::F32,
+            Precision::Bf16 => Products::Bf16,
+        }
+    }
 }
 
 /// `[train]`

@@ -1,5 +1,6 @@
 //! From a recipe to a trained, evaluated and exported model: `dram pretrain` and `dram distill`.
 
+mod report;
 mod sources;
 
 use std::fs::{self, OpenOptions};
@@ -13,7 +14,7 @@ use serde::Serialize;
 
 use crate::checkpoint::{fingerprint, write_beside};
 use crate::data::Batch;
-use crate::eval::{Figures, Runtime, Scorer, evaluate, exact_match};
+use crate::eval::{Figures, Scorer, evaluate};
 use crate::export::{Export, Gate, Limits, Parity};
 use crate::loss::{Losses, Sizes};
 use crate::recipe::Recipe;
@@ -188,6 +189,7 @@ fn execute(
     }
     let mut decoder = trainer.into_decoder();
     decoder.set_products(Products::F32);
+    summary.seconds = started.elapsed().as_secs_f64();
     finish(recipe, &decoder, teacher, &sources, out, &mut summary, listener)?;
     log.figures(summary.steps, &summary.figures)?;
     summary.seconds = started.elapsed().as_secs_f64();
@@ -230,15 +232,7 @@ fn finish(
     }
     let gate = Gate { reference: &reference, batches: &batches, limits: Limits::default(), workers: threads };
     summary.parity = Some(export.verified(&path, &gate)?);
-    let longest = sources.held_out.iter().flat_map(|s| &s.cases).map(|c| c.prompt.len() + c.max_tokens).max();
-    if let Some(longest) = longest {
-        let context = longest.min(decoder.config().context_length);
-        let runtime = Runtime::open(&path, threads, Some(context))?;
-        for set in sources.held_out.iter().filter(|s| !s.cases.is_empty()) {
-            let found = exact_match(&runtime, &set.cases, &crate::data::actions::exact_match)?;
-            summary.exact.push((set.name.clone(), found.share()));
-        }
-    }
+    report::report(recipe, teacher, sources, &path, out, summary)?;
     summary.gguf = Some(path);
     Ok(())
 }

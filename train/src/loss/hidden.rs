@@ -1,7 +1,7 @@
 //! Hidden states of the student, projected to the teacher's width, against the teacher's (as in TinyBERT and MiniLLM's relatives).
 
 use super::{Gradients, Inputs, Loss, Sizes, Term};
-use crate::student::ops::gemm::{linear, linear_input_gradient, linear_weight_gradient};
+use crate::student::ops::gemm::Products;
 
 pub(super) const MSE: Loss = Loss {
     name: "hidden_mse",
@@ -30,12 +30,12 @@ fn run(term: &Term, sizes: Sizes, inputs: &Inputs, gradients: &mut Gradients, ro
         let projection = &inputs.extra[pair.projection.clone()]; // [wide, d]
         gradients.scratch.resize(s * wide, 0.0);
         let projected = &mut gradients.scratch; // [s, wide]
-        linear(projected, student, projection, s, wide, d, false);
+        Products::F32.linear(projected, student, projection, s, wide, d, false);
         for (projected, teacher) in projected.chunks_exact_mut(wide).zip(teacher.chunks_exact(wide)) {
             total += row(projected, teacher, term.weight * scale);
         }
-        linear_weight_gradient(&mut gradients.extra[pair.projection.clone()], projected, student, s, wide, d);
-        linear_input_gradient(&mut gradients.hidden[pair.student], projected, projection, s, wide, d, true);
+        Products::F32.linear_weight_gradient(&mut gradients.extra[pair.projection.clone()], projected, student, s, wide, d);
+        Products::F32.linear_input_gradient(&mut gradients.hidden[pair.student], projected, projection, s, wide, d, true);
     }
     total * f64::from(scale)
 }

@@ -6,7 +6,7 @@
 use super::layout::LayerRanges;
 use super::ops::attention::{Heads, Scratch, Span, attention, attention_backward};
 use super::ops::elementwise::{add, gather, scatter_add, swiglu, swiglu_backward};
-use super::ops::gemm::{linear, linear_input_gradient, linear_weight_gradient};
+use super::ops::gemm::Products;
 use super::ops::norm::{rms_norm, rms_norm_backward};
 use super::ops::rope::Table;
 use super::rows::Rows;
@@ -31,6 +31,10 @@ pub(crate) struct Net<'a> {
     pub(crate) rope: &'a Table,
     pub(crate) weights: &'a [f32],
     pub(crate) rounding: Rounding,
+    /// What the forward pass multiplies with.
+    pub(crate) products: Products,
+    /// What the backward pass multiplies with.
+    pub(crate) backward_products: Products,
 }
 
 /// Buffers of one layer. n: rows; m: rows whose output is wanted (n, or s in the last layer); d, f: widths.
@@ -127,7 +131,7 @@ impl Net<'_> {
         if self.rounding.head {
             fakequant::round_activations(normed);
         }
-        linear(sized(&mut tape.logits, s * vocabulary), normed, &self.weights[self.layout.head.clone()], s, vocabulary, d, false);
+        self.products.linear(sized(&mut tape.logits, s * vocabulary), normed, &self.weights[self.layout.head.clone()], s, vocabulary, d, false);
         tape.hidden_layers.clear();
         tape.hidden_layers.extend_from_slice(hidden_layers);
         tape.rows = rows;
@@ -150,7 +154,7 @@ impl Net<'_> {
             fakequant::round_activations(normed);
         }
         let kv = sized(&mut t.kv, n * kvw);
-        linear(kv, normed, at(&w.kv), n, kvw, d, false);
+        self.products.linear(kv, normed, at(&w.kv), n, kvw, d, false);
         self.rope.rotate(kv, kvw, c.kv_heads, &rows.at, false);
         if self.rounding.cache {
             fakequant::round_f16(kv);
@@ -162,7 +166,7 @@ impl Net<'_> {
             &*normed
         };
         let q = sized(&mut t.q, m * qw);
-        linear(q, normed, at(&w.q), m, qw, d, false);
+        self.products.linear(q, normed, at(&w.q), m, qw, d, false);
         self.rope.rotate(q, qw, c.heads, query_at, false);
 
         let attended = sized(&mut t.attended, m * qw);
@@ -176,7 +180,7 @@ impl Net<'_> {
         } else {
             middle.copy_from_slice(x);
         }
-        linear(middle, attended, at(&w.o), m, d, qw, true);
+        self.products.linear(middle, attended, at(&w.o), m, d, qw, true);
 
         let normed = sized(&mut t.middle_normed, m * d);
         rms_norm(normed, sized(&mut t.middle_inverse, m), middle, at(&w.feed_forward_norm), eps);
@@ -185,7 +189,7 @@ impl Net<'_> {
         }
         let gate_up = sized(&mut t.gate_up, m * 2 * f);
         // Gate and up matrices lie one after the other, so their rows make one product.
-        linear(gate_up, normed, at(&w.gate_up), m, 2 * f, d, false);
+        self.products.linear(gate_up, normed, at(&w.gate_up), m, 2 * f, d, false);
         let activated = sized(&mut t.activated, m * f);
         swiglu(activated, gate_up, f);
         if self.rounding.linear {
@@ -193,7 +197,7 @@ impl Net<'_> {
         }
         let out = sized(out, m * d);
         out.copy_from_slice(middle);
-        linear(out, activated, at(&w.down), m, d, f, true);
+        self.products.linear(out, activated, at(&w.down), m, d, f, true);
     }
 
     /// Adds the gradient of every weight to `gradient`, given those of the logits [s, vocabulary] and of the hidden states asked for
@@ -206,9 +210,9 @@ impl Net<'_> {
             return;
         }
         let head = self.layout.head.clone();
-        linear_weight_gradient(&mut gradient[head.clone()], dlogits, normed, s, vocabulary, d);
+        self.backward_products.linear_weight_gradient(&mut gradient[head.clone()], dlogits, normed, s, vocabulary, d);
         let dnormed = sized(&mut back.dnormed, s * d);
-        linear_input_gradient(dnormed, dlogits, &self.weights[head], s, vocabulary, d, false);
+        self.backward_products.linear_input_gradient(dnormed, dlogits, &self.weights[head], s, vocabulary, d, false);
         sized(&mut back.dx, s * d).fill(0.0);
         let norm = self.layout.norm.clone();
         rms_norm_backward(&mut back.dx, &mut gradient[norm.clone()], dnormed, &residual[layers], inverse, &self.weights[norm]);
@@ -246,41 +250,41 @@ impl Net<'_> {
         let (m, query_at, spans, _) = queries(rows, last);
 
         // out = middle + down(swiglu(gate_up(norm(middle))))
-        linear_weight_gradient(&mut gradient[w.down.clone()], &back.dx, &t.activated, m, d, f);
+        self.backward_products.linear_weight_gradient(&mut gradient[w.down.clone()], &back.dx, &t.activated, m, d, f);
         let dactivated = sized(&mut back.wide, m * f);
-        linear_input_gradient(dactivated, &back.dx, at(&w.down), m, d, f, false);
+        self.backward_products.linear_input_gradient(dactivated, &back.dx, at(&w.down), m, d, f, false);
         swiglu_backward(&mut t.gate_up, dactivated, f);
-        linear_weight_gradient(&mut gradient[w.gate_up.clone()], &t.gate_up, &t.middle_normed, m, 2 * f, d);
+        self.backward_products.linear_weight_gradient(&mut gradient[w.gate_up.clone()], &t.gate_up, &t.middle_normed, m, 2 * f, d);
         let dnormed = sized(&mut back.dnormed, m * d);
-        linear_input_gradient(dnormed, &t.gate_up, at(&w.gate_up), m, 2 * f, d, false);
+        self.backward_products.linear_input_gradient(dnormed, &t.gate_up, at(&w.gate_up), m, 2 * f, d, false);
         let norm = w.feed_forward_norm.clone();
         rms_norm_backward(&mut back.dx, &mut gradient[norm.clone()], dnormed, &t.middle, &t.middle_inverse, at(&norm));
 
         // middle = x + o(attention(q, k, v))
-        linear_weight_gradient(&mut gradient[w.o.clone()], &back.dx, &t.attended, m, d, qw);
+        self.backward_products.linear_weight_gradient(&mut gradient[w.o.clone()], &back.dx, &t.attended, m, d, qw);
         let dattended = sized(&mut back.dattended, m * qw);
-        linear_input_gradient(dattended, &back.dx, at(&w.o), m, d, qw, false);
+        self.backward_products.linear_input_gradient(dattended, &back.dx, at(&w.o), m, d, qw, false);
         let (dq, dkv) = (sized(&mut back.dq, m * qw), sized(&mut back.dkv, n * kvw));
         attention_backward(dq, dkv, dattended, &t.probabilities, &t.q, &t.kv, query_at, spans, self.heads(), scratch);
         self.rope.rotate(dq, qw, c.heads, query_at, true);
         self.rope.rotate(dkv, kvw, c.kv_heads, &rows.at, true);
 
         // q, k, v = matrices · norm(x)
-        linear_weight_gradient(&mut gradient[w.kv.clone()], dkv, &t.normed, n, kvw, d);
+        self.backward_products.linear_weight_gradient(&mut gradient[w.kv.clone()], dkv, &t.normed, n, kvw, d);
         let dnormed = sized(&mut back.dnormed, n * d);
-        linear_input_gradient(dnormed, dkv, at(&w.kv), n, kvw, d, false);
+        self.backward_products.linear_input_gradient(dnormed, dkv, at(&w.kv), n, kvw, d, false);
         if last {
-            linear_weight_gradient(&mut gradient[w.q.clone()], dq, &t.normed_wanted, m, qw, d);
+            self.backward_products.linear_weight_gradient(&mut gradient[w.q.clone()], dq, &t.normed_wanted, m, qw, d);
             let dwanted = sized(&mut back.dattended, m * d);
-            linear_input_gradient(dwanted, dq, at(&w.q), m, qw, d, false);
+            self.backward_products.linear_input_gradient(dwanted, dq, at(&w.q), m, qw, d, false);
             scatter_add(dnormed, dwanted, &rows.wanted, d);
             let below = sized(&mut back.dx_below, n * d);
             below.fill(0.0);
             scatter_add(below, &back.dx, &rows.wanted, d);
             std::mem::swap(&mut back.dx, &mut back.dx_below);
         } else {
-            linear_weight_gradient(&mut gradient[w.q.clone()], dq, &t.normed, n, qw, d);
-            linear_input_gradient(dnormed, dq, at(&w.q), n, qw, d, true);
+            self.backward_products.linear_weight_gradient(&mut gradient[w.q.clone()], dq, &t.normed, n, qw, d);
+            self.backward_products.linear_input_gradient(dnormed, dq, at(&w.q), n, qw, d, true);
         }
         let norm = w.attention_norm.clone();
         rms_norm_backward(&mut back.dx, &mut gradient[norm.clone()], &back.dnormed, x, &t.inverse, at(&norm));

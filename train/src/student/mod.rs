@@ -23,6 +23,7 @@ pub use layout::{Layout, Parameter, Role};
 
 use crate::data::Rng;
 use engine::{Net, Rounding};
+pub use ops::gemm::Products;
 use ops::rope::Table;
 use rows::Rows;
 
@@ -52,6 +53,7 @@ pub struct Decoder {
     parameters: Vec<f32>,
     rope: Table,
     scheme: Option<Scheme>,
+    products: Products,
 }
 
 impl Decoder {
@@ -64,7 +66,7 @@ impl Decoder {
         let layout = Layout::new(&config);
         ensure!(parameters.len() == layout.total, "expected {} parameters, got {}", layout.total, parameters.len());
         let rope = Table::new(&config.rope_frequencies(), config.context_length);
-        Ok(Decoder { config, layout, parameters, rope, scheme: None })
+        Ok(Decoder { config, layout, parameters, rope, scheme: None, products: Products::F32 })
     }
 
     /// Random weights: normal with standard deviation 0.02 for embeddings, 1/√(columns) for matrices, those that write to the residual
@@ -130,6 +132,12 @@ impl Decoder {
         Ok(())
     }
 
+    /// What products are computed with from now on; f32 until then. Rounded forward passes ([`QuantMode::On`]) stay with f32, because there
+    /// the numbers are those of the runtime; their backward passes follow.
+    pub fn set_products(&mut self, products: Products) {
+        self.products = products;
+    }
+
     /// The decoder ready to run, its weights rounded (on `threads` threads) when `mode` says so.
     ///
     /// # Errors
@@ -138,7 +146,7 @@ impl Decoder {
         let mut weights = Vec::new();
         let rounding = self.round_into(mode, threads, &mut weights)?;
         let weights = if mode == QuantMode::On { Cow::Owned(weights) } else { Cow::Borrowed(&self.parameters[..]) };
-        Ok(Prepared { decoder: self, weights, rounding })
+        Ok(Prepared { decoder: self, weights, rounding, products: self.forward_products(mode) })
     }
 
     /// Leaves rounded weights in `weights` when `mode` says so.
@@ -157,7 +165,11 @@ impl Decoder {
     /// The decoder on weights that [`Decoder::round_into`] made.
     pub(crate) fn prepared<'a>(&'a self, mode: QuantMode, rounded: &'a [f32], rounding: Rounding) -> Prepared<'a> {
         let weights = if mode == QuantMode::On { rounded } else { &self.parameters };
-        Prepared { decoder: self, weights: Cow::Borrowed(weights), rounding }
+        Prepared { decoder: self, weights: Cow::Borrowed(weights), rounding, products: self.forward_products(mode) }
+    }
+
+    fn forward_products(&self, mode: QuantMode) -> Products {
+        if mode == QuantMode::On { Products::F32 } else { self.products }
     }
 
     /// One unrounded forward pass on the calling thread; `ids`: [batch, length], right-padded.
@@ -174,6 +186,7 @@ pub struct Prepared<'a> {
     decoder: &'a Decoder,
     weights: Cow<'a, [f32]>, // laid out like the decoder's parameters
     rounding: Rounding,
+    products: Products,
 }
 
 impl Prepared<'_> {
@@ -214,7 +227,15 @@ impl Prepared<'_> {
 
     fn net(&self) -> Net<'_> {
         let d = self.decoder;
-        Net { config: &d.config, layout: &d.layout, rope: &d.rope, weights: &self.weights, rounding: self.rounding }
+        Net {
+            config: &d.config,
+            layout: &d.layout,
+            rope: &d.rope,
+            weights: &self.weights,
+            rounding: self.rounding,
+            products: self.products,
+            backward_products: d.products,
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! Every function is single-threaded: training is parallel over shards of the batch.
 
 pub mod attention;
+pub mod bf16;
 pub mod elementwise;
 pub mod gemm;
 pub mod norm;
