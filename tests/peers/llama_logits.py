@@ -14,13 +14,13 @@ import numpy as np
 def logits(path, out):
     ids = [int(word) for word in sys.stdin.read().split()]
     # Keys and values in f16, its default, as Dram's cache.
-    model = llama_cpp.Llama(path, n_ctx=len(ids) + 8, n_batch=512, n_threads=2, logits_all=True, verbose=False)
+    model = llama_cpp.Llama(path, n_ctx=len(ids) + 8, n_batch=512, n_threads=1, logits_all=True, verbose=False)
     model.eval(ids)
     np.asarray(model.scores[: len(ids)], dtype="<f4").tofile(out)
 
 
 def greedy(path, limit):
-    model = llama_cpp.Llama(path, n_ctx=1024, n_threads=2, verbose=False)
+    model = llama_cpp.Llama(path, n_ctx=1024, n_threads=1, verbose=False)
     answers = []
     for prompt in json.load(sys.stdin):
         model.reset()

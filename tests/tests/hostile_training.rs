@@ -338,7 +338,7 @@ fn hugging_face_folders() {
         );
     }
     let header = 8 + u64::from_le_bytes(good_weights[..8].try_into().unwrap()) as usize;
-    for round in 0..500 {
+    for round in 0..200 {
         std::fs::write(&weights, changed(&good_weights, round, header)).unwrap();
         let _ = Decoder::from_hugging_face(folder);
         std::fs::write(&weights, &good_weights).unwrap();
