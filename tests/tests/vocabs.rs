@@ -64,7 +64,7 @@ fn training_and_runtime_encode_alike() {
     let mut rng = dram_train::data::Rng::new(&[7]);
     let texts: Vec<String> = (0..3_000).map(|_| awkward(&mut rng)).collect();
     for name in ["gpt-2", "llama-bpe", "qwen2"] {
-        let file = File::open(&folder.join(format!("ggml-vocab-{name}.gguf"))).unwrap();
+        let file = File::open(folder.join(format!("ggml-vocab-{name}.gguf"))).unwrap();
         let runtime = Tokenizer::from_gguf(&file).unwrap();
         let vocabulary = dram_train::export::vocabulary_of_gguf(&file).unwrap();
         let training = dram_train::data::TextTokenizer::from_vocabulary(vocabulary).unwrap();
