@@ -22,6 +22,9 @@ use crate::student::Config;
 use crate::trainer::Step;
 use world::World;
 
+/// The teacher of the actions task that lies in the program: a GGUF file, made by `dram pretrain recipes/actions-teacher.toml`.
+pub static TEACHER: &[u8] = include_bytes!("../assets/actions-teacher.gguf");
+
 /// Where the teacher comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
@@ -61,7 +64,7 @@ impl DemoOptions {
             seed: 0,
             steps: 3000,
             batch: 32,
-            learning_rate: 4e-3,
+            learning_rate: 2e-3,
             student: Config::default(),
             held_out: 500,
             threads: std::thread::available_parallelism()
