@@ -77,29 +77,65 @@ struct Row {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let threads: Vec<Option<usize>> =
-        if args.threads.is_empty() { vec![None] } else { args.threads.iter().copied().map(Some).collect() };
+    let threads: Vec<Option<usize>> = if args.threads.is_empty() {
+        vec![None]
+    } else {
+        args.threads.iter().copied().map(Some).collect()
+    };
     let output = if args.json { Output::Json } else { args.output };
     let combinations: Vec<LatencyOptions> = threads
         .iter()
         .flat_map(|&threads| args.n_depth.iter().map(move |&depth| (threads, depth)))
-        .flat_map(|(threads, depth)| args.n_prompt.iter().map(move |&prompt| (threads, depth, prompt)))
+        .flat_map(|(threads, depth)| {
+            args.n_prompt
+                .iter()
+                .map(move |&prompt| (threads, depth, prompt))
+        })
         .flat_map(|(threads, depth, prompt)| {
-            args.n_gen.iter().map(move |&generate| LatencyOptions { prompt, generate, depth, threads, repetitions: args.repetitions })
+            args.n_gen.iter().map(move |&generate| LatencyOptions {
+                prompt,
+                generate,
+                depth,
+                threads,
+                repetitions: args.repetitions,
+            })
         })
         .collect();
     let bar = ProgressBar::new((args.model.len() * combinations.len() * args.repetitions) as u64)
-        .with_style(ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}")?);
+        .with_style(ProgressStyle::with_template(
+            "{msg} {wide_bar} {pos}/{len} {eta}",
+        )?);
     let mut rows = Vec::new();
     for path in &args.model {
         bar.set_message(format!("{}: loading", path.display()));
         let load = Load::measure(path)?;
         let model = Model::open(path)?;
         for options in &combinations {
-            bar.set_message(format!("{}: p{} n{} d{}", path.display(), options.prompt, options.generate, options.depth));
-            let latency = latency::measure(&model, options, &mut |progress| bar.inc(u64::from(progress.done > 0)))
-                .with_context(|| format!("{}: -p {} -n {} -d {}", path.display(), options.prompt, options.generate, options.depth))?;
-            let row = Row { model: model_name(path), parameters: model.info().parameters, load, latency };
+            bar.set_message(format!(
+                "{}: p{} n{} d{}",
+                path.display(),
+                options.prompt,
+                options.generate,
+                options.depth
+            ));
+            let latency = latency::measure(&model, options, &mut |progress| {
+                bar.inc(u64::from(progress.done > 0))
+            })
+            .with_context(|| {
+                format!(
+                    "{}: -p {} -n {} -d {}",
+                    path.display(),
+                    options.prompt,
+                    options.generate,
+                    options.depth
+                )
+            })?;
+            let row = Row {
+                model: model_name(path),
+                parameters: model.info().parameters,
+                load,
+                latency,
+            };
             if output == Output::Jsonl {
                 println!("{}", row.json());
             }
@@ -109,7 +145,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     bar.finish_and_clear();
     match output {
         Output::Md => print_tables(&rows),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&rows.iter().map(Row::json).collect::<Vec<_>>())?),
+        Output::Json => println!(
+            "{}",
+            serde_json::to_string_pretty(&rows.iter().map(Row::json).collect::<Vec<_>>())?
+        ),
         Output::Jsonl => {}
         Output::Csv => print_csv(&rows),
     }
@@ -117,7 +156,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 fn model_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Times from nothing to an open model, and on to the first token after a prompt of one token.
@@ -130,17 +172,27 @@ struct Load {
 
 impl Load {
     fn measure(path: &Path) -> Result<Load> {
-        let cold = if drop_pages(path) { Some(Load::once(path)?) } else { None };
+        let cold = if drop_pages(path) {
+            Some(Load::once(path)?)
+        } else {
+            None
+        };
         let mut warm: Vec<_> = (0..5).map(|_| Load::once(path)).collect::<Result<_>>()?;
         warm.sort_by_key(|&(_, first_token)| first_token);
-        Ok(Load { cold, warm: warm[warm.len() / 2] })
+        Ok(Load {
+            cold,
+            warm: warm[warm.len() / 2],
+        })
     }
 
     fn once(path: &Path) -> Result<(Duration, Duration)> {
         let start = Instant::now();
         let model = Model::open(path)?;
         let open = start.elapsed();
-        let mut session = model.session(SessionOptions { context: Some(16.min(model.config().context_length)), ..Default::default() })?;
+        let mut session = model.session(SessionOptions {
+            context: Some(16.min(model.config().context_length)),
+            ..Default::default()
+        })?;
         session.prefill(&[model.tokenizer().bos().unwrap_or(0)])?;
         Ok((open, start.elapsed()))
     }
@@ -150,7 +202,9 @@ impl Load {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn drop_pages(path: &Path) -> bool {
     use rustix::fs::{Advice, fadvise};
-    let Ok(file) = std::fs::File::open(path) else { return false };
+    let Ok(file) = std::fs::File::open(path) else {
+        return false;
+    };
     // Only clean pages are dropped.
     file.sync_all().is_ok() && fadvise(&file, 0, None, Advice::DontNeed).is_ok()
 }
@@ -196,17 +250,31 @@ impl Row {
 
 fn millis(d: Duration) -> String {
     let ms = d.as_secs_f64() * 1e3;
-    if ms < 1.0 { format!("{:.0} µs", ms * 1e3) } else if ms < 100.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }
+    if ms < 1.0 {
+        format!("{:.0} µs", ms * 1e3)
+    } else if ms < 100.0 {
+        format!("{ms:.2} ms")
+    } else {
+        format!("{ms:.0} ms")
+    }
 }
 
 fn per_second(rate: f64, spread: f64) -> String {
-    if rate == 0.0 { "–".into() } else { format!("{rate:.0} ± {:.0}", rate * spread / 2.0) }
+    if rate == 0.0 {
+        "–".into()
+    } else {
+        format!("{rate:.0} ± {:.0}", rate * spread / 2.0)
+    }
 }
 
 fn print_tables(rows: &[Row]) {
     let mut models: Vec<Vec<String>> = Vec::new();
     for row in rows {
-        let cold = |pick: fn((Duration, Duration)) -> Duration| row.load.cold.map_or("–".into(), |times| millis(pick(times)));
+        let cold = |pick: fn((Duration, Duration)) -> Duration| {
+            row.load
+                .cold
+                .map_or("–".into(), |times| millis(pick(times)))
+        };
         let cells = vec![
             row.model.clone(),
             bytes(row.latency.file_bytes),
@@ -220,13 +288,23 @@ fn print_tables(rows: &[Row]) {
             models.push(cells);
         }
     }
-    let header = ["model", "file", "parameters", "open cold", "open warm", "to first token cold", "to first token warm"];
+    let header = [
+        "model",
+        "file",
+        "parameters",
+        "open cold",
+        "open warm",
+        "to first token cold",
+        "to first token warm",
+    ];
     println!("{}", table(&header, &models));
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
             let l = &row.latency;
-            let resident = |pick: fn(latency::Resident) -> u64| l.resident.map_or("–".into(), |r| bytes(pick(r)));
+            let resident = |pick: fn(latency::Resident) -> u64| {
+                l.resident.map_or("–".into(), |r| bytes(pick(r)))
+            };
             vec![
                 row.model.clone(),
                 l.options.prompt.to_string(),
@@ -236,16 +314,40 @@ fn print_tables(rows: &[Row]) {
                 l.isa.into(),
                 per_second(l.prefill, l.prefill_spread),
                 per_second(l.decode, l.decode_spread),
-                if l.options.prompt > 0 { millis(l.first_token) } else { "–".into() },
-                if l.options.generate > 0 { millis(l.p50) } else { "–".into() },
-                if l.options.generate > 0 { millis(l.p95) } else { "–".into() },
+                if l.options.prompt > 0 {
+                    millis(l.first_token)
+                } else {
+                    "–".into()
+                },
+                if l.options.generate > 0 {
+                    millis(l.p50)
+                } else {
+                    "–".into()
+                },
+                if l.options.generate > 0 {
+                    millis(l.p95)
+                } else {
+                    "–".into()
+                },
                 resident(|r| r.mapped),
                 resident(|r| r.anonymous),
             ]
         })
         .collect();
     let header = [
-        "model", "prompt", "gen", "depth", "threads", "isa", "prefill tok/s", "decode tok/s", "ttft", "p50", "p95", "mapped", "anonymous",
+        "model",
+        "prompt",
+        "gen",
+        "depth",
+        "threads",
+        "isa",
+        "prefill tok/s",
+        "decode tok/s",
+        "ttft",
+        "p50",
+        "p95",
+        "mapped",
+        "anonymous",
     ];
     print!("{}", table(&header, &cells));
 }
@@ -253,10 +355,18 @@ fn print_tables(rows: &[Row]) {
 fn print_csv(rows: &[Row]) {
     let mut header_done = false;
     for row in rows {
-        let Value::Object(fields) = row.json() else { continue };
+        let Value::Object(fields) = row.json() else {
+            continue;
+        };
         let scalars = || fields.iter().filter(|(_, value)| !value.is_array());
         if !header_done {
-            println!("{}", scalars().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(","));
+            println!(
+                "{}",
+                scalars()
+                    .map(|(key, _)| key.as_str())
+                    .collect::<Vec<_>>()
+                    .join(",")
+            );
             header_done = true;
         }
         let cells: Vec<String> = scalars()

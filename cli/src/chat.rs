@@ -40,11 +40,24 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<()> {
     let model = Model::open(&args.model)?;
     if model.chat_template().is_none() {
-        bail!("{} has no chat template (tokenizer.chat_template); use `dram run --raw` for plain continuation", args.model.display());
+        bail!(
+            "{} has no chat template (tokenizer.chat_template); use `dram run --raw` for plain continuation",
+            args.model.display()
+        );
     }
-    let mut session = model.session(SessionOptions { context: args.context, threads: args.threads })?;
+    let mut session = model.session(SessionOptions {
+        context: args.context,
+        threads: args.threads,
+    })?;
     let interrupt = Interrupt::listen()?;
-    let system: Vec<Message> = args.system.into_iter().map(|content| Message { role: "system".into(), content }).collect();
+    let system: Vec<Message> = args
+        .system
+        .into_iter()
+        .map(|content| Message {
+            role: "system".into(),
+            content,
+        })
+        .collect();
     let mut history = system.clone();
     let ask = io::stdin().is_terminal();
     let mut lines = io::stdin().lock().lines();
@@ -53,7 +66,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
             eprint!("> ");
             io::stderr().flush()?;
         }
-        let Some(line) = lines.next().transpose()? else { return Ok(()) };
+        let Some(line) = lines.next().transpose()? else {
+            return Ok(());
+        };
         match line.trim() {
             "" => continue,
             "/quit" => return Ok(()),
@@ -65,7 +80,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 eprintln!("unknown command {command}; there are /reset and /quit");
                 continue;
             }
-            text => history.push(Message { role: "user".into(), content: text.into() }),
+            text => history.push(Message {
+                role: "user".into(),
+                content: text.into(),
+            }),
         }
         let request = Request {
             prompt: Prompt::Chat(history.clone()),
@@ -80,7 +98,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 if let Event::Piece { text, .. } = &event {
                     written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
                 }
-                if written.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if written.is_err() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
             })
         });
         written?;
@@ -90,7 +112,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 if completion.finish == Finish::ContextFull {
                     eprintln!("the context is full; /reset starts anew, --context makes it larger");
                 }
-                history.push(Message { role: "assistant".into(), content: completion.text });
+                history.push(Message {
+                    role: "assistant".into(),
+                    content: completion.text,
+                });
             }
             Err(error) => {
                 history.pop();

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use dram_core::{CancelToken, Sampling};
@@ -62,9 +62,11 @@ impl Interrupt {
     pub(crate) fn listen() -> Result<Self> {
         let running: Arc<Mutex<Option<CancelToken>>> = Arc::default();
         let seen = running.clone();
-        ctrlc::set_handler(move || match seen.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(token) => token.cancel(),
-            None => std::process::exit(130),
+        ctrlc::set_handler(move || {
+            match seen.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(token) => token.cancel(),
+                None => std::process::exit(130),
+            }
         })
         .context("cannot listen for Ctrl-C")?;
         Ok(Interrupt(running))
@@ -115,19 +117,38 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width: Vec<usize> = header
         .iter()
         .enumerate()
-        .map(|(c, h)| rows.iter().map(|r| r[c].chars().count()).chain([h.chars().count(), 3]).max().unwrap_or(3))
+        .map(|(c, h)| {
+            rows.iter()
+                .map(|r| r[c].chars().count())
+                .chain([h.chars().count(), 3])
+                .max()
+                .unwrap_or(3)
+        })
         .collect();
     let mut out = String::new();
     let mut line = |cells: &mut dyn Iterator<Item = &str>| {
         for (c, cell) in cells.enumerate() {
             let pad = " ".repeat(width[c].saturating_sub(cell.chars().count()));
-            let _ = if c == 0 { write!(out, "| {cell}{pad} ") } else { write!(out, "| {pad}{cell} ") };
+            let _ = if c == 0 {
+                write!(out, "| {cell}{pad} ")
+            } else {
+                write!(out, "| {pad}{cell} ")
+            };
         }
         out.push_str("|\n");
     };
     line(&mut header.iter().copied());
-    let rule: Vec<String> =
-        width.iter().enumerate().map(|(c, w)| if c == 0 { "-".repeat(*w) } else { format!("{}:", "-".repeat(w - 1)) }).collect();
+    let rule: Vec<String> = width
+        .iter()
+        .enumerate()
+        .map(|(c, w)| {
+            if c == 0 {
+                "-".repeat(*w)
+            } else {
+                format!("{}:", "-".repeat(w - 1))
+            }
+        })
+        .collect();
     line(&mut rule.iter().map(String::as_str));
     for row in rows {
         line(&mut row.iter().map(String::as_str));
@@ -137,7 +158,10 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 
 /// `dram … | head` closes the pipe; that is no failure.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+    error.chain().any(|e| {
+        e.downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    })
 }
 
 #[cfg(test)]
@@ -155,6 +179,9 @@ mod tests {
     #[test]
     fn tables_align() {
         let t = table(&["model", "x"], &[vec!["a".into(), "12345".into()]]);
-        assert_eq!(t, "| model |     x |\n| ----- | ----: |\n| a     | 12345 |\n");
+        assert_eq!(
+            t,
+            "| model |     x |\n| ----- | ----: |\n| a     | 12345 |\n"
+        );
     }
 }

@@ -45,7 +45,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let teacher = args.teacher.map_or(Source::Bytes(demo::TEACHER), Source::Path);
+    let teacher = args
+        .teacher
+        .map_or(Source::Bytes(demo::TEACHER), Source::Path);
     let mut options = DemoOptions::new(teacher, args.out);
     options.seed = args.seed;
     options.steps = args.steps.unwrap_or(options.steps);
@@ -86,8 +88,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if args.json.as_deref() != Some(Path::new("-")) {
         println!("\n{}", demo.table.text());
         println!("parity of the student: {}", demo.parity);
-        println!("student: {}\nreport: {}", demo.student.display(), demo.report.display());
-        println!("\nTry it: dram run {} \"remind me to water the plants\"", demo.student.display());
+        println!(
+            "student: {}\nreport: {}",
+            demo.student.display(),
+            demo.report.display()
+        );
+        println!(
+            "\nTry it: dram run {} \"remind me to water the plants\"",
+            demo.student.display()
+        );
     }
     if let Some(path) = &args.json {
         let value = json!({

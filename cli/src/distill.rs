@@ -96,10 +96,17 @@ fn train(args: &Common, train: Train) -> Result<()> {
         Event::Evaluated { step, figures } => {
             for (set, f) in figures {
                 let teacher = match (f.kl, f.top1) {
-                    (Some(kl), Some(top1)) => format!(", KL to teacher {kl:.4}, top-1 agreement {:.2} %", 100.0 * top1),
+                    (Some(kl), Some(top1)) => format!(
+                        ", KL to teacher {kl:.4}, top-1 agreement {:.2} %",
+                        100.0 * top1
+                    ),
                     _ => String::new(),
                 };
-                bar.println(format!("step {step}, {set}: NLL {:.4}, perplexity {:.3}{teacher}", f.nll, f.perplexity()));
+                bar.println(format!(
+                    "step {step}, {set}: NLL {:.4}, perplexity {:.3}{teacher}",
+                    f.nll,
+                    f.perplexity()
+                ));
             }
         }
     })?;
@@ -118,8 +125,11 @@ fn read_recipe(path: &Path, set: &[String]) -> Result<Recipe> {
     if set.is_empty() {
         return Recipe::read(path);
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display()))?;
-    let mut table: toml::Table = text.parse().with_context(|| format!("recipe {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the recipe {}", path.display()))?;
+    let mut table: toml::Table = text
+        .parse()
+        .with_context(|| format!("recipe {}", path.display()))?;
     for assignment in set {
         let Some((field, value)) = assignment.split_once('=') else {
             bail!("--set {assignment}: expected FIELD=VALUE, such as train.steps=500");
@@ -129,15 +139,22 @@ fn read_recipe(path: &Path, set: &[String]) -> Result<Recipe> {
             .ok()
             .and_then(|mut t| t.remove("v"))
             .unwrap_or_else(|| toml::Value::String(value.into()));
-        let (sections, name) = field.rsplit_once('.').map_or((None, field), |(s, n)| (Some(s), n));
+        let (sections, name) = field
+            .rsplit_once('.')
+            .map_or((None, field), |(s, n)| (Some(s), n));
         let mut at = &mut table;
         for section in sections.iter().flat_map(|s| s.split('.')) {
-            let inner = at.entry(section).or_insert_with(|| toml::Table::new().into());
-            at = inner.as_table_mut().with_context(|| format!("--set {assignment}: {section} is no section of the recipe"))?;
+            let inner = at
+                .entry(section)
+                .or_insert_with(|| toml::Table::new().into());
+            at = inner.as_table_mut().with_context(|| {
+                format!("--set {assignment}: {section} is no section of the recipe")
+            })?;
         }
         at.insert(name.into(), value);
     }
-    let mut recipe = Recipe::parse(&table.to_string()).with_context(|| format!("recipe {} with {}", path.display(), set.join(", ")))?;
+    let mut recipe = Recipe::parse(&table.to_string())
+        .with_context(|| format!("recipe {} with {}", path.display(), set.join(", ")))?;
     recipe.resolve(path.parent().unwrap_or(Path::new("")));
     Ok(recipe)
 }
@@ -161,16 +178,27 @@ fn show_step(bar: &ProgressBar, progress: &dram_train::run::Progress<'_>) {
 
 fn print_summary(summary: &Summary) {
     if !summary.finished {
-        println!("stopped after {} steps; the same command goes on from there", summary.steps);
+        println!(
+            "stopped after {} steps; the same command goes on from there",
+            summary.steps
+        );
         return;
     }
-    println!("{}: {} parameters, {} steps, {:.0} s", summary.name, summary.parameters, summary.steps, summary.seconds);
-    let percent = |share: Option<f64>| share.map_or("–".into(), |s| format!("{:.2} %", 100.0 * s));
+    println!(
+        "{}: {} parameters, {} steps, {:.0} s",
+        summary.name, summary.parameters, summary.steps, summary.seconds
+    );
+    let percent =
+        |share: Option<f64>| share.map_or("–".into(), |s| format!("{:.2} %", 100.0 * s));
     let rows: Vec<Vec<String>> = summary
         .figures
         .iter()
         .map(|(set, f)| {
-            let exact = summary.exact.iter().find(|(name, _)| name == set).map(|e| e.1);
+            let exact = summary
+                .exact
+                .iter()
+                .find(|(name, _)| name == set)
+                .map(|e| e.1);
             vec![
                 set.clone(),
                 format!("{:.4}", f.nll),
@@ -181,7 +209,20 @@ fn print_summary(summary: &Summary) {
             ]
         })
         .collect();
-    print!("{}", table(&["held-out set", "NLL", "perplexity", "KL to teacher", "top-1 agreement", "exact match"], &rows));
+    print!(
+        "{}",
+        table(
+            &[
+                "held-out set",
+                "NLL",
+                "perplexity",
+                "KL to teacher",
+                "top-1 agreement",
+                "exact match"
+            ],
+            &rows
+        )
+    );
     if let Some(parity) = &summary.parity {
         println!("parity: {parity}");
     }

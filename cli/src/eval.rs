@@ -52,8 +52,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     ensure!(args.examples > 0, "--examples 0: expected at least 1");
-    let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let context = dram_core::Model::open(&args.models[0])?.config().context_length;
+    let threads = args
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let context = dram_core::Model::open(&args.models[0])?
+        .config()
+        .context_length;
     let sequence = args.sequence.unwrap_or(context.min(1024));
     let (kind, path) = match (&args.text, &args.jsonl) {
         (Some(path), _) => (Kind::Text, Some(path.clone())),
@@ -69,20 +73,37 @@ pub(crate) fn run(args: Args) -> Result<()> {
             tokenizer: Some(args.models[0].clone()),
             ..Data::default()
         },
-        eval: Eval { examples: args.examples, tokens: args.tokens, ..Eval::default() },
+        eval: Eval {
+            examples: args.examples,
+            tokens: args.tokens,
+            ..Eval::default()
+        },
         ..Recipe::default()
     };
     recipe.student.context_length = sequence;
     let sets = held_out_sets(&recipe)?;
 
-    let teacher = args.against.as_deref().map(|path| teacher::open(path, threads)).transpose()?;
+    let teacher = args
+        .against
+        .as_deref()
+        .map(|path| teacher::open(path, threads))
+        .transpose()?;
     if let Some(teacher) = &teacher {
         let model = dram_core::gguf::File::open(&args.models[0])?;
         teacher.check_tokens(&dram_train::export::vocabulary_of_gguf(&model)?.tokens)?;
     }
-    let scored = teacher.as_deref().map(|teacher| Scored { teacher, threads });
-    let batches: Vec<_> = sets.iter().flat_map(|set| set.batches.iter().cloned()).collect();
-    let cases: Vec<&[_]> = sets.iter().map(|set| &set.cases[..]).filter(|cases| !cases.is_empty()).collect();
+    let scored = teacher
+        .as_deref()
+        .map(|teacher| Scored { teacher, threads });
+    let batches: Vec<_> = sets
+        .iter()
+        .flat_map(|set| set.batches.iter().cloned())
+        .collect();
+    let cases: Vec<&[_]> = sets
+        .iter()
+        .map(|set| &set.cases[..])
+        .filter(|cases| !cases.is_empty())
+        .collect();
     let measure = Measure {
         teacher: scored.as_ref().map(|s| s as _),
         batches: &batches,
@@ -92,17 +113,31 @@ pub(crate) fn run(args: Args) -> Result<()> {
         speed: Measure::short_request(),
     };
     let mut table = Table {
-        sets: sets.iter().filter(|set| !set.cases.is_empty()).map(|set| set.name.clone()).collect(),
+        sets: sets
+            .iter()
+            .filter(|set| !set.cases.is_empty())
+            .map(|set| set.name.clone())
+            .collect(),
         rows: Vec::new(),
         notes: vec![
-            format!("NLL, KL and top-1 over {} tokens", batches.iter().map(|b| b.targets.len()).sum::<usize>()),
+            format!(
+                "NLL, KL and top-1 over {} tokens",
+                batches.iter().map(|b| b.targets.len()).sum::<usize>()
+            ),
             measure.speed_note(),
         ],
     };
     for path in &args.models {
-        let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+        let name = path
+            .file_stem()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy();
         table.rows.push(measure.row(&name, path)?);
     }
-    if args.json { println!("{}", table.json()?) } else { print!("{}", table.text()) }
+    if args.json {
+        println!("{}", table.json()?)
+    } else {
+        print!("{}", table.text())
+    }
     Ok(())
 }

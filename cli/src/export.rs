@@ -48,6 +48,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if let Some(parity) = parity {
         println!("parity: {parity}");
     }
-    println!("{} ({})", args.output.display(), bytes(std::fs::metadata(&args.output)?.len()));
+    println!(
+        "{} ({})",
+        args.output.display(),
+        bytes(std::fs::metadata(&args.output)?.len())
+    );
     Ok(())
 }

@@ -33,7 +33,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if args.check {
         check(&file, &args.model)?;
     }
-    if args.json { print_json(&file) } else { print_text(&file) }
+    if args.json {
+        print_json(&file)
+    } else {
+        print_text(&file)
+    }
     if args.check && !args.json {
         println!("\nread again with gguf-rs: the same keys and tensors");
     }
@@ -41,17 +45,28 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 fn print_json(file: &File) {
-    let metadata: Map<String, serde_json::Value> =
-        file.metadata().iter().map(|(key, value)| (key.into(), to_json(value))).collect();
+    let metadata: Map<String, serde_json::Value> = file
+        .metadata()
+        .iter()
+        .map(|(key, value)| (key.into(), to_json(value)))
+        .collect();
     let tensors: Vec<_> = file
         .tensors()
         .map(|t| json!({ "name": t.name(), "format": t.format().name, "shape": t.shape(), "bytes": t.bytes().len() }))
         .collect();
-    println!("{}", json!({ "version": file.version(), "bytes": file.file_bytes(), "metadata": metadata, "tensors": tensors }));
+    println!(
+        "{}",
+        json!({ "version": file.version(), "bytes": file.file_bytes(), "metadata": metadata, "tensors": tensors })
+    );
 }
 
 fn print_text(file: &File) {
-    println!("{}: GGUF v{}, {}\n", file.name(), file.version(), bytes(file.file_bytes() as u64));
+    println!(
+        "{}: GGUF v{}, {}\n",
+        file.name(),
+        file.version(),
+        bytes(file.file_bytes() as u64)
+    );
     for (key, value) in file.metadata().iter() {
         println!("{key} = {}", brief(value));
     }
@@ -60,11 +75,19 @@ fn print_text(file: &File) {
         .tensors()
         .map(|t| {
             let shape: Vec<String> = t.shape().iter().map(usize::to_string).collect();
-            vec![t.name().into(), t.format().name.into(), shape.join(" × "), bytes(t.bytes().len() as u64)]
+            vec![
+                t.name().into(),
+                t.format().name.into(),
+                shape.join(" × "),
+                bytes(t.bytes().len() as u64),
+            ]
         })
         .collect();
     print!("{}", table(&["tensor", "format", "shape", "size"], &rows));
-    let parameters: usize = file.tensors().map(|t| t.shape().iter().product::<usize>()).sum();
+    let parameters: usize = file
+        .tensors()
+        .map(|t| t.shape().iter().product::<usize>())
+        .sum();
     println!("\n{} tensors, {parameters} parameters", rows.len());
 }
 
@@ -75,7 +98,11 @@ fn brief(value: Value<'_>) -> String {
     match value {
         Value::Array(array) => {
             let first: Vec<String> = array.iter().take(SHOWN).map(brief).collect();
-            let more = if array.len() > SHOWN { format!(", … {} in all", array.len()) } else { String::new() };
+            let more = if array.len() > SHOWN {
+                format!(", … {} in all", array.len())
+            } else {
+                String::new()
+            };
             format!("[{}{more}]", first.join(", "))
         }
         Value::String(text) => {
@@ -108,9 +135,14 @@ fn to_json(value: Value<'_>) -> serde_json::Value {
 /// Compares what this project's reader sees with what gguf-rs sees: the same keys, and each tensor's type, shape and place.
 fn check(file: &File, path: &std::path::Path) -> Result<()> {
     let path = path.to_str().context("gguf-rs takes only UTF-8 paths")?;
-    let other = gguf_rs::get_gguf_container(path)?.decode().context("gguf-rs cannot read the file")?;
+    let other = gguf_rs::get_gguf_container(path)?
+        .decode()
+        .context("gguf-rs cannot read the file")?;
     for (key, _) in file.metadata().iter() {
-        ensure!(other.metadata().contains_key(key), "gguf-rs does not see the key {key}");
+        ensure!(
+            other.metadata().contains_key(key),
+            "gguf-rs does not see the key {key}"
+        );
     }
     ensure!(
         other.num_kv() == file.metadata().iter().count() as u64,
@@ -126,11 +158,22 @@ fn check(file: &File, path: &std::path::Path) -> Result<()> {
     );
     for tensor in file.tensors() {
         let name = tensor.name();
-        let seen = other.tensors().iter().find(|t| t.name == name).with_context(|| format!("gguf-rs does not see the tensor {name}"))?;
+        let seen = other
+            .tensors()
+            .iter()
+            .find(|t| t.name == name)
+            .with_context(|| format!("gguf-rs does not see the tensor {name}"))?;
         let start = (other.data_offset() + seen.offset) as usize;
-        let shape: Vec<usize> = seen.shape.iter().map(|&n| n as usize).filter(|&n| n > 0).collect();
+        let shape: Vec<usize> = seen
+            .shape
+            .iter()
+            .map(|&n| n as usize)
+            .filter(|&n| n > 0)
+            .collect();
         ensure!(
-            seen.kind == tensor.format().ggml_id && shape == tensor.shape() && start == tensor.range().start,
+            seen.kind == tensor.format().ggml_id
+                && shape == tensor.shape()
+                && start == tensor.range().start,
             "tensor {name}: gguf-rs sees type {}, shape {shape:?} at byte {start}; this reader {}, {:?} at byte {}",
             seen.kind,
             tensor.format().ggml_id,

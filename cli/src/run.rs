@@ -58,20 +58,41 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 eprintln!("reading the prompt from the terminal; end it with Ctrl-D");
             }
             let mut text = String::new();
-            io::stdin().read_to_string(&mut text).context("standard input is not UTF-8 text")?;
+            io::stdin()
+                .read_to_string(&mut text)
+                .context("standard input is not UTF-8 text")?;
             text
         }
     };
     let model = Model::open(&args.model)?;
-    let mut session = model.session(SessionOptions { context: args.context, threads: args.threads })?;
+    let mut session = model.session(SessionOptions {
+        context: args.context,
+        threads: args.threads,
+    })?;
     let prompt = if args.raw || model.chat_template().is_none() {
         Prompt::Text(prompt)
     } else {
-        let system = args.system.map(|content| Message { role: "system".into(), content });
-        Prompt::Chat(system.into_iter().chain([Message { role: "user".into(), content: prompt }]).collect())
+        let system = args.system.map(|content| Message {
+            role: "system".into(),
+            content,
+        });
+        Prompt::Chat(
+            system
+                .into_iter()
+                .chain([Message {
+                    role: "user".into(),
+                    content: prompt,
+                }])
+                .collect(),
+        )
     };
-    let request =
-        Request { prompt, max_tokens: args.max_tokens, sampling: args.sampling.sampling(), stop: args.stop, ..Request::default() };
+    let request = Request {
+        prompt,
+        max_tokens: args.max_tokens,
+        sampling: args.sampling.sampling(),
+        stop: args.stop,
+        ..Request::default()
+    };
 
     let interrupt = Interrupt::listen()?;
     let mut out = io::stdout().lock();
@@ -81,13 +102,18 @@ pub(crate) fn run(args: Args) -> Result<()> {
             if let (Event::Piece { text, .. }, false) = (&event, args.json) {
                 written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
             }
-            if written.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if written.is_err() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         })
     })?;
     written?;
 
     let t = &completion.timings;
-    let rate = |tokens: usize, time: std::time::Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+    let rate =
+        |tokens: usize, time: std::time::Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
     let decoded = completion.tokens.len().saturating_sub(1);
     if args.json {
         let (finish, stop_string) = finish_name(&completion.finish);

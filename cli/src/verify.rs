@@ -46,7 +46,8 @@ pub(crate) struct GateArgs {
 
 impl GateArgs {
     pub(crate) fn threads(&self) -> usize {
-        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        self.threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }
 }
 
@@ -57,14 +58,18 @@ pub(crate) fn batches_for(checkpoint: &Checkpoint, args: &GateArgs) -> Result<Ve
     let length = config.context_length.min(256);
     let ids = match &args.text {
         Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let mut ids = TextTokenizer::from_vocabulary(checkpoint.vocabulary.clone())?.encode(&text, false)?;
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            let mut ids = TextTokenizer::from_vocabulary(checkpoint.vocabulary.clone())?
+                .encode(&text, false)?;
             ids.truncate(args.positions + 1);
             ids
         }
         None => {
             let mut rng = dram_train::data::Rng::new(&[0]);
-            (0..=args.positions).map(|_| rng.below(config.vocabulary) as u32).collect()
+            (0..=args.positions)
+                .map(|_| rng.below(config.vocabulary) as u32)
+                .collect()
         }
     };
     ensure!(ids.len() > 1, "the text is empty");
@@ -72,7 +77,10 @@ pub(crate) fn batches_for(checkpoint: &Checkpoint, args: &GateArgs) -> Result<Ve
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let mut checkpoint = Checkpoint::open(&args.checkpoint, args.gate.tokenizer.as_deref().or(Some(&args.gguf)))?;
+    let mut checkpoint = Checkpoint::open(
+        &args.checkpoint,
+        args.gate.tokenizer.as_deref().or(Some(&args.gguf)),
+    )?;
     let batches = batches_for(&checkpoint, &args.gate)?;
     let parity = checkpoint.verify(&args.gguf, &batches, args.gate.threads())?;
     let good = parity.check(&Limits::default());

@@ -138,7 +138,9 @@ pub enum Error {
     },
 
     /// The file holds a tensor that this runtime would pass over, though it changes the model's answers.
-    #[error("{file}: tensor `{tensor}`: expected only tensors that this runtime reads for the architecture: the model needs a newer runtime")]
+    #[error(
+        "{file}: tensor `{tensor}`: expected only tensors that this runtime reads for the architecture: the model needs a newer runtime"
+    )]
     UnexpectedTensor {
         /// The file.
         file: String,
@@ -168,7 +170,9 @@ pub enum Error {
     },
 
     /// The system would not give the memory that a session needs.
-    #[error("expected {bytes} bytes of memory for a context of {context}, and the system has none: make a session with a shorter context")]
+    #[error(
+        "expected {bytes} bytes of memory for a context of {context}, and the system has none: make a session with a shorter context"
+    )]
     OutOfMemory {
         /// What was asked of the system.
         bytes: u64,
@@ -201,7 +205,9 @@ pub enum Error {
     },
 
     /// More tokens than the session has room for.
-    #[error("expected at most {context} tokens, the session's context, got {tokens}: shorten the prompt or make a session with a longer context")]
+    #[error(
+        "expected at most {context} tokens, the session's context, got {tokens}: shorten the prompt or make a session with a longer context"
+    )]
     ContextFull {
         /// Tokens in the cache and those to be added.
         tokens: usize,
@@ -210,7 +216,9 @@ pub enum Error {
     },
 
     /// A chat was asked of a model that does not say how to render one.
-    #[error("{file}: expected the metadata key `tokenizer.chat_template` to render a chat with, got none: give the prompt as text")]
+    #[error(
+        "{file}: expected the metadata key `tokenizer.chat_template` to render a chat with, got none: give the prompt as text"
+    )]
     NoChatTemplate {
         /// The file.
         file: String,

@@ -21,7 +21,11 @@ fn main() -> anyhow::Result<()> {
 
     let start = std::time::Instant::now();
     let tokenizer = Arc::new(actions::tokenizer(2048)?);
-    println!("\ntokenizer: {} tokens, trained in {:.1} s", tokenizer.len(), start.elapsed().as_secs_f64());
+    println!(
+        "\ntokenizer: {} tokens, trained in {:.1} s",
+        tokenizer.len(),
+        start.elapsed().as_secs_f64()
+    );
     for set in [Set::Train, Set::HeldOut, Set::NoFunction] {
         let examples = Arc::new(ActionExamples::new(tokenizer.clone(), set, seed)?);
         let n = 5_000;
@@ -36,7 +40,13 @@ fn main() -> anyhow::Result<()> {
             lengths.sort_unstable();
             let mean = lengths.iter().sum::<usize>() as f64 / n as f64;
             let at = |p: usize| lengths[(lengths.len() - 1) * p / 100];
-            println!("{set:?} {name}: mean {mean:.1}, p5 {}, median {}, p95 {}, longest {}", at(5), at(50), at(95), at(100));
+            println!(
+                "{set:?} {name}: mean {mean:.1}, p5 {}, median {}, p95 {}, longest {}",
+                at(5),
+                at(50),
+                at(95),
+                at(100)
+            );
         }
         if set == Set::Train {
             for batch in [32, 64] {
@@ -47,7 +57,9 @@ fn main() -> anyhow::Result<()> {
                     let b = batches.batch(step);
                     places += b.ids.len();
                     targets += b.targets.len();
-                    fed += (0..batch as u64).map(|i| examples.get(step * batch as u64 + i).ids.len() - 1).sum::<usize>();
+                    fed += (0..batch as u64)
+                        .map(|i| examples.get(step * batch as u64 + i).ids.len() - 1)
+                        .sum::<usize>();
                 }
                 println!(
                     "batch {batch}: {:.1} % padding, {:.0} % of positions count, {:.2} ms a batch",

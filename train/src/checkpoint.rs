@@ -25,7 +25,10 @@ pub struct State {
 /// # Errors
 /// When the disk does not take them; what was at `path` before is then untouched.
 pub fn save(path: &Path, state: &State, buffers: &[(&str, &[f32])]) -> Result<()> {
-    let bytes: Vec<(&str, Vec<u8>)> = buffers.iter().map(|(name, b)| (*name, b.iter().flat_map(|x| x.to_le_bytes()).collect())).collect();
+    let bytes: Vec<(&str, Vec<u8>)> = buffers
+        .iter()
+        .map(|(name, b)| (*name, b.iter().flat_map(|x| x.to_le_bytes()).collect()))
+        .collect();
     let mut sum = Checksum::default();
     bytes.iter().for_each(|(_, b)| sum.add(b));
     let metadata = HashMap::from([
@@ -35,8 +38,13 @@ pub fn save(path: &Path, state: &State, buffers: &[(&str, &[f32])]) -> Result<()
         ("fingerprint".to_string(), state.fingerprint.clone()),
         ("checksum".to_string(), format!("{:016x}", sum.0)),
     ]);
-    let views = bytes.iter().map(|(name, b)| Ok((*name, TensorView::new(Dtype::F32, vec![b.len() / 4], b)?))).collect::<Result<Vec<_>>>()?;
-    write_beside(path, |path| Ok(safetensors::serialize_to_file(views, Some(metadata), path)?))
+    let views = bytes
+        .iter()
+        .map(|(name, b)| Ok((*name, TensorView::new(Dtype::F32, vec![b.len() / 4], b)?)))
+        .collect::<Result<Vec<_>>>()?;
+    write_beside(path, |path| {
+        Ok(safetensors::serialize_to_file(views, Some(metadata), path)?)
+    })
 }
 
 /// Reads a checkpoint back into buffers of the same lengths.
@@ -47,9 +55,20 @@ pub fn load(path: &Path, fingerprint: &str, buffers: &mut [(&str, &mut [f32])]) 
     let attempt = (|| {
         let bytes = fs::read(path)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).context("no checkpoint")?;
-        let metadata = header.metadata().as_ref().context("no checkpoint: no metadata")?;
-        let get = |key: &str| metadata.get(key).with_context(|| format!("no checkpoint: {key} is missing"));
-        ensure!(get("format")? == "dram checkpoint 1", "format {:?}; expected \"dram checkpoint 1\"", get("format")?);
+        let metadata = header
+            .metadata()
+            .as_ref()
+            .context("no checkpoint: no metadata")?;
+        let get = |key: &str| {
+            metadata
+                .get(key)
+                .with_context(|| format!("no checkpoint: {key} is missing"))
+        };
+        ensure!(
+            get("format")? == "dram checkpoint 1",
+            "format {:?}; expected \"dram checkpoint 1\"",
+            get("format")?
+        );
         if get("fingerprint")? != fingerprint {
             bail!(
                 "it was made by another recipe (fingerprint {}, this recipe has {fingerprint}); restore the recipe, choose another output \
@@ -60,7 +79,9 @@ pub fn load(path: &Path, fingerprint: &str, buffers: &mut [(&str, &mut [f32])]) 
         let tensors = SafeTensors::deserialize(&bytes).context("damaged")?;
         let mut sum = Checksum::default();
         for (name, buffer) in buffers.iter_mut() {
-            let tensor = tensors.tensor(name).with_context(|| format!("buffer {name}"))?;
+            let tensor = tensors
+                .tensor(name)
+                .with_context(|| format!("buffer {name}"))?;
             ensure!(
                 tensor.dtype() == Dtype::F32 && tensor.data().len() == buffer.len() * 4,
                 "buffer {name}: expected {} f32 values, got {} bytes",
@@ -72,8 +93,15 @@ pub fn load(path: &Path, fingerprint: &str, buffers: &mut [(&str, &mut [f32])]) 
                 *x = f32::from_le_bytes(*b);
             }
         }
-        ensure!(format!("{:016x}", sum.0) == *get("checksum")?, "its checksum does not match its contents; delete it to start anew");
-        Ok(State { step: get("step")?.parse()?, updates: get("updates")?.parse()?, fingerprint: fingerprint.into() })
+        ensure!(
+            format!("{:016x}", sum.0) == *get("checksum")?,
+            "its checksum does not match its contents; delete it to start anew"
+        );
+        Ok(State {
+            step: get("step")?.parse()?,
+            updates: get("updates")?.parse()?,
+            fingerprint: fingerprint.into(),
+        })
     })();
     attempt.with_context(|| format!("checkpoint {}", path.display()))
 }
@@ -91,10 +119,14 @@ impl Checksum {
     fn add(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
-            self.0 = (self.0 ^ u64::from_le_bytes(*word)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+            self.0 = (self.0 ^ u64::from_le_bytes(*word))
+                .wrapping_mul(0x0000_0100_0000_01b3)
+                .rotate_left(23);
         }
         for byte in rest {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+            self.0 = (self.0 ^ u64::from(*byte))
+                .wrapping_mul(0x0000_0100_0000_01b3)
+                .rotate_left(23);
         }
     }
 }
@@ -138,7 +170,11 @@ mod tests {
     fn damage_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
-        let state = State { step: 7, updates: 7, fingerprint: "a".into() };
+        let state = State {
+            step: 7,
+            updates: 7,
+            fingerprint: "a".into(),
+        };
         save(&path, &state, &[("x", &[1.0, 2.0]), ("y", &[])]).unwrap();
         let read = |fingerprint: &str, n: usize| {
             let mut x = vec![0.0; n];

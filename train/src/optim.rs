@@ -44,7 +44,12 @@ impl AdamW {
         let correction1 = (1.0 - f64::from(self.beta1).powf(n)) as f32;
         let correction2 = (1.0 - f64::from(self.beta2).powf(n)) as f32;
         let pieces = pieces(weights.len(), decays);
-        let (mut w, mut m, mut v, mut g) = (weights, &mut moments.first[..], &mut moments.second[..], gradient);
+        let (mut w, mut m, mut v, mut g) = (
+            weights,
+            &mut moments.first[..],
+            &mut moments.second[..],
+            gradient,
+        );
         let work = pieces.iter().map(|&(length, decay)| {
             let (mine, rest) = std::mem::take(&mut w).split_at_mut(length);
             w = rest;
@@ -54,10 +59,29 @@ impl AdamW {
             v = rest;
             let (gradient, rest) = g.split_at(length);
             g = rest;
-            (mine, first, second, gradient, if decay { 1.0 - learning_rate * self.weight_decay } else { 1.0 })
+            (
+                mine,
+                first,
+                second,
+                gradient,
+                if decay {
+                    1.0 - learning_rate * self.weight_decay
+                } else {
+                    1.0
+                },
+            )
         });
-        let constants = [self.beta1, self.beta2, self.eps, scale, learning_rate / correction1, 1.0 / correction2];
-        parallel::for_each(threads, work.collect(), |(w, m, v, g, keep)| update(w, m, v, g, keep, constants));
+        let constants = [
+            self.beta1,
+            self.beta2,
+            self.eps,
+            scale,
+            learning_rate / correction1,
+            1.0 / correction2,
+        ];
+        parallel::for_each(threads, work.collect(), |(w, m, v, g, keep)| {
+            update(w, m, v, g, keep, constants)
+        });
     }
 }
 
@@ -135,12 +159,21 @@ mod tests {
     fn equals_the_formula_and_ignores_threads() {
         let n = PIECE * 2 + 77;
         let w0: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin()).collect();
-        let optimiser = AdamW { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
+        let optimiser = AdamW {
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+        };
         let decays = [100..PIECE + 5, PIECE + 50..n - 3];
         let mut results = Vec::new();
         for threads in [1, 3] {
             let mut w = w0.clone();
-            let mut moments = Moments { first: vec![0.0; n], second: vec![0.0; n], updates: 0 };
+            let mut moments = Moments {
+                first: vec![0.0; n],
+                second: vec![0.0; n],
+                updates: 0,
+            };
             for step in 0..3 {
                 let g: Vec<f32> = (0..n).map(|i| ((i + step) as f32 * 0.11).cos()).collect();
                 optimiser.update(&mut w, &mut moments, &g, 0.5, 1e-2, &decays, threads);
@@ -149,13 +182,19 @@ mod tests {
         }
         assert_eq!(results[0], results[1]);
         for i in [0, 99, 100, PIECE + 4, PIECE + 5, PIECE + 50, n - 4, n - 3] {
-            let decay = if decays.iter().any(|r| r.contains(&i)) { 0.1 } else { 0.0 };
+            let decay = if decays.iter().any(|r| r.contains(&i)) {
+                0.1
+            } else {
+                0.0
+            };
             let (mut w, mut m, mut v) = (f64::from(w0[i]), 0.0, 0.0);
             for step in 0..3 {
                 let g = 0.5 * f64::from(((i + step) as f32 * 0.11).cos());
                 (m, v) = (0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g * g);
                 let t = (step + 1) as i32;
-                w -= 1e-2 * decay * w + 1e-2 * (m / (1.0 - 0.9f64.powi(t))) / ((v / (1.0 - 0.95f64.powi(t))).sqrt() + 1e-8);
+                w -= 1e-2 * decay * w
+                    + 1e-2 * (m / (1.0 - 0.9f64.powi(t)))
+                        / ((v / (1.0 - 0.95f64.powi(t))).sqrt() + 1e-8);
             }
             assert!((f64::from(results[0][i]) - w).abs() < 1e-6, "{i}");
         }

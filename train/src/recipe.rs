@@ -99,7 +99,15 @@ pub struct Data {
 
 impl Default for Data {
     fn default() -> Self {
-        Data { kind: Kind::Actions, path: None, held_out: None, held_out_share: 0.1, sequence: None, tokenizer: None, vocabulary: 2048 }
+        Data {
+            kind: Kind::Actions,
+            path: None,
+            held_out: None,
+            held_out_share: 0.1,
+            sequence: None,
+            tokenizer: None,
+            vocabulary: 2048,
+        }
     }
 }
 
@@ -221,7 +229,7 @@ pub struct Train {
     pub batch: usize,
     /// Batches per update, whose gradients are added. Default 1.
     pub accumulate: u64,
-    /// Peak learning rate. Default 0.003, for models of a few million parameters; larger ones want less.
+    /// Peak learning rate. Default 0.002, for about a million parameters; five million want 0.001, larger models less.
     pub learning_rate: f64,
     /// Updates over which the learning rate rises from 0. Default: a twentieth of the steps.
     pub warmup: Option<u64>,
@@ -255,7 +263,7 @@ impl Default for Train {
             steps: 2000,
             batch: 32,
             accumulate: 1,
-            learning_rate: 3e-3,
+            learning_rate: 2e-3,
             warmup: None,
             final_share: 0.02,
             weight_decay: 0.05,
@@ -275,7 +283,9 @@ impl Default for Train {
 impl Train {
     /// Threads to use.
     pub fn threads(&self) -> usize {
-        let all = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let all = self
+            .threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         all.clamp(1, self.shards.max(1))
     }
 }
@@ -296,7 +306,12 @@ pub struct Quant {
 
 impl Default for Quant {
     fn default() -> Self {
-        Quant { linear: "q4_0".into(), embedding: "q8_0".into(), head: "q8_0".into(), start: 0.5 }
+        Quant {
+            linear: "q4_0".into(),
+            embedding: "q8_0".into(),
+            head: "q8_0".into(),
+            start: 0.5,
+        }
     }
 }
 
@@ -312,7 +327,10 @@ pub struct Export {
 
 impl Default for Export {
     fn default() -> Self {
-        Export { gguf: true, format: "f16".into() }
+        Export {
+            gguf: true,
+            format: "f16".into(),
+        }
     }
 }
 
@@ -330,7 +348,11 @@ pub struct Eval {
 
 impl Default for Eval {
     fn default() -> Self {
-        Eval { every: 500, examples: 500, tokens: 0 }
+        Eval {
+            every: 500,
+            examples: 500,
+            tokens: 0,
+        }
     }
 }
 
@@ -356,8 +378,10 @@ impl Recipe {
     /// # Errors
     /// With line and field of what is wrong.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the recipe {}", path.display()))?;
-        let mut recipe = Self::parse(&text).with_context(|| format!("recipe {}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the recipe {}", path.display()))?;
+        let mut recipe =
+            Self::parse(&text).with_context(|| format!("recipe {}", path.display()))?;
         recipe.resolve(path.parent().unwrap_or(Path::new("")));
         Ok(recipe)
     }
@@ -374,7 +398,12 @@ impl Recipe {
 
     /// Makes relative paths relative to `folder`.
     pub fn resolve(&mut self, folder: &Path) {
-        let paths = [&mut self.data.path, &mut self.data.held_out, &mut self.data.tokenizer, &mut self.student.init];
+        let paths = [
+            &mut self.data.path,
+            &mut self.data.held_out,
+            &mut self.data.tokenizer,
+            &mut self.student.init,
+        ];
         let teacher = self.teacher.as_mut().map(|t| &mut t.path);
         for path in paths.into_iter().flatten().chain(teacher) {
             *path = folder.join(&path);
@@ -386,17 +415,54 @@ impl Recipe {
     pub fn check(&self) -> Result<()> {
         let t = &self.train;
         ensure!(t.steps > 0, "[train] steps = 0");
-        ensure!(t.batch > 0 && t.accumulate > 0, "[train] batch and accumulate must be at least 1");
-        ensure!((1..=1024).contains(&t.shards), "[train] shards = {}; expected 1 to 1024", t.shards);
-        ensure!(t.threads != Some(0), "[train] threads = 0; leave it out to use all");
-        ensure!(t.learning_rate.is_finite() && t.learning_rate > 0.0, "[train] learning_rate = {}; expected more than 0", t.learning_rate);
-        ensure!((0.0..=1.0).contains(&t.final_share), "[train] final_share = {}; expected 0 to 1", t.final_share);
-        ensure!((0.0..1.0).contains(&t.beta1) && (0.0..1.0).contains(&t.beta2), "[train] beta1 and beta2 must be at least 0 and below 1");
-        ensure!(t.weight_decay >= 0.0 && t.weight_decay.is_finite(), "[train] weight_decay = {}; expected 0 or more", t.weight_decay);
-        ensure!(t.eps > 0.0 && t.eps.is_finite(), "[train] eps = {}; expected more than 0", t.eps);
-        ensure!(t.clip >= 0.0 && t.clip.is_finite(), "[train] clip = {}; expected 0 or more", t.clip);
+        ensure!(
+            t.batch > 0 && t.accumulate > 0,
+            "[train] batch and accumulate must be at least 1"
+        );
+        ensure!(
+            (1..=1024).contains(&t.shards),
+            "[train] shards = {}; expected 1 to 1024",
+            t.shards
+        );
+        ensure!(
+            t.threads != Some(0),
+            "[train] threads = 0; leave it out to use all"
+        );
+        ensure!(
+            t.learning_rate.is_finite() && t.learning_rate > 0.0,
+            "[train] learning_rate = {}; expected more than 0",
+            t.learning_rate
+        );
+        ensure!(
+            (0.0..=1.0).contains(&t.final_share),
+            "[train] final_share = {}; expected 0 to 1",
+            t.final_share
+        );
+        ensure!(
+            (0.0..1.0).contains(&t.beta1) && (0.0..1.0).contains(&t.beta2),
+            "[train] beta1 and beta2 must be at least 0 and below 1"
+        );
+        ensure!(
+            t.weight_decay >= 0.0 && t.weight_decay.is_finite(),
+            "[train] weight_decay = {}; expected 0 or more",
+            t.weight_decay
+        );
+        ensure!(
+            t.eps > 0.0 && t.eps.is_finite(),
+            "[train] eps = {}; expected more than 0",
+            t.eps
+        );
+        ensure!(
+            t.clip >= 0.0 && t.clip.is_finite(),
+            "[train] clip = {}; expected 0 or more",
+            t.clip
+        );
         if let Some(warmup) = t.warmup {
-            ensure!(warmup <= t.steps, "[train] warmup = {warmup} is more than steps = {}", t.steps);
+            ensure!(
+                warmup <= t.steps,
+                "[train] warmup = {warmup} is more than steps = {}",
+                t.steps
+            );
         }
         let d = &self.data;
         match d.kind {
@@ -404,9 +470,16 @@ impl Recipe {
                 d.path.is_none() && d.held_out.is_none(),
                 "[data] kind = \"actions\" is made up as it goes and reads no path; for a file say kind = \"text\" or \"jsonl\""
             ),
-            Kind::Text | Kind::Jsonl => ensure!(d.path.is_some(), "[data] path is missing: the file to learn from"),
+            Kind::Text | Kind::Jsonl => ensure!(
+                d.path.is_some(),
+                "[data] path is missing: the file to learn from"
+            ),
         }
-        ensure!((0.0..1.0).contains(&d.held_out_share), "[data] held_out_share = {}; expected at least 0 and below 1", d.held_out_share);
+        ensure!(
+            (0.0..1.0).contains(&d.held_out_share),
+            "[data] held_out_share = {}; expected at least 0 and below 1",
+            d.held_out_share
+        );
         if let Some(sequence) = d.sequence {
             ensure!(sequence > 0, "[data] sequence = 0");
             ensure!(
@@ -415,22 +488,40 @@ impl Recipe {
                 self.student.context_length
             );
         }
-        ensure!(d.vocabulary >= 256, "[data] vocabulary = {}; a byte-level tokenizer needs 256 tokens and its special ones", d.vocabulary);
+        ensure!(
+            d.vocabulary >= 256,
+            "[data] vocabulary = {}; a byte-level tokenizer needs 256 tokens and its special ones",
+            d.vocabulary
+        );
         ensure!(self.eval.examples > 0, "[eval] examples = 0");
         if let Some(quant) = &self.quant {
-            ensure!((0.0..=1.0).contains(&quant.start), "[quant] start = {}; expected 0 to 1", quant.start);
+            ensure!(
+                (0.0..=1.0).contains(&quant.start),
+                "[quant] start = {}; expected 0 to 1",
+                quant.start
+            );
         }
         for name in self.losses.keys() {
             ensure!(
                 crate::loss::LOSSES.iter().any(|l| l.name == name),
                 "[losses] {name} is no loss; known are {}",
-                crate::loss::LOSSES.iter().map(|l| l.name).collect::<Vec<_>>().join(", ")
+                crate::loss::LOSSES
+                    .iter()
+                    .map(|l| l.name)
+                    .collect::<Vec<_>>()
+                    .join(", ")
             );
         }
         let scheme = self.scheme()?;
         if self.student.init.is_none() {
             let config = self.student.config(d.vocabulary)?;
-            scheme.check(&crate::student::Layout::new(&config)).context(if self.quant.is_some() { "[quant]" } else { "[export]" })?;
+            scheme
+                .check(&crate::student::Layout::new(&config))
+                .context(if self.quant.is_some() {
+                    "[quant]"
+                } else {
+                    "[export]"
+                })?;
         }
         Ok(())
     }
@@ -454,10 +545,17 @@ impl Recipe {
         if !self.losses.is_empty() {
             return self.losses.clone();
         }
-        let asked = |weight| Asked { weight, temperature: 1.0, layers: Mapping::Uniform };
+        let asked = |weight| Asked {
+            weight,
+            temperature: 1.0,
+            layers: Mapping::Uniform,
+        };
         match &self.teacher {
             None => BTreeMap::from([("cross_entropy".into(), asked(1.0))]),
-            Some(_) => BTreeMap::from([("cross_entropy".into(), asked(0.3)), ("forward_kl".into(), asked(1.0))]),
+            Some(_) => BTreeMap::from([
+                ("cross_entropy".into(), asked(0.3)),
+                ("forward_kl".into(), asked(1.0)),
+            ]),
         }
     }
 
@@ -469,27 +567,48 @@ impl Recipe {
             learning_rate: t.learning_rate,
             warmup: t.warmup.unwrap_or(t.steps / 20),
             final_share: t.final_share,
-            optimiser: AdamW { beta1: t.beta1, beta2: t.beta2, eps: t.eps, weight_decay: t.weight_decay },
+            optimiser: AdamW {
+                beta1: t.beta1,
+                beta2: t.beta2,
+                eps: t.eps,
+                weight_decay: t.weight_decay,
+            },
             clip: t.clip,
             accumulate: t.accumulate,
             shards: t.shards,
             threads: t.threads(),
-            quantise_from: self.quant.as_ref().map(|q| (q.start * t.steps as f64).round() as u64),
+            quantise_from: self
+                .quant
+                .as_ref()
+                .map(|q| (q.start * t.steps as f64).round() as u64),
             seed: t.seed,
         }
     }
 
     /// A text that differs where the course of training would. Threads, checkpoints, evaluation and export are left out.
     pub(crate) fn course(&self) -> Result<String> {
-        let train = Train { threads: None, checkpoint_seconds: 0, ..self.train.clone() };
-        Ok(serde_json::to_string(&(&self.data, &self.student, &self.teacher, self.asked(), train, &self.quant))?)
+        let train = Train {
+            threads: None,
+            checkpoint_seconds: 0,
+            ..self.train.clone()
+        };
+        Ok(serde_json::to_string(&(
+            &self.data,
+            &self.student,
+            &self.teacher,
+            self.asked(),
+            train,
+            &self.quant,
+        ))?)
     }
 
     /// # Errors
     /// When there is a teacher.
     pub(crate) fn expect_no_teacher(&self) -> Result<()> {
         if self.teacher.is_some() {
-            bail!("the recipe names a [teacher]; `pretrain` learns from data alone: use `distill`, or take the section out");
+            bail!(
+                "the recipe names a [teacher]; `pretrain` learns from data alone: use `distill`, or take the section out"
+            );
         }
         Ok(())
     }
@@ -508,7 +627,11 @@ mod tests {
     #[test]
     fn an_empty_recipe_is_the_default() {
         assert_eq!(Recipe::parse("").unwrap(), Recipe::default());
-        let text = toml::to_string(&Recipe { quant: Some(Quant::default()), ..Recipe::default() }).unwrap();
+        let text = toml::to_string(&Recipe {
+            quant: Some(Quant::default()),
+            ..Recipe::default()
+        })
+        .unwrap();
         assert_eq!(Recipe::parse(&text).unwrap().quant, Some(Quant::default()));
     }
 
@@ -516,7 +639,11 @@ mod tests {
     fn paths_are_relative_to_the_recipe() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.toml");
-        std::fs::write(&path, "data = { kind = 'text', path = 'a.txt' }\nteacher = { path = '/t' }").unwrap();
+        std::fs::write(
+            &path,
+            "data = { kind = 'text', path = 'a.txt' }\nteacher = { path = '/t' }",
+        )
+        .unwrap();
         let recipe = Recipe::read(&path).unwrap();
         assert_eq!(recipe.data.path.unwrap(), folder.path().join("a.txt"));
         assert_eq!(recipe.teacher.unwrap().path, Path::new("/t"));
@@ -531,7 +658,10 @@ mod tests {
             ("[data]\npath = 'x'", "reads no path"),
             ("[student]\nheads = 3", "multiple of heads"),
             ("[student]\nkv_heads = 3", "kv_heads"),
-            ("[student]\nembedding_length = 120\n[quant]", "multiples of 32"),
+            (
+                "[student]\nembedding_length = 120\n[quant]",
+                "multiples of 32",
+            ),
             ("[quant]\nlinear = 'q3_k'", "q4_0"),
             ("[quant]\nstart = 2", "0 to 1"),
             ("[losses]\nkl = {}", "forward_kl"),

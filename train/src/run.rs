@@ -32,7 +32,10 @@ pub enum Event<'a> {
     /// One more step.
     Step(Progress<'a>),
     /// Held-out figures during training, one for each set.
-    Evaluated { step: u64, figures: &'a [(String, Figures)] },
+    Evaluated {
+        step: u64,
+        figures: &'a [(String, Figures)],
+    },
 }
 
 /// A finished step, and how the run fares.
@@ -80,7 +83,12 @@ const GGUF: &str = "model.gguf";
 ///
 /// # Errors
 /// When the recipe names a teacher; when data, training, export or the gate fail.
-pub fn pretrain(recipe: &Recipe, out: &Path, stop: &AtomicBool, listener: &mut dyn FnMut(Event)) -> Result<Summary> {
+pub fn pretrain(
+    recipe: &Recipe,
+    out: &Path,
+    stop: &AtomicBool,
+    listener: &mut dyn FnMut(Event),
+) -> Result<Summary> {
     recipe.check()?;
     recipe.expect_no_teacher()?;
     execute(recipe, None, out, stop, listener)
@@ -90,9 +98,15 @@ pub fn pretrain(recipe: &Recipe, out: &Path, stop: &AtomicBool, listener: &mut d
 ///
 /// # Errors
 /// When the recipe names none; when teacher, data, training, export or the gate fail.
-pub fn distill(recipe: &Recipe, out: &Path, stop: &AtomicBool, listener: &mut dyn FnMut(Event)) -> Result<Summary> {
+pub fn distill(
+    recipe: &Recipe,
+    out: &Path,
+    stop: &AtomicBool,
+    listener: &mut dyn FnMut(Event),
+) -> Result<Summary> {
     recipe.check()?;
-    let teacher = teacher::open(&recipe.expect_teacher()?.path, recipe.train.threads()).context("[teacher]")?;
+    let teacher = teacher::open(&recipe.expect_teacher()?.path, recipe.train.threads())
+        .context("[teacher]")?;
     execute(recipe, Some(&*teacher), out, stop, listener)
 }
 
@@ -100,8 +114,17 @@ pub fn distill(recipe: &Recipe, out: &Path, stop: &AtomicBool, listener: &mut dy
 ///
 /// # Errors
 /// As there.
-pub fn run(recipe: &Recipe, out: &Path, stop: &AtomicBool, listener: &mut dyn FnMut(Event)) -> Result<Summary> {
-    if recipe.teacher.is_some() { distill(recipe, out, stop, listener) } else { pretrain(recipe, out, stop, listener) }
+pub fn run(
+    recipe: &Recipe,
+    out: &Path,
+    stop: &AtomicBool,
+    listener: &mut dyn FnMut(Event),
+) -> Result<Summary> {
+    if recipe.teacher.is_some() {
+        distill(recipe, out, stop, listener)
+    } else {
+        pretrain(recipe, out, stop, listener)
+    }
 }
 
 /// The sets that a model of `recipe` is evaluated on; without a teacher, so `data.tokenizer` should name the model.
@@ -138,7 +161,10 @@ fn execute(
     let checkpoint = out.join(CHECKPOINT);
     if checkpoint.is_file() {
         trainer.resume(&checkpoint, &fingerprint)?;
-        listener(Event::Note(&format!("going on after step {}", trainer.step())));
+        listener(Event::Note(&format!(
+            "going on after step {}",
+            trainer.step()
+        )));
     }
     let mut log = Log::open(&out.join(LOG), trainer.step())?;
     let mut pace = Pace::new();
@@ -158,9 +184,18 @@ fn execute(
         }));
         let every = recipe.eval.every;
         if every > 0 && step.step.is_multiple_of(every) && step.step < of {
-            let figures = held_out(trainer.decoder(), trainer.current_mode(), teacher, &sources.held_out, recipe.train.threads())?;
+            let figures = held_out(
+                trainer.decoder(),
+                trainer.current_mode(),
+                teacher,
+                &sources.held_out,
+                recipe.train.threads(),
+            )?;
             log.figures(step.step, &figures)?;
-            listener(Event::Evaluated { step: step.step, figures: &figures });
+            listener(Event::Evaluated {
+                step: step.step,
+                figures: &figures,
+            });
         }
         if saved.elapsed().as_secs() >= recipe.train.checkpoint_seconds {
             trainer.save(&checkpoint, &fingerprint)?;
@@ -183,18 +218,31 @@ fn execute(
         gguf: None,
     };
     if outcome == Outcome::Stopped {
-        listener(Event::Note(&format!("stopped after step {}; the next start goes on from there", trainer.step())));
+        listener(Event::Note(&format!(
+            "stopped after step {}; the next start goes on from there",
+            trainer.step()
+        )));
         summary.seconds = started.elapsed().as_secs_f64();
         return Ok(summary);
     }
     let mut decoder = trainer.into_decoder();
     decoder.set_products(Products::F32);
     summary.seconds = started.elapsed().as_secs_f64();
-    finish(recipe, &decoder, teacher, &sources, out, &mut summary, listener)?;
+    finish(
+        recipe,
+        &decoder,
+        teacher,
+        &sources,
+        out,
+        &mut summary,
+        listener,
+    )?;
     log.figures(summary.steps, &summary.figures)?;
     summary.seconds = started.elapsed().as_secs_f64();
     let text = serde_json::to_string_pretty(&summary)?;
-    write_beside(&out.join("summary.json"), |path| Ok(fs::write(path, text + "\n")?))?;
+    write_beside(&out.join("summary.json"), |path| {
+        Ok(fs::write(path, text + "\n")?)
+    })?;
     Ok(summary)
 }
 
@@ -214,7 +262,9 @@ fn finish(
     if !recipe.export.gguf {
         return Ok(());
     }
-    listener(Event::Note("exporting, and comparing the runtime with the training model"));
+    listener(Event::Note(
+        "exporting, and comparing the runtime with the training model",
+    ));
     let scheme = recipe.scheme()?;
     let path = out.join(GGUF);
     let export = Export {
@@ -230,7 +280,12 @@ fn finish(
     for set in &sources.held_out {
         batches.extend(set.batches.iter().take(GATE_BATCHES).cloned());
     }
-    let gate = Gate { reference: &reference, batches: &batches, limits: Limits::default(), workers: threads };
+    let gate = Gate {
+        reference: &reference,
+        batches: &batches,
+        limits: Limits::default(),
+        workers: threads,
+    };
     summary.parity = Some(export.verified(&path, &gate)?);
     report::report(recipe, teacher, sources, &path, out, summary)?;
     summary.gguf = Some(path);
@@ -252,7 +307,11 @@ fn held_out(
     let scored = teacher.map(|teacher| Scored { teacher, threads });
     sets.iter()
         .map(|set| {
-            let figures = evaluate(&[&student], scored.as_ref().map(|t| t as &dyn Scorer), &set.batches)?;
+            let figures = evaluate(
+                &[&student],
+                scored.as_ref().map(|t| t as &dyn Scorer),
+                &set.batches,
+            )?;
             Ok((set.name.clone(), figures[0]))
         })
         .collect()
@@ -264,10 +323,16 @@ fn student(recipe: &Recipe, sources: &Sources) -> Result<Decoder> {
         Some(path) => {
             let student = Decoder::load(path).context("[student] init")?;
             let (own, data) = (student.config().vocabulary, sources.logits_length);
-            anyhow::ensure!(own == data, "[student] init has {own} tokens, the data {data}; they must share a tokenizer");
+            anyhow::ensure!(
+                own == data,
+                "[student] init has {own} tokens, the data {data}; they must share a tokenizer"
+            );
             student
         }
-        None => Decoder::random(recipe.student.config(sources.logits_length)?, recipe.train.seed)?,
+        None => Decoder::random(
+            recipe.student.config(sources.logits_length)?,
+            recipe.train.seed,
+        )?,
     };
     student.set_scheme(Some(recipe.scheme()?))?;
     student.set_products(recipe.train.precision.into());
@@ -280,11 +345,16 @@ fn losses(recipe: &Recipe, student: &Decoder, teacher: Option<&dyn Teacher>) -> 
         vocabulary: config.vocabulary,
         layers: config.layers,
         width: config.embedding_length,
-        teacher: teacher.and_then(Teacher::decoder).map(|d| (d.config().layers, d.config().embedding_length)),
+        teacher: teacher
+            .and_then(Teacher::decoder)
+            .map(|d| (d.config().layers, d.config().embedding_length)),
         has_teacher: teacher.is_some(),
     };
     let asked = recipe.asked();
-    Losses::new(asked.iter().map(|(name, asked)| (name.as_str(), asked)), sizes)
+    Losses::new(
+        asked.iter().map(|(name, asked)| (name.as_str(), asked)),
+        sizes,
+    )
 }
 
 /// Rates over the last seconds, so that they follow what else the machine does.
@@ -296,7 +366,11 @@ struct Pace {
 
 impl Pace {
     fn new() -> Self {
-        Pace { seconds: 0.0, tokens: 0.0, steps: 0.0 }
+        Pace {
+            seconds: 0.0,
+            tokens: 0.0,
+            steps: 0.0,
+        }
     }
 
     fn add(&mut self, step: &Step) {
@@ -324,19 +398,32 @@ impl Log {
     fn open(path: &Path, step: u64) -> Result<Self> {
         let kept: String = match fs::read_to_string(path) {
             Ok(text) if step > 0 => {
-                let old = |line: &&str| serde_json::from_str::<serde_json::Value>(line).is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step));
-                text.lines().filter(old).flat_map(|line| [line, "\n"]).collect()
+                let old = |line: &&str| {
+                    serde_json::from_str::<serde_json::Value>(line)
+                        .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step))
+                };
+                text.lines()
+                    .filter(old)
+                    .flat_map(|line| [line, "\n"])
+                    .collect()
             }
             _ => String::new(),
         };
         write_beside(path, |beside| Ok(fs::write(beside, kept)?))?;
-        let file = OpenOptions::new().append(true).open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let file = OpenOptions::new()
+            .append(true)
+            .open(path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Log(file))
     }
 
     fn step(&mut self, step: &Step, names: &[&str]) -> Result<()> {
         let mut line = serde_json::to_value(step)?;
-        line["terms"] = names.iter().zip(&step.terms).map(|(n, t)| ((*n).to_string(), serde_json::Value::from(*t))).collect();
+        line["terms"] = names
+            .iter()
+            .zip(&step.terms)
+            .map(|(n, t)| ((*n).to_string(), serde_json::Value::from(*t)))
+            .collect();
         Ok(writeln!(self.0, "{line}")?)
     }
 

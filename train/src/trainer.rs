@@ -115,14 +115,39 @@ pub struct Trainer<'a> {
 impl<'a> Trainer<'a> {
     /// # Errors
     /// When rounding is asked for and the decoder has no block formats, or a teacher is needed and missing.
-    pub fn new(decoder: Decoder, settings: Settings, losses: Losses, data: &'a dyn Batches, teacher: Option<Box<Ask<'a>>>) -> Result<Self> {
-        ensure!(settings.quantise_from.is_none() || decoder.scheme().is_some(), "rounding in training needs block formats");
-        ensure!(settings.shards > 0 && settings.accumulate > 0, "at least one shard and one batch per step");
-        ensure!(teacher.is_some() || losses.teacher_want(Vec::new()).is_none(), "a loss compares with a teacher, and there is none");
+    pub fn new(
+        decoder: Decoder,
+        settings: Settings,
+        losses: Losses,
+        data: &'a dyn Batches,
+        teacher: Option<Box<Ask<'a>>>,
+    ) -> Result<Self> {
+        ensure!(
+            settings.quantise_from.is_none() || decoder.scheme().is_some(),
+            "rounding in training needs block formats"
+        );
+        ensure!(
+            settings.shards > 0 && settings.accumulate > 0,
+            "at least one shard and one batch per step"
+        );
+        ensure!(
+            teacher.is_some() || losses.teacher_want(Vec::new()).is_none(),
+            "a loss compares with a teacher, and there is none"
+        );
         let n = decoder.layout().total;
-        let zeros = |n: usize| Moments { first: vec![0.0; n], second: vec![0.0; n], updates: 0 };
+        let zeros = |n: usize| Moments {
+            first: vec![0.0; n],
+            second: vec![0.0; n],
+            updates: 0,
+        };
         let extra = losses.initial_projections(settings.seed);
-        let decays = decoder.layout().parameters.iter().filter(|p| p.role == Role::Linear).map(|p| p.range.clone()).collect();
+        let decays = decoder
+            .layout()
+            .parameters
+            .iter()
+            .filter(|p| p.role == Role::Linear)
+            .map(|p| p.range.clone())
+            .collect();
         let mut shards = Vec::new();
         shards.resize_with(settings.shards, Shard::default);
         Ok(Trainer {
@@ -182,7 +207,11 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// When the loss is no longer a finite number, or data, teacher or `each` fail.
-    pub fn run(&mut self, stop: &AtomicBool, each: &mut dyn FnMut(&Trainer, &Step) -> Result<()>) -> Result<Outcome> {
+    pub fn run(
+        &mut self,
+        stop: &AtomicBool,
+        each: &mut dyn FnMut(&Trainer, &Step) -> Result<()>,
+    ) -> Result<Outcome> {
         while self.step < self.settings.steps {
             if stop.load(Ordering::Relaxed) {
                 return Ok(Outcome::Stopped);
@@ -199,11 +228,21 @@ impl<'a> Trainer<'a> {
     /// When the loss is no longer a finite number, or data or teacher fail. The weights are then as they were.
     pub fn advance(&mut self) -> Result<Step> {
         let started = Instant::now();
-        let Settings { threads, accumulate, .. } = self.settings;
+        let Settings {
+            threads,
+            accumulate,
+            ..
+        } = self.settings;
         let mode = self.mode(self.step);
-        let batches: Vec<Batch> = (0..accumulate).map(|i| self.data.batch(self.step * accumulate + i)).collect();
+        let batches: Vec<Batch> = (0..accumulate)
+            .map(|i| self.data.batch(self.step * accumulate + i))
+            .collect();
         let positions: usize = batches.iter().map(|b| b.targets.len()).sum();
-        ensure!(positions > 0, "step {}: the batch has no token that counts", self.step + 1);
+        ensure!(
+            positions > 0,
+            "step {}: the batch has no token that counts",
+            self.step + 1
+        );
         let scale = 1.0 / positions as f32;
 
         let rounding = self.decoder.round_into(mode, threads, &mut self.rounded)?;
@@ -218,7 +257,11 @@ impl<'a> Trainer<'a> {
         }
         let before = started.elapsed();
         for batch in &batches {
-            let work: Vec<_> = batch.split(self.shards.len()).into_iter().zip(&mut self.shards).collect();
+            let work: Vec<_> = batch
+                .split(self.shards.len())
+                .into_iter()
+                .zip(&mut self.shards)
+                .collect();
             let failed = std::sync::Mutex::new(None);
             let (losses, teacher, extra) = (&self.losses, self.teacher.as_deref(), &self.extra[..]);
             parallel::for_each(threads, work, |(batch, shard)| {
@@ -234,7 +277,10 @@ impl<'a> Trainer<'a> {
 
         let mut terms = vec![0f64; self.losses.names().len()];
         for shard in &self.shards {
-            terms.iter_mut().zip(&shard.terms).for_each(|(t, s)| *t += s);
+            terms
+                .iter_mut()
+                .zip(&shard.terms)
+                .for_each(|(t, s)| *t += s);
         }
         let loss = self.losses.total(&terms);
         let (first, others) = self.shards.split_first_mut().expect("at least one shard");
@@ -243,25 +289,60 @@ impl<'a> Trainer<'a> {
         let mut gradient_norm = optim::norm(&first.gradient, threads);
         if !self.extra.is_empty() {
             first.losses.extra.resize(self.extra.len(), 0.0);
-            let gradients: Vec<&[f32]> = others.iter().map(|s| &s.losses.extra[..]).filter(|g| !g.is_empty()).collect();
+            let gradients: Vec<&[f32]> = others
+                .iter()
+                .map(|s| &s.losses.extra[..])
+                .filter(|g| !g.is_empty())
+                .collect();
             optim::sum_into(&mut first.losses.extra, &gradients, threads);
             gradient_norm = gradient_norm.hypot(optim::norm(&first.losses.extra, threads));
         }
-        let learning_rate =
-            optim::schedule(self.settings.learning_rate, self.step, self.settings.steps, self.settings.warmup, self.settings.final_share);
+        let learning_rate = optim::schedule(
+            self.settings.learning_rate,
+            self.step,
+            self.settings.steps,
+            self.settings.warmup,
+            self.settings.final_share,
+        );
         ensure!(
             loss.is_finite() && gradient_norm.is_finite(),
             "step {}: the loss is {loss} and the gradient's norm {gradient_norm} ({}). Training has diverged: lower train.learning_rate \
              (peak now {}), lengthen train.warmup, or lower train.clip, and start again from the last checkpoint or anew",
             self.step + 1,
-            self.losses.names().iter().zip(&terms).map(|(n, t)| format!("{n} {t:.4}")).collect::<Vec<_>>().join(", "),
+            self.losses
+                .names()
+                .iter()
+                .zip(&terms)
+                .map(|(n, t)| format!("{n} {t:.4}"))
+                .collect::<Vec<_>>()
+                .join(", "),
             self.settings.learning_rate,
         );
         let clip = self.settings.clip;
-        let shrink = if clip > 0.0 && gradient_norm > clip { (clip / gradient_norm) as f32 } else { 1.0 };
+        let shrink = if clip > 0.0 && gradient_norm > clip {
+            (clip / gradient_norm) as f32
+        } else {
+            1.0
+        };
         let (optimiser, rate) = (self.settings.optimiser, learning_rate as f32);
-        optimiser.update(self.decoder.parameters_mut(), &mut self.moments, &first.gradient, shrink, rate, &self.decays, threads);
-        optimiser.update(&mut self.extra, &mut self.extra_moments, &first.losses.extra, shrink, rate, &[], threads);
+        optimiser.update(
+            self.decoder.parameters_mut(),
+            &mut self.moments,
+            &first.gradient,
+            shrink,
+            rate,
+            &self.decays,
+            threads,
+        );
+        optimiser.update(
+            &mut self.extra,
+            &mut self.extra_moments,
+            &first.losses.extra,
+            shrink,
+            rate,
+            &[],
+            threads,
+        );
         self.step += 1;
 
         let wall = started.elapsed();
@@ -294,7 +375,11 @@ impl<'a> Trainer<'a> {
     pub fn save(&self, path: &Path, fingerprint: &str) -> Result<()> {
         checkpoint::save(
             path,
-            &State { step: self.step, updates: self.moments.updates, fingerprint: fingerprint.into() },
+            &State {
+                step: self.step,
+                updates: self.moments.updates,
+                fingerprint: fingerprint.into(),
+            },
             &[
                 ("parameters", self.decoder.parameters()),
                 ("first", &self.moments.first),
@@ -351,11 +436,19 @@ impl Shard {
             _ => Output::default(),
         };
         let asked = clock.elapsed();
-        student.run(&batch.ids, batch.length, &losses.student_want(positions), true, &mut self.tape)?;
+        student.run(
+            &batch.ids,
+            batch.length,
+            &losses.student_want(positions),
+            true,
+            &mut self.tape,
+        )?;
         let forward = clock.elapsed();
         let vocabulary = student.decoder().config().vocabulary;
         if let Some(id) = labels.iter().find(|&&id| id as usize >= vocabulary) {
-            anyhow::bail!("label {id} in a vocabulary of {vocabulary}; was the data tokenised with another tokenizer?");
+            anyhow::bail!(
+                "label {id} in a vocabulary of {vocabulary}; was the data tokenised with another tokenizer?"
+            );
         }
         let inputs = Inputs {
             logits: &self.tape.logits,
@@ -368,9 +461,17 @@ impl Shard {
         };
         let terms = losses.run(&inputs, &mut self.losses);
         let lost = clock.elapsed();
-        student.backward(&mut self.tape, &self.losses.logits, &self.losses.hidden, &mut self.gradient);
+        student.backward(
+            &mut self.tape,
+            &self.losses.logits,
+            &self.losses.hidden,
+            &mut self.gradient,
+        );
         let backward = clock.elapsed();
-        self.terms.iter_mut().zip(terms).for_each(|(sum, t)| *sum += t);
+        self.terms
+            .iter_mut()
+            .zip(terms)
+            .for_each(|(sum, t)| *sum += t);
         self.tokens += self.tape.tokens() as u64;
         self.times.teacher += asked;
         self.times.forward += forward - asked;

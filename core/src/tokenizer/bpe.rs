@@ -1,9 +1,9 @@
 //! Byte-level BPE (Radford et al. 2019): words by a pre-tokenizer, bytes, merges by rank.
 
+use super::bad;
 use super::merge::{NO_TOKEN, Symbol, merge};
 use super::pretokenize::{PRETOKENIZERS, Pretokenizer};
 use super::vocabulary::{Fnv, Vocabulary};
-use super::bad;
 use crate::Result;
 use crate::gguf::File;
 use std::collections::HashMap;
@@ -33,27 +33,66 @@ impl Bpe {
         const MERGES: &str = "tokenizer.ggml.merges";
         let metadata = file.metadata();
         let name = metadata.opt_str(PRE)?.unwrap_or("gpt-2");
-        let pretokenizer = PRETOKENIZERS.iter().find(|p| p.names.contains(&name)).ok_or_else(|| {
-            let known: Vec<&str> = PRETOKENIZERS.iter().flat_map(|p| p.names).copied().collect();
-            bad(file, PRE, format!("one of {}", known.join(", ")), format!("`{name}`"))
-        })?;
+        let pretokenizer = PRETOKENIZERS
+            .iter()
+            .find(|p| p.names.contains(&name))
+            .ok_or_else(|| {
+                let known: Vec<&str> = PRETOKENIZERS
+                    .iter()
+                    .flat_map(|p| p.names)
+                    .copied()
+                    .collect();
+                bad(
+                    file,
+                    PRE,
+                    format!("one of {}", known.join(", ")),
+                    format!("`{name}`"),
+                )
+            })?;
         let (mut lines, mut line_ends) = (Vec::new(), Vec::new());
         for line in metadata.strings(MERGES)? {
             // The separator is the first space after the first character: a half may begin with anything but a space.
-            if !line.char_indices().skip(1).any(|(at, c)| c == ' ' && at + 1 < line.len()) {
-                return Err(bad(file, MERGES, "two tokens with a space between in each line".into(), format!("`{line}`")));
+            if !line
+                .char_indices()
+                .skip(1)
+                .any(|(at, c)| c == ' ' && at + 1 < line.len())
+            {
+                return Err(bad(
+                    file,
+                    MERGES,
+                    "two tokens with a space between in each line".into(),
+                    format!("`{line}`"),
+                ));
             }
             lines.extend_from_slice(line.as_bytes());
-            line_ends.push(u32::try_from(lines.len()).map_err(|_| bad(file, MERGES, "less than 4 GiB of text".into(), "more".into()))?);
+            line_ends.push(u32::try_from(lines.len()).map_err(|_| {
+                bad(
+                    file,
+                    MERGES,
+                    "less than 4 GiB of text".into(),
+                    "more".into(),
+                )
+            })?);
         }
-        Ok(Bpe { pretokenizer, lines, line_ends, tables: OnceLock::new() })
+        Ok(Bpe {
+            pretokenizer,
+            lines,
+            line_ends,
+            tables: OnceLock::new(),
+        })
     }
 
     pub(super) fn pretokenizer(&self) -> &'static Pretokenizer {
         self.pretokenizer
     }
 
-    pub(super) fn encode(&self, text: &str, vocabulary: &Vocabulary, unknown: Option<u32>, ids: &mut Vec<u32>) {
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        vocabulary: &Vocabulary,
+        unknown: Option<u32>,
+        ids: &mut Vec<u32>,
+    ) {
         let tables = self.tables.get_or_init(|| self.build(vocabulary));
         let mut symbols = Vec::new();
         self.pretokenizer.split(text, &mut |word| {
@@ -68,19 +107,35 @@ impl Bpe {
                 end: i as u32 + 1,
                 id: tables.bytes[byte as usize],
             }));
-            merge(&mut symbols, |a, b| tables.merges.get(&key(a.id, b.id)).copied());
-            ids.extend(symbols.iter().filter_map(|s| if s.id == NO_TOKEN { unknown } else { Some(s.id) }));
+            merge(&mut symbols, |a, b| {
+                tables.merges.get(&key(a.id, b.id)).copied()
+            });
+            ids.extend(symbols.iter().filter_map(|s| {
+                if s.id == NO_TOKEN {
+                    unknown
+                } else {
+                    Some(s.id)
+                }
+            }));
         });
     }
 
     /// Merges that name a token which does not exist can never apply, so they are passed over.
     fn build(&self, vocabulary: &Vocabulary) -> Tables {
-        let mut merges = Merges::with_capacity_and_hasher(self.line_ends.len(), BuildHasherDefault::default());
+        let mut merges =
+            Merges::with_capacity_and_hasher(self.line_ends.len(), BuildHasherDefault::default());
         let (mut start, mut joined, mut half) = (0, Vec::new(), Vec::new());
         for (rank, &end) in self.line_ends.iter().enumerate() {
             let line = std::str::from_utf8(&self.lines[start..end as usize]).unwrap_or_default();
             start = end as usize;
-            let Some(at) = line.char_indices().skip(1).find(|&(_, c)| c == ' ').map(|(at, _)| at) else { continue };
+            let Some(at) = line
+                .char_indices()
+                .skip(1)
+                .find(|&(_, c)| c == ' ')
+                .map(|(at, _)| at)
+            else {
+                continue;
+            };
             let mut find = |text: &str| {
                 half.clear();
                 super::vocabulary::from_byte_alphabet(text, &mut half);
@@ -91,7 +146,9 @@ impl Bpe {
             let merged = vocabulary.find(&joined);
             joined.clear();
             if let (Some(left), Some(right), Some(merged)) = (left, right, merged) {
-                merges.entry(key(left, right)).or_insert((rank as u32, merged));
+                merges
+                    .entry(key(left, right))
+                    .or_insert((rank as u32, merged));
             }
         }
         let bytes = std::array::from_fn(|byte| vocabulary.find(&[byte as u8]).unwrap_or(NO_TOKEN));

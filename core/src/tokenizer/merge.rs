@@ -16,7 +16,10 @@ pub(super) const NO_TOKEN: u32 = u32::MAX;
 
 /// Merges neighbours until no pair can be merged. `pair` gives a pair's rank (the least first, of equal ones the leftmost) and its token.
 /// O(n log n) for n symbols.
-pub(super) fn merge(symbols: &mut Vec<Symbol>, pair: impl Fn(Symbol, Symbol) -> Option<(u32, u32)>) {
+pub(super) fn merge(
+    symbols: &mut Vec<Symbol>,
+    pair: impl Fn(Symbol, Symbol) -> Option<(u32, u32)>,
+) {
     let n = symbols.len();
     if n < 2 {
         return;
@@ -28,7 +31,14 @@ pub(super) fn merge(symbols: &mut Vec<Symbol>, pair: impl Fn(Symbol, Symbol) -> 
     let push = |heap: &mut BinaryHeap<_>, symbols: &[Symbol], left: u32, right: u32| {
         let (a, b) = (symbols[left as usize], symbols[right as usize]);
         if let Some((rank, id)) = pair(a, b) {
-            heap.push(Reverse((rank, left, right, a.end - a.start, b.end - b.start, id)));
+            heap.push(Reverse((
+                rank,
+                left,
+                right,
+                a.end - a.start,
+                b.end - b.start,
+                id,
+            )));
         }
     };
     for left in 0..n as u32 - 1 {
@@ -39,8 +49,16 @@ pub(super) fn merge(symbols: &mut Vec<Symbol>, pair: impl Fn(Symbol, Symbol) -> 
         if a.end - a.start != left_length || b.end - b.start != right_length {
             continue; // one of them was merged since
         }
-        symbols[left as usize] = Symbol { start: a.start, end: b.end, id };
-        symbols[right as usize] = Symbol { start: b.end, end: b.end, id: NO_TOKEN };
+        symbols[left as usize] = Symbol {
+            start: a.start,
+            end: b.end,
+            id,
+        };
+        symbols[right as usize] = Symbol {
+            start: b.end,
+            end: b.end,
+            id: NO_TOKEN,
+        };
         let after = next[right as usize];
         next[left as usize] = after;
         if (after as usize) < n {

@@ -83,7 +83,14 @@ impl Tokenizer {
         let byte_level = match model {
             "gpt2" => true,
             "llama" => false,
-            other => return Err(bad(file, "tokenizer.ggml.model", "`gpt2` or `llama`".into(), format!("`{other}`"))),
+            other => {
+                return Err(bad(
+                    file,
+                    "tokenizer.ggml.model",
+                    "`gpt2` or `llama`".into(),
+                    format!("`{other}`"),
+                ));
+            }
         };
         let vocabulary = Vocabulary::from_gguf(file, byte_level)?;
         let id = |key: &str| special_id(file, &metadata, key, vocabulary.len());
@@ -98,21 +105,29 @@ impl Tokenizer {
             let adds_bos = bpe.pretokenizer().adds_bos;
             (Algorithm::Bpe(Box::new(bpe)), adds_bos)
         } else {
-            (Algorithm::Spm(spm::Spm::from_gguf(file, &vocabulary)?), true)
+            (
+                Algorithm::Spm(spm::Spm::from_gguf(file, &vocabulary)?),
+                true,
+            )
         };
 
         let ids = || 0..vocabulary.len() as u32;
         let mut special: Vec<u32> = ids()
             .filter(|&id| {
                 use TokenType::{Control, Unknown, UserDefined};
-                matches!(vocabulary.kind(id), Control | Unknown | UserDefined) && !vocabulary.bytes(id).is_empty()
+                matches!(vocabulary.kind(id), Control | Unknown | UserDefined)
+                    && !vocabulary.bytes(id).is_empty()
             })
             .collect();
         special.sort_by_key(|&id| std::cmp::Reverse(vocabulary.bytes(id).len()));
         let mut ends: Vec<u32> = ids()
             .filter(|&id| {
-                matches!(vocabulary.kind(id), TokenType::Control | TokenType::UserDefined)
-                    && END_TEXTS.iter().any(|text| text.as_bytes() == vocabulary.bytes(id))
+                matches!(
+                    vocabulary.kind(id),
+                    TokenType::Control | TokenType::UserDefined
+                ) && END_TEXTS
+                    .iter()
+                    .any(|text| text.as_bytes() == vocabulary.bytes(id))
             })
             .chain(eos)
             .chain(eot)
@@ -125,8 +140,12 @@ impl Tokenizer {
             bos,
             eos,
             unknown,
-            add_bos: metadata.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos),
-            add_eos: metadata.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
+            add_bos: metadata
+                .opt_bool("tokenizer.ggml.add_bos_token")?
+                .unwrap_or(adds_bos),
+            add_eos: metadata
+                .opt_bool("tokenizer.ggml.add_eos_token")?
+                .unwrap_or(false),
             ends,
             vocabulary,
             algorithm,
@@ -195,9 +214,17 @@ impl Tokenizer {
                 }
                 Part::Text(text) => {
                     match &self.algorithm {
-                        Algorithm::Bpe(bpe) => bpe.encode(text, &self.vocabulary, self.unknown, &mut ids),
+                        Algorithm::Bpe(bpe) => {
+                            bpe.encode(text, &self.vocabulary, self.unknown, &mut ids)
+                        }
                         // SentencePiece's leading space goes before the text, not before what follows a token inside it.
-                        Algorithm::Spm(spm) => spm.encode(text, ids.is_empty() || after_special, &self.vocabulary, self.unknown, &mut ids),
+                        Algorithm::Spm(spm) => spm.encode(
+                            text,
+                            ids.is_empty() || after_special,
+                            &self.vocabulary,
+                            self.unknown,
+                            &mut ids,
+                        ),
                     }
                     after_special = false;
                 }
@@ -221,7 +248,10 @@ impl Tokenizer {
     #[must_use]
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut bytes = Vec::with_capacity(ids.len() * 4);
-        for &id in ids.iter().filter(|&&id| (id as usize) < self.vocabulary.len()) {
+        for &id in ids
+            .iter()
+            .filter(|&&id| (id as usize) < self.vocabulary.len())
+        {
             self.raw_bytes(id, &mut bytes);
         }
         let text = match &self.algorithm {
@@ -235,7 +265,9 @@ impl Tokenizer {
         let bytes = self.vocabulary.bytes(id);
         match (&self.algorithm, self.vocabulary.kind(id)) {
             (Algorithm::Spm(_), TokenType::Byte) => out.extend(spm::parse_byte(bytes)),
-            (Algorithm::Spm(_), TokenType::Normal | TokenType::UserDefined) => spm::unescape(bytes, out),
+            (Algorithm::Spm(_), TokenType::Normal | TokenType::UserDefined) => {
+                spm::unescape(bytes, out)
+            }
             _ => out.extend_from_slice(bytes),
         }
     }
@@ -247,8 +279,13 @@ impl Tokenizer {
             if !parse_special && self.vocabulary.kind(id) != TokenType::UserDefined {
                 continue;
             }
-            let Ok(needle) = std::str::from_utf8(self.vocabulary.bytes(id)) else { continue };
-            if !parts.iter().any(|part| matches!(part, Part::Text(text) if text.contains(needle))) {
+            let Ok(needle) = std::str::from_utf8(self.vocabulary.bytes(id)) else {
+                continue;
+            };
+            if !parts
+                .iter()
+                .any(|part| matches!(part, Part::Text(text) if text.contains(needle)))
+            {
                 continue;
             }
             let before = std::mem::take(&mut parts);
@@ -272,7 +309,11 @@ impl Tokenizer {
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokenizer").field("tokens", &self.len()).field("bos", &self.bos).field("eos", &self.eos).finish_non_exhaustive()
+        f.debug_struct("Tokenizer")
+            .field("tokens", &self.len())
+            .field("bos", &self.bos)
+            .field("eos", &self.eos)
+            .finish_non_exhaustive()
     }
 }
 
@@ -283,16 +324,38 @@ enum Part<'a> {
 }
 
 fn bad(file: &File, key: &str, expected: String, got: String) -> Error {
-    Error::BadKey { file: file.name().to_owned(), key: key.to_owned(), expected, got }
+    Error::BadKey {
+        file: file.name().to_owned(),
+        key: key.to_owned(),
+        expected,
+        got,
+    }
 }
 
 /// A token id from the metadata. llama.cpp writes -1 or 2³²−1 where there is none.
-fn special_id(file: &File, metadata: &Metadata<'_>, key: &str, tokens: usize) -> Result<Option<u32>> {
-    let Some(value) = metadata.get(key) else { return Ok(None) };
+fn special_id(
+    file: &File,
+    metadata: &Metadata<'_>,
+    key: &str,
+    tokens: usize,
+) -> Result<Option<u32>> {
+    let Some(value) = metadata.get(key) else {
+        return Ok(None);
+    };
     match value.as_integer() {
         Some(-1 | 0xffff_ffff) => Ok(None),
         Some(id) if (0..tokens as i128).contains(&id) => Ok(Some(id as u32)),
-        Some(id) => Err(bad(file, key, format!("a token below {tokens}"), id.to_string())),
-        None => Err(bad(file, key, "a whole number".into(), value.kind().to_string())),
+        Some(id) => Err(bad(
+            file,
+            key,
+            format!("a token below {tokens}"),
+            id.to_string(),
+        )),
+        None => Err(bad(
+            file,
+            key,
+            "a whole number".into(),
+            value.kind().to_string(),
+        )),
     }
 }

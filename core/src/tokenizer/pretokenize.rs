@@ -106,10 +106,16 @@ fn class(c: char) -> Class {
             _ => Class::Other,
         };
     }
-    use GeneralCategory::{LowercaseLetter, ModifierLetter, OtherLetter, TitlecaseLetter, UppercaseLetter};
+    use GeneralCategory::{
+        LowercaseLetter, ModifierLetter, OtherLetter, TitlecaseLetter, UppercaseLetter,
+    };
     match get_general_category(c) {
-        UppercaseLetter | LowercaseLetter | TitlecaseLetter | ModifierLetter | OtherLetter => Class::Letter,
-        GeneralCategory::DecimalNumber | GeneralCategory::LetterNumber | GeneralCategory::OtherNumber => Class::Number,
+        UppercaseLetter | LowercaseLetter | TitlecaseLetter | ModifierLetter | OtherLetter => {
+            Class::Letter
+        }
+        GeneralCategory::DecimalNumber
+        | GeneralCategory::LetterNumber
+        | GeneralCategory::OtherNumber => Class::Number,
         _ if c.is_whitespace() => Class::Space,
         _ => Class::Other,
     }
@@ -169,17 +175,35 @@ impl Pretokenizer {
         // Numbers.
         match self.numbers {
             Numbers::Groups(most) if first_class == Class::Number => {
-                return text.chars().take(most).take_while(|&c| class(c) == Class::Number).map(char::len_utf8).sum();
+                return text
+                    .chars()
+                    .take(most)
+                    .take_while(|&c| class(c) == Class::Number)
+                    .map(char::len_utf8)
+                    .sum();
             }
             Numbers::Run if first_class == Class::Number => return run(text, Class::Number),
-            Numbers::Run if first == ' ' && second == Some(Class::Number) => return 1 + run(after, Class::Number),
+            Numbers::Run if first == ' ' && second == Some(Class::Number) => {
+                return 1 + run(after, Class::Number);
+            }
             _ => {}
         }
         // Punctuation, with a space before it and line breaks after it.
-        let space = if first == ' ' && second == Some(Class::Other) { 1 } else { 0 };
+        let space = if first == ' ' && second == Some(Class::Other) {
+            1
+        } else {
+            0
+        };
         if space == 1 || first_class == Class::Other {
             let end = space + run(&text[space..], Class::Other);
-            let breaks = if self.lines { text[end..].chars().take_while(|&c| is_line_break(c)).count() } else { 0 };
+            let breaks = if self.lines {
+                text[end..]
+                    .chars()
+                    .take_while(|&c| is_line_break(c))
+                    .count()
+            } else {
+                0
+            };
             return end + breaks;
         }
         // White space: to its last line break, or all but the character before the next word.
@@ -193,27 +217,33 @@ impl Pretokenizer {
             return at + 1;
         }
         let last = text[..spaces].chars().next_back().map_or(0, char::len_utf8);
-        if spaces == text.len() || spaces == last { spaces } else { spaces - last }
+        if spaces == text.len() || spaces == last {
+            spaces
+        } else {
+            spaces - last
+        }
     }
 
     fn contraction(&self, text: &str) -> Option<usize> {
         let after = text.strip_prefix('\'')?;
-        ["s", "t", "re", "ve", "m", "ll", "d"].iter().find_map(|ending| match self.contractions {
-            Contractions::LowerCase => after.starts_with(ending).then_some(1 + ending.len()),
-            Contractions::AnyCase => {
-                // Unicode's simple case folding: U+017F (long s) folds to s.
-                let mut length = 1;
-                let mut chars = after.chars();
-                for expected in ending.chars() {
-                    let c = chars.next()?;
-                    if c.to_ascii_lowercase() != expected && !(c == 'ſ' && expected == 's') {
-                        return None;
+        ["s", "t", "re", "ve", "m", "ll", "d"]
+            .iter()
+            .find_map(|ending| match self.contractions {
+                Contractions::LowerCase => after.starts_with(ending).then_some(1 + ending.len()),
+                Contractions::AnyCase => {
+                    // Unicode's simple case folding: U+017F (long s) folds to s.
+                    let mut length = 1;
+                    let mut chars = after.chars();
+                    for expected in ending.chars() {
+                        let c = chars.next()?;
+                        if c.to_ascii_lowercase() != expected && !(c == 'ſ' && expected == 's') {
+                            return None;
+                        }
+                        length += c.len_utf8();
                     }
-                    length += c.len_utf8();
+                    Some(length)
                 }
-                Some(length)
-            }
-        })
+            })
     }
 }
 
@@ -227,7 +257,10 @@ mod tests {
     use super::*;
 
     fn words(name: &str, text: &str) -> Vec<String> {
-        let pretokenizer = PRETOKENIZERS.iter().find(|p| p.names.contains(&name)).unwrap();
+        let pretokenizer = PRETOKENIZERS
+            .iter()
+            .find(|p| p.names.contains(&name))
+            .unwrap();
         let mut words = Vec::new();
         pretokenizer.split(text, &mut |word| words.push(word.to_owned()));
         assert_eq!(words.concat(), text);
@@ -236,7 +269,12 @@ mod tests {
 
     #[test]
     fn gpt2_cuts_as_its_expression() {
-        assert_eq!(words("gpt-2", "Hello  world's 1234 x!?\n\n y"), ["Hello", " ", " world", "'s", " 1234", " x", "!?", "\n\n", " y"]);
+        assert_eq!(
+            words("gpt-2", "Hello  world's 1234 x!?\n\n y"),
+            [
+                "Hello", " ", " world", "'s", " 1234", " x", "!?", "\n\n", " y"
+            ]
+        );
         assert_eq!(words("gpt-2", "a   "), ["a", "   "]);
         assert_eq!(words("gpt-2", "\t x"), ["\t", " x"]);
         assert_eq!(words("gpt-2", "'S"), ["'", "S"]);
@@ -244,7 +282,10 @@ mod tests {
 
     #[test]
     fn llama3_and_qwen2_cut_as_theirs() {
-        assert_eq!(words("llama-bpe", "HE'LL pay $12345.\n\nOK"), ["HE", "'LL", " pay", " $", "123", "45", ".\n\n", "OK"]);
+        assert_eq!(
+            words("llama-bpe", "HE'LL pay $12345.\n\nOK"),
+            ["HE", "'LL", " pay", " $", "123", "45", ".\n\n", "OK"]
+        );
         assert_eq!(words("qwen2", "in 1234"), ["in", " ", "1", "2", "3", "4"]);
         assert_eq!(words("llama-bpe", "a \n  b"), ["a", " \n", " ", " b"]);
         assert_eq!(words("llama-bpe", "\tx  \t y"), ["\tx", "  \t", " y"]);

@@ -1,8 +1,8 @@
 //! SentencePiece's BPE: characters merged by score, bytes for what has no token (Kudo & Richardson 2018; order of merges as llama.cpp).
 
+use super::bad;
 use super::merge::{NO_TOKEN, Symbol, merge};
 use super::vocabulary::Vocabulary;
-use super::bad;
 use crate::Result;
 use crate::gguf::File;
 
@@ -19,14 +19,26 @@ impl Spm {
     pub(super) fn from_gguf(file: &File, vocabulary: &Vocabulary) -> Result<Spm> {
         const SCORES: &str = "tokenizer.ggml.scores";
         let metadata = file.metadata();
-        let scores = metadata.opt_f32s(SCORES)?.unwrap_or_else(|| vec![0.0; vocabulary.len()]);
+        let scores = metadata
+            .opt_f32s(SCORES)?
+            .unwrap_or_else(|| vec![0.0; vocabulary.len()]);
         if scores.len() != vocabulary.len() {
-            return Err(bad(file, SCORES, format!("{} scores, one for each token", vocabulary.len()), scores.len().to_string()));
+            return Err(bad(
+                file,
+                SCORES,
+                format!("{} scores, one for each token", vocabulary.len()),
+                scores.len().to_string(),
+            ));
         }
         if let Some(score) = scores.iter().find(|score| score.is_nan()) {
             return Err(bad(file, SCORES, "numbers".into(), score.to_string()));
         }
-        Ok(Spm { scores, adds_space: metadata.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true) })
+        Ok(Spm {
+            scores,
+            adds_space: metadata
+                .opt_bool("tokenizer.ggml.add_space_prefix")?
+                .unwrap_or(true),
+        })
     }
 
     pub(super) fn adds_space(&self) -> bool {
@@ -34,20 +46,35 @@ impl Spm {
     }
 
     /// `prefix`: the text stands where SentencePiece puts its leading space.
-    pub(super) fn encode(&self, text: &str, prefix: bool, vocabulary: &Vocabulary, unknown: Option<u32>, ids: &mut Vec<u32>) {
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        prefix: bool,
+        vocabulary: &Vocabulary,
+        unknown: Option<u32>,
+        ids: &mut Vec<u32>,
+    ) {
         let mut escaped = String::with_capacity(text.len() + text.len() / 4 + SPACE.len());
         if self.adds_space && prefix {
             escaped.push_str(SPACE);
         }
         for c in text.chars() {
-            if c == ' ' { escaped.push_str(SPACE) } else { escaped.push(c) }
+            if c == ' ' {
+                escaped.push_str(SPACE)
+            } else {
+                escaped.push(c)
+            }
         }
         let bytes = escaped.as_bytes();
         let mut symbols: Vec<Symbol> = escaped
             .char_indices()
             .map(|(start, c)| {
                 let end = start + c.len_utf8();
-                Symbol { start: start as u32, end: end as u32, id: vocabulary.find(&bytes[start..end]).unwrap_or(NO_TOKEN) }
+                Symbol {
+                    start: start as u32,
+                    end: end as u32,
+                    id: vocabulary.find(&bytes[start..end]).unwrap_or(NO_TOKEN),
+                }
             })
             .collect();
         merge(&mut symbols, |a, b| {
@@ -60,7 +87,11 @@ impl Spm {
                 continue;
             }
             for byte in &bytes[symbol.start as usize..symbol.end as usize] {
-                ids.extend(vocabulary.find(format!("<0x{byte:02X}>").as_bytes()).or(unknown));
+                ids.extend(
+                    vocabulary
+                        .find(format!("<0x{byte:02X}>").as_bytes())
+                        .or(unknown),
+                );
             }
         }
     }
@@ -69,7 +100,11 @@ impl Spm {
 /// Scores in descending order as ranks in ascending order: IEEE floats order like integers once the sign is folded.
 fn rank(score: f32) -> u32 {
     let bits = score.to_bits();
-    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    let ascending = if bits >> 31 == 1 {
+        !bits
+    } else {
+        bits | 1 << 31
+    };
     !ascending
 }
 
@@ -106,6 +141,9 @@ mod tests {
     #[test]
     fn bytes_are_parsed() {
         assert_eq!(parse_byte(b"<0x0A>"), Some(10));
-        assert_eq!((parse_byte(b"<0xGG>"), parse_byte(b"<0x>"), parse_byte(b"a")), (None, None, None));
+        assert_eq!(
+            (parse_byte(b"<0xGG>"), parse_byte(b"<0x>"), parse_byte(b"a")),
+            (None, None, None)
+        );
     }
 }

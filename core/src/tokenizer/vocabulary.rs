@@ -23,16 +23,29 @@ impl Vocabulary {
         let tokens = metadata.strings(TOKENS)?;
         let count = tokens.len();
         if count == 0 {
-            return Err(bad(file, TOKENS, "at least one token".into(), "none".into()));
+            return Err(bad(
+                file,
+                TOKENS,
+                "at least one token".into(),
+                "none".into(),
+            ));
         }
         let kinds = match metadata.opt_i32s(TYPES)? {
             None => vec![TokenType::Normal; count],
             Some(kinds) if kinds.len() != count => {
-                return Err(bad(file, TYPES, format!("{count} types, one for each token"), kinds.len().to_string()));
+                return Err(bad(
+                    file,
+                    TYPES,
+                    format!("{count} types, one for each token"),
+                    kinds.len().to_string(),
+                ));
             }
             Some(kinds) => kinds
                 .iter()
-                .map(|&id| TokenType::from_id(id).ok_or_else(|| bad(file, TYPES, "types from 1 to 6".into(), id.to_string())))
+                .map(|&id| {
+                    TokenType::from_id(id)
+                        .ok_or_else(|| bad(file, TYPES, "types from 1 to 6".into(), id.to_string()))
+                })
                 .collect::<Result<_>>()?,
         };
         let mut vocabulary = Vocabulary {
@@ -47,8 +60,14 @@ impl Vocabulary {
             } else {
                 vocabulary.bytes.extend_from_slice(token.as_bytes());
             }
-            let end = u32::try_from(vocabulary.bytes.len())
-                .map_err(|_| bad(file, TOKENS, "less than 4 GiB of text".into(), "more".into()))?;
+            let end = u32::try_from(vocabulary.bytes.len()).map_err(|_| {
+                bad(
+                    file,
+                    TOKENS,
+                    "less than 4 GiB of text".into(),
+                    "more".into(),
+                )
+            })?;
             vocabulary.ends.push(end);
         }
         Ok(vocabulary)
@@ -71,7 +90,9 @@ impl Vocabulary {
 
     /// The token with exactly these bytes: of several the first.
     pub(super) fn find(&self, bytes: &[u8]) -> Option<u32> {
-        self.by_bytes.get_or_init(|| Table::new(self)).find(self, bytes)
+        self.by_bytes
+            .get_or_init(|| Table::new(self))
+            .find(self, bytes)
     }
 }
 
@@ -84,7 +105,9 @@ const EMPTY: u32 = u32::MAX;
 
 impl Table {
     fn new(vocabulary: &Vocabulary) -> Table {
-        let mut table = Table { slots: vec![EMPTY; (vocabulary.len() * 2).next_power_of_two()] };
+        let mut table = Table {
+            slots: vec![EMPTY; (vocabulary.len() * 2).next_power_of_two()],
+        };
         for id in 0..vocabulary.len() as u32 {
             let bytes = vocabulary.bytes(id);
             let mut slot = table.first_slot(bytes);
@@ -138,7 +161,9 @@ impl std::hash::Hasher for Fnv {
     }
 
     fn finish(&self) -> u64 {
-        (self.0 ^ (self.0 >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_right(29)
+        (self.0 ^ (self.0 >> 32))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_right(29)
     }
 }
 
@@ -156,7 +181,7 @@ pub(super) fn from_byte_alphabet(token: &str, out: &mut Vec<u8>) {
 fn byte_of(c: char) -> Option<u8> {
     Some(match u32::from(c) {
         code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => code as u8,
-        code @ 0x100..=0x120 => (code - 0x100) as u8,      // 0x00–0x20
+        code @ 0x100..=0x120 => (code - 0x100) as u8, // 0x00–0x20
         code @ 0x121..=0x142 => (code - 0x121 + 0x7f) as u8, // 0x7f–0xa0
         0x143 => 0xad,
         _ => return None,
@@ -176,6 +201,9 @@ mod tests {
             }
         }
         assert_eq!(seen, [1; 256]);
-        assert_eq!((byte_of('Ġ'), byte_of('Ċ'), byte_of('a')), (Some(b' '), Some(b'\n'), Some(b'a')));
+        assert_eq!(
+            (byte_of('Ġ'), byte_of('Ċ'), byte_of('a')),
+            (Some(b' '), Some(b'\n'), Some(b'a'))
+        );
     }
 }

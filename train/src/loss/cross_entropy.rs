@@ -16,7 +16,13 @@ fn run(term: &Term, sizes: Sizes, inputs: &Inputs, gradients: &mut Gradients) ->
     gradients.scratch.resize(inputs.labels.len(), 0.0);
     log_sum_exp(&mut gradients.scratch, inputs.logits, v, 1.0);
     let weight = term.weight * inputs.scale;
-    add_softmax(&mut gradients.logits, inputs.logits, &gradients.scratch, v, weight);
+    add_softmax(
+        &mut gradients.logits,
+        inputs.logits,
+        &gradients.scratch,
+        v,
+        weight,
+    );
     let mut total = 0f64;
     for (row, (&label, lse)) in inputs.labels.iter().zip(&gradients.scratch).enumerate() {
         let at = row * v + label as usize;

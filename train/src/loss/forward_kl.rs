@@ -19,6 +19,15 @@ fn run(term: &Term, sizes: Sizes, inputs: &Inputs, gradients: &mut Gradients) ->
     log_sum_exp(teacher, inputs.teacher_logits, v, t);
     // The gradient of softened distributions shrinks with the square of the temperature; the factor keeps it comparable with the others.
     let weight = term.weight * inputs.scale * t * t;
-    let sum = add_kl(&mut gradients.logits, inputs.logits, inputs.teacher_logits, student, teacher, v, t, weight);
+    let sum = add_kl(
+        &mut gradients.logits,
+        inputs.logits,
+        inputs.teacher_logits,
+        student,
+        teacher,
+        v,
+        t,
+        weight,
+    );
     sum * f64::from(inputs.scale * t * t)
 }

@@ -20,22 +20,51 @@ pub(super) const COSINE: Loss = Loss {
 };
 
 /// `row` compares one projected state with its target, overwrites it with `weight` times the gradient, and returns the value.
-fn run(term: &Term, sizes: Sizes, inputs: &Inputs, gradients: &mut Gradients, row: fn(&mut [f32], &[f32], f32) -> f64) -> f64 {
-    let Some((_, wide)) = sizes.teacher else { return 0.0 };
+fn run(
+    term: &Term,
+    sizes: Sizes,
+    inputs: &Inputs,
+    gradients: &mut Gradients,
+    row: fn(&mut [f32], &[f32], f32) -> f64,
+) -> f64 {
+    let Some((_, wide)) = sizes.teacher else {
+        return 0.0;
+    };
     let (s, d) = (inputs.labels.len(), sizes.width);
     let scale = inputs.scale / term.pairs.len() as f32;
     let mut total = 0f64;
     for pair in &term.pairs {
-        let (student, teacher) = (&inputs.hidden[pair.student], &inputs.teacher_hidden[pair.teacher]);
+        let (student, teacher) = (
+            &inputs.hidden[pair.student],
+            &inputs.teacher_hidden[pair.teacher],
+        );
         let projection = &inputs.extra[pair.projection.clone()]; // [wide, d]
         gradients.scratch.resize(s * wide, 0.0);
         let projected = &mut gradients.scratch; // [s, wide]
         Products::F32.linear(projected, student, projection, s, wide, d, false);
-        for (projected, teacher) in projected.chunks_exact_mut(wide).zip(teacher.chunks_exact(wide)) {
+        for (projected, teacher) in projected
+            .chunks_exact_mut(wide)
+            .zip(teacher.chunks_exact(wide))
+        {
             total += row(projected, teacher, term.weight * scale);
         }
-        Products::F32.linear_weight_gradient(&mut gradients.extra[pair.projection.clone()], projected, student, s, wide, d);
-        Products::F32.linear_input_gradient(&mut gradients.hidden[pair.student], projected, projection, s, wide, d, true);
+        Products::F32.linear_weight_gradient(
+            &mut gradients.extra[pair.projection.clone()],
+            projected,
+            student,
+            s,
+            wide,
+            d,
+        );
+        Products::F32.linear_input_gradient(
+            &mut gradients.hidden[pair.student],
+            projected,
+            projection,
+            s,
+            wide,
+            d,
+            true,
+        );
     }
     total * f64::from(scale)
 }
@@ -55,7 +84,10 @@ fn mse_row(x: &mut [f32], target: &[f32], weight: f32) -> f64 {
 fn cosine_row(x: &mut [f32], target: &[f32], weight: f32) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
     // A zero vector has no direction; the bound keeps its gradient finite.
-    let (nx, nt) = (dot(x, x).sqrt().max(1e-8), dot(target, target).sqrt().max(1e-8));
+    let (nx, nt) = (
+        dot(x, x).sqrt().max(1e-8),
+        dot(target, target).sqrt().max(1e-8),
+    );
     let cosine = dot(x, target) / (nx * nt);
     let (a, b) = ((cosine / (nx * nx)) as f32, (1.0 / (nx * nt)) as f32);
     for (x, t) in x.iter_mut().zip(target) {

@@ -30,7 +30,12 @@ pub struct Loss {
 }
 
 /// Every loss.
-pub static LOSSES: &[Loss] = &[cross_entropy::LOSS, forward_kl::LOSS, hidden::MSE, hidden::COSINE];
+pub static LOSSES: &[Loss] = &[
+    cross_entropy::LOSS,
+    forward_kl::LOSS,
+    hidden::MSE,
+    hidden::COSINE,
+];
 
 /// A loss as the recipe asks for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,7 +80,9 @@ impl TryFrom<Written> for Mapping {
     fn try_from(written: Written) -> Result<Self, String> {
         match written {
             Written::Name(name) if name == "uniform" => Ok(Mapping::Uniform),
-            Written::Name(name) => Err(format!("layers = {name:?}; expected \"uniform\" or pairs [[student, teacher], …]")),
+            Written::Name(name) => Err(format!(
+                "layers = {name:?}; expected \"uniform\" or pairs [[student, teacher], …]"
+            )),
             Written::Pairs(pairs) => Ok(Mapping::Pairs(pairs)),
         }
     }
@@ -152,12 +159,27 @@ impl Losses {
     ///
     /// # Errors
     /// When a name is unknown, a number impossible, or a term wants what the teacher cannot give.
-    pub fn new<'a>(asked: impl IntoIterator<Item = (&'a str, &'a Asked)>, sizes: Sizes) -> Result<Self> {
-        let mut losses = Losses { terms: Vec::new(), sizes, student_layers: Vec::new(), teacher_layers: Vec::new(), extra: 0 };
+    pub fn new<'a>(
+        asked: impl IntoIterator<Item = (&'a str, &'a Asked)>,
+        sizes: Sizes,
+    ) -> Result<Self> {
+        let mut losses = Losses {
+            terms: Vec::new(),
+            sizes,
+            student_layers: Vec::new(),
+            teacher_layers: Vec::new(),
+            extra: 0,
+        };
         for (name, asked) in asked {
-            losses.push(name, asked).with_context(|| format!("[losses] {name}"))?;
+            losses
+                .push(name, asked)
+                .with_context(|| format!("[losses] {name}"))?;
         }
-        ensure!(!losses.terms.is_empty(), "[losses] asks for no loss of positive weight; known are {}", names());
+        ensure!(
+            !losses.terms.is_empty(),
+            "[losses] asks for no loss of positive weight; known are {}",
+            names()
+        );
         Ok(losses)
     }
 
@@ -165,28 +187,53 @@ impl Losses {
         let Some(loss) = LOSSES.iter().find(|l| l.name == name) else {
             bail!("unknown loss; known are {}", names());
         };
-        let Asked { weight, temperature, layers } = asked;
-        ensure!(weight.is_finite() && *weight >= 0.0, "weight = {weight}; expected 0 or more");
-        ensure!(temperature.is_finite() && *temperature > 0.0, "temperature = {temperature}; expected more than 0");
+        let Asked {
+            weight,
+            temperature,
+            layers,
+        } = asked;
+        ensure!(
+            weight.is_finite() && *weight >= 0.0,
+            "weight = {weight}; expected 0 or more"
+        );
+        ensure!(
+            temperature.is_finite() && *temperature > 0.0,
+            "temperature = {temperature}; expected more than 0"
+        );
         if *weight == 0.0 {
             return Ok(());
         }
         if loss.teacher_logits || loss.hidden {
-            ensure!(self.sizes.has_teacher, "it compares with a teacher, and the recipe names none");
+            ensure!(
+                self.sizes.has_teacher,
+                "it compares with a teacher, and the recipe names none"
+            );
         }
-        let mut term = Term { loss, weight: *weight, temperature: *temperature, pairs: Vec::new() };
+        let mut term = Term {
+            loss,
+            weight: *weight,
+            temperature: *temperature,
+            pairs: Vec::new(),
+        };
         if loss.hidden {
             let Some((teacher_layers, teacher_width)) = self.sizes.teacher else {
-                bail!("this teacher gives no hidden states; use a Hugging Face folder or GGUF of a llama model, or drop this loss");
+                bail!(
+                    "this teacher gives no hidden states; use a Hugging Face folder or GGUF of a llama model, or drop this loss"
+                );
             };
             let m = self.sizes.layers;
             let pairs = match layers {
-                Mapping::Uniform => (1..=m).map(|i| (i, (2 * i * teacher_layers + m) / (2 * m))).collect(),
+                Mapping::Uniform => (1..=m)
+                    .map(|i| (i, (2 * i * teacher_layers + m) / (2 * m)))
+                    .collect(),
                 Mapping::Pairs(pairs) => pairs.clone(),
             };
             ensure!(!pairs.is_empty(), "layers = [] compares nothing");
             for (s, t) in pairs {
-                ensure!(s <= m && t <= teacher_layers, "layers = [{s}, {t}]: the student has {m} layers, the teacher {teacher_layers}");
+                ensure!(
+                    s <= m && t <= teacher_layers,
+                    "layers = [{s}, {t}]: the student has {m} layers, the teacher {teacher_layers}"
+                );
                 let projection = self.extra..self.extra + teacher_width * self.sizes.width;
                 self.extra = projection.end;
                 term.pairs.push(Pair {
@@ -207,13 +254,22 @@ impl Losses {
 
     /// What to ask the student for.
     pub(crate) fn student_want(&self, positions: Vec<usize>) -> Want {
-        Want { positions, hidden_layers: self.student_layers.clone() }
+        Want {
+            positions,
+            hidden_layers: self.student_layers.clone(),
+        }
     }
 
     /// What to ask the teacher for; `None` when no term looks at one.
     pub(crate) fn teacher_want(&self, positions: Vec<usize>) -> Option<Want> {
-        let asked = self.terms.iter().any(|t| t.loss.teacher_logits || t.loss.hidden);
-        asked.then(|| Want { positions, hidden_layers: self.teacher_layers.clone() })
+        let asked = self
+            .terms
+            .iter()
+            .any(|t| t.loss.teacher_logits || t.loss.hidden);
+        asked.then(|| Want {
+            positions,
+            hidden_layers: self.teacher_layers.clone(),
+        })
     }
 
     /// Initial projections, drawn so that they keep the scale of what they project.
@@ -235,12 +291,19 @@ impl Losses {
             g.resize(h.len(), 0.0);
         }
         gradients.extra.resize(self.extra, 0.0);
-        self.terms.iter().map(|t| (t.loss.run)(t, self.sizes, inputs, gradients)).collect()
+        self.terms
+            .iter()
+            .map(|t| (t.loss.run)(t, self.sizes, inputs, gradients))
+            .collect()
     }
 
     /// The weighted sum of the values that [`Losses::run`] gave.
     pub fn total(&self, values: &[f64]) -> f64 {
-        self.terms.iter().zip(values).map(|(t, v)| f64::from(t.weight) * v).sum()
+        self.terms
+            .iter()
+            .zip(values)
+            .map(|(t, v)| f64::from(t.weight) * v)
+            .sum()
     }
 }
 

@@ -14,11 +14,26 @@ use crate::report::{Curve, Measure, Page, Row, Table, count, duration, write};
 use crate::teacher::{Scored, Teacher};
 
 /// Measures the exported student, and the teacher beside it, fills `summary.exact`, and writes `report.md` into `out`.
-pub(super) fn report(recipe: &Recipe, teacher: Option<&dyn Teacher>, sources: &Sources, gguf: &Path, out: &Path, summary: &mut Summary) -> Result<()> {
+pub(super) fn report(
+    recipe: &Recipe,
+    teacher: Option<&dyn Teacher>,
+    sources: &Sources,
+    gguf: &Path,
+    out: &Path,
+    summary: &mut Summary,
+) -> Result<()> {
     let threads = recipe.train.threads();
     let scored = teacher.map(|teacher| Scored { teacher, threads });
-    let batches: Vec<Batch> = sources.held_out.iter().flat_map(|set| set.batches.iter().cloned()).collect();
-    let asked: Vec<&HeldOut> = sources.held_out.iter().filter(|set| !set.cases.is_empty()).collect();
+    let batches: Vec<Batch> = sources
+        .held_out
+        .iter()
+        .flat_map(|set| set.batches.iter().cloned())
+        .collect();
+    let asked: Vec<&HeldOut> = sources
+        .held_out
+        .iter()
+        .filter(|set| !set.cases.is_empty())
+        .collect();
     let cases: Vec<&[_]> = asked.iter().map(|set| &set.cases[..]).collect();
     let measure = Measure {
         teacher: scored.as_ref().map(|s| s as &dyn Scorer),
@@ -35,30 +50,62 @@ pub(super) fn report(recipe: &Recipe, teacher: Option<&dyn Teacher>, sources: &S
         } else {
             let figures = evaluate(&[scored], None, &batches)?[0];
             let parameters = teacher.decoder().map(|d| d.config().parameters() as u64);
-            Row { name: "teacher".into(), parameters, exact: vec![None; cases.len()], nll: Some(figures.nll), ..Row::default() }
+            Row {
+                name: "teacher".into(),
+                parameters,
+                exact: vec![None; cases.len()],
+                nll: Some(figures.nll),
+                ..Row::default()
+            }
         });
     }
     let student = measure.row(&recipe.name, gguf)?;
     let shares = asked.iter().zip(&student.exact);
-    summary.exact = shares.filter_map(|(set, share)| Some((set.name.clone(), (*share)?))).collect();
+    summary.exact = shares
+        .filter_map(|(set, share)| Some((set.name.clone(), (*share)?)))
+        .collect();
     rows.push(student);
     let page = Page {
         title: recipe.name.clone(),
         command: None,
-        lead: vec![format!("{} parameters, {} steps.", count(summary.parameters as u64), summary.steps)],
+        lead: vec![format!(
+            "{} parameters, {} steps.",
+            count(summary.parameters as u64),
+            summary.steps
+        )],
         table: Table {
             sets: asked.iter().map(|set| set.name.clone()).collect(),
             rows,
             notes: vec![
-                format!("NLL, KL and top-1 over {} held-out tokens", batches.iter().map(|b| b.targets.len()).sum::<usize>()),
+                format!(
+                    "NLL, KL and top-1 over {} held-out tokens",
+                    batches.iter().map(|b| b.targets.len()).sum::<usize>()
+                ),
                 measure.speed_note(),
             ],
         },
-        curves: vec![Curve { name: "training".into(), points: losses(&out.join(LOG))? }],
+        curves: vec![Curve {
+            name: "training".into(),
+            points: losses(&out.join(LOG))?,
+        }],
         sections: vec![
-            ("Parity".into(), summary.parity.map_or_else(String::new, |p| format!("The runtime against the training model: {p}."))),
-            ("Recipe".into(), format!("```toml\n{}```", toml::to_string(recipe)?)),
-            ("Time".into(), format!("This start took {}.", duration(std::time::Duration::from_secs_f64(summary.seconds)))),
+            (
+                "Parity".into(),
+                summary.parity.map_or_else(String::new, |p| {
+                    format!("The runtime against the training model: {p}.")
+                }),
+            ),
+            (
+                "Recipe".into(),
+                format!("```toml\n{}```", toml::to_string(recipe)?),
+            ),
+            (
+                "Time".into(),
+                format!(
+                    "This start took {}.",
+                    duration(std::time::Duration::from_secs_f64(summary.seconds))
+                ),
+            ),
         ],
     };
     write(out, &page)
@@ -67,6 +114,10 @@ pub(super) fn report(recipe: &Recipe, teacher: Option<&dyn Teacher>, sources: &S
 /// (step, loss) of every line of the log that is a step.
 fn losses(log: &Path) -> Result<Vec<(f64, f64)>> {
     let text = std::fs::read_to_string(log)?;
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    Ok(lines.filter_map(|v| Some((v["step"].as_f64()?, v["loss"].as_f64()?))).collect())
+    let lines = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    Ok(lines
+        .filter_map(|v| Some((v["step"].as_f64()?, v["loss"].as_f64()?)))
+        .collect())
 }

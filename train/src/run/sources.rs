@@ -9,8 +9,8 @@ use super::Event;
 use crate::checkpoint::fingerprint;
 use crate::data::actions::{self, ActionExamples, Set};
 use crate::data::{
-    Batch, Batches, Crops, Example, Grouped, TextTokenizer, Turn, Vocabulary, encode_records, evaluation_batches, read_records, read_text,
-    sequential_blocks, split_text,
+    Batch, Batches, Crops, Example, Grouped, TextTokenizer, Turn, Vocabulary, encode_records,
+    evaluation_batches, read_records, read_text, sequential_blocks, split_text,
 };
 use crate::eval::Case;
 use crate::export::vocabulary_of_gguf;
@@ -44,14 +44,20 @@ const EVALUATION_BATCH: usize = 16;
 const WINDOW: usize = 16;
 
 impl Sources {
-    pub(super) fn new(recipe: &Recipe, teacher: Option<&dyn Teacher>, listener: &mut dyn FnMut(Event)) -> Result<Self> {
+    pub(super) fn new(
+        recipe: &Recipe,
+        teacher: Option<&dyn Teacher>,
+        listener: &mut dyn FnMut(Event),
+    ) -> Result<Self> {
         let mut files = Files::read(recipe).context("[data]")?;
         let tokenizer = tokenizer(recipe, teacher, &files).context("[data] tokenizer")?;
         let mut vocabulary = tokenizer.vocabulary().clone();
         let logits_length = teacher.map_or(vocabulary.tokens.len(), Teacher::logits_length);
         vocabulary.pad_to(logits_length);
         if let Some(teacher) = teacher {
-            teacher.check_tokens(&vocabulary.tokens).context("[teacher]")?;
+            teacher
+                .check_tokens(&vocabulary.tokens)
+                .context("[teacher]")?;
         }
         let mut print = fingerprint(&format!("{:?} {:?}", vocabulary.tokens, vocabulary.merges));
         let sequence = match (recipe.data.sequence, &recipe.student.init) {
@@ -66,30 +72,62 @@ impl Sources {
             Kind::Actions => {
                 let examples = ActionExamples::new(tokenizer.clone(), Set::Train, seed)?;
                 let sets = [("held-out", Set::HeldOut), ("no function", Set::NoFunction)];
-                let sets = sets.map(|(name, set)| actions_held_out(name, set, &tokenizer, recipe.eval.examples));
-                (Box::new(Grouped::new(Arc::new(examples), batch, WINDOW, seed)?), sets.into_iter().collect::<Result<_>>()?)
+                let sets = sets.map(|(name, set)| {
+                    actions_held_out(name, set, &tokenizer, recipe.eval.examples)
+                });
+                (
+                    Box::new(Grouped::new(Arc::new(examples), batch, WINDOW, seed)?),
+                    sets.into_iter().collect::<Result<_>>()?,
+                )
             }
             Kind::Text => {
                 let (training, held_out) = files.text.split(recipe)?;
                 print += &fingerprint(training);
                 let ids = tokenizer.encode(training, true)?;
                 let mut rest = tokenizer.encode(held_out, true)?;
-                listener(Event::Note(&format!("{} tokens to learn from, {} held out", ids.len(), rest.len())));
+                listener(Event::Note(&format!(
+                    "{} tokens to learn from, {} held out",
+                    ids.len(),
+                    rest.len()
+                )));
                 if recipe.eval.tokens > 0 {
                     rest.truncate(recipe.eval.tokens + 1);
                 }
-                ensure!(rest.len() > 1, "[data] no text is held out; raise held_out_share or name a held_out file");
+                ensure!(
+                    rest.len() > 1,
+                    "[data] no text is held out; raise held_out_share or name a held_out file"
+                );
                 let batches = sequential_blocks(&rest, sequence, EVALUATION_BATCH);
-                (Box::new(Crops::new(Arc::new(ids), batch, sequence, seed)?), vec![HeldOut { name: "held-out".into(), batches, cases: Vec::new() }])
+                (
+                    Box::new(Crops::new(Arc::new(ids), batch, sequence, seed)?),
+                    vec![HeldOut {
+                        name: "held-out".into(),
+                        batches,
+                        cases: Vec::new(),
+                    }],
+                )
             }
             Kind::Jsonl => {
                 let (training, held_out) = files.records(&tokenizer, sequence, recipe, listener)?;
                 print += &fingerprint(&format!("{training:?}"));
                 let batches = evaluation_batches(&held_out, EVALUATION_BATCH);
-                (Box::new(Grouped::new(Arc::new(training), batch, WINDOW, seed)?), vec![HeldOut { name: "held-out".into(), batches, cases: Vec::new() }])
+                (
+                    Box::new(Grouped::new(Arc::new(training), batch, WINDOW, seed)?),
+                    vec![HeldOut {
+                        name: "held-out".into(),
+                        batches,
+                        cases: Vec::new(),
+                    }],
+                )
             }
         };
-        Ok(Sources { vocabulary, logits_length, training, held_out, fingerprint: print })
+        Ok(Sources {
+            vocabulary,
+            logits_length,
+            training,
+            held_out,
+            fingerprint: print,
+        })
     }
 }
 
@@ -118,7 +156,11 @@ impl Text {
 
 impl Files {
     fn read(recipe: &Recipe) -> Result<Self> {
-        let mut files = Files { text: Text::default(), records: Vec::new(), held_out: None };
+        let mut files = Files {
+            text: Text::default(),
+            records: Vec::new(),
+            held_out: None,
+        };
         let (path, held_out) = (recipe.data.path.as_deref(), recipe.data.held_out.as_deref());
         match (recipe.data.kind, path) {
             (Kind::Text, Some(path)) => {
@@ -146,24 +188,46 @@ impl Files {
         let mut held_out = match self.held_out.take() {
             Some(held_out) => held_out,
             None => {
-                let keep = (records.len() as f64 * (1.0 - recipe.data.held_out_share)).floor() as usize;
+                let keep =
+                    (records.len() as f64 * (1.0 - recipe.data.held_out_share)).floor() as usize;
                 records.split_off(keep)
             }
         };
-        ensure!(!held_out.is_empty(), "[data] no record is held out; raise held_out_share or name a held_out file");
+        ensure!(
+            !held_out.is_empty(),
+            "[data] no record is held out; raise held_out_share or name a held_out file"
+        );
         held_out.truncate(recipe.eval.examples);
         let vocabulary = tokenizer.vocabulary();
-        let token = |id: Option<u32>| id.and_then(|id| vocabulary.tokens.get(id as usize)).map_or("", String::as_str);
+        let token = |id: Option<u32>| {
+            id.and_then(|id| vocabulary.tokens.get(id as usize))
+                .map_or("", String::as_str)
+        };
         let render = |turns: &[Turn], open: bool| -> Result<String> {
             let template = vocabulary.chat_template.as_deref();
             let template = template.context("the data holds chats, and the tokenizer has no chat template; give prompt and completion instead")?;
-            let messages: Vec<_> = turns.iter().map(|t| dram_core::Message { role: t.role.clone(), content: t.content.clone() }).collect();
-            Ok(dram_core::chat::render(template, &messages, token(vocabulary.bos), token(vocabulary.eos), open)?)
+            let messages: Vec<_> = turns
+                .iter()
+                .map(|t| dram_core::Message {
+                    role: t.role.clone(),
+                    content: t.content.clone(),
+                })
+                .collect();
+            Ok(dram_core::chat::render(
+                template,
+                &messages,
+                token(vocabulary.bos),
+                token(vocabulary.eos),
+                open,
+            )?)
         };
         let mut encode = |what: &str, records: &[crate::data::Record]| -> Result<Vec<Example>> {
-            let (mut examples, left_out) = encode_records(records, tokenizer, &render, sequence).with_context(|| format!("[data] {what}"))?;
+            let (mut examples, left_out) = encode_records(records, tokenizer, &render, sequence)
+                .with_context(|| format!("[data] {what}"))?;
             if left_out > 0 {
-                listener(Event::Note(&format!("{what}: {left_out} records have no answer within {sequence} tokens and are left out")));
+                listener(Event::Note(&format!(
+                    "{what}: {left_out} records have no answer within {sequence} tokens and are left out"
+                )));
             }
             if let Some(bos) = vocabulary.bos.filter(|_| vocabulary.add_bos) {
                 // As the runtime begins every prompt; a template may have done it.
@@ -175,7 +239,10 @@ impl Files {
             }
             Ok(examples)
         };
-        Ok((encode("training", &records)?, encode("held out", &held_out)?))
+        Ok((
+            encode("training", &records)?,
+            encode("held out", &held_out)?,
+        ))
     }
 
     /// Everything readable, to train a tokenizer on.
@@ -183,19 +250,33 @@ impl Files {
         let mut texts: Vec<String> = Vec::new();
         if recipe.data.kind == Kind::Text {
             // Line by line, so that it counts words in small pieces.
-            texts.extend(self.text.split(recipe)?.0.split_inclusive('\n').map(str::to_string));
+            texts.extend(
+                self.text
+                    .split(recipe)?
+                    .0
+                    .split_inclusive('\n')
+                    .map(str::to_string),
+            );
         }
         for record in &self.records {
             match record {
-                crate::data::Record::Completion { prompt, completion } => texts.extend([prompt.clone(), completion.clone()]),
-                crate::data::Record::Chat(turns) => texts.extend(turns.iter().map(|t| t.content.clone())),
+                crate::data::Record::Completion { prompt, completion } => {
+                    texts.extend([prompt.clone(), completion.clone()])
+                }
+                crate::data::Record::Chat(turns) => {
+                    texts.extend(turns.iter().map(|t| t.content.clone()))
+                }
             }
         }
         Ok(texts)
     }
 }
 
-fn tokenizer(recipe: &Recipe, teacher: Option<&dyn Teacher>, files: &Files) -> Result<TextTokenizer> {
+fn tokenizer(
+    recipe: &Recipe,
+    teacher: Option<&dyn Teacher>,
+    files: &Files,
+) -> Result<TextTokenizer> {
     if let Some(path) = &recipe.data.tokenizer {
         return read_tokenizer(path);
     }
@@ -207,7 +288,12 @@ fn tokenizer(recipe: &Recipe, teacher: Option<&dyn Teacher>, files: &Files) -> R
     }
     match recipe.data.kind {
         Kind::Actions => actions::tokenizer(recipe.data.vocabulary),
-        Kind::Text | Kind::Jsonl => TextTokenizer::train(files.texts(recipe)?.into_iter(), recipe.data.vocabulary, &[END], None),
+        Kind::Text | Kind::Jsonl => TextTokenizer::train(
+            files.texts(recipe)?.into_iter(),
+            recipe.data.vocabulary,
+            &[END],
+            None,
+        ),
     }
 }
 
@@ -222,15 +308,35 @@ fn read_tokenizer(path: &Path) -> Result<TextTokenizer> {
     }
 }
 
-fn actions_held_out(name: &str, set: Set, tokenizer: &Arc<TextTokenizer>, count: usize) -> Result<HeldOut> {
+fn actions_held_out(
+    name: &str,
+    set: Set,
+    tokenizer: &Arc<TextTokenizer>,
+    count: usize,
+) -> Result<HeldOut> {
     // The same questions whatever the seed of the run.
     const SEED: u64 = 0;
     let samples = actions::distinct(set, SEED, count);
     let encoder = ActionExamples::new(tokenizer.clone(), set, SEED)?;
-    let examples = samples.iter().map(|s| encoder.encode(s)).collect::<Result<Vec<Example>>>()?;
+    let examples = samples
+        .iter()
+        .map(|s| encoder.encode(s))
+        .collect::<Result<Vec<Example>>>()?;
     let cases = samples.iter().zip(&examples).map(|(sample, example)| {
-        let prompt = example.counts.iter().position(|&c| c).unwrap_or(example.ids.len());
-        Case { prompt: example.ids[..prompt].to_vec(), answer: sample.call.clone(), max_tokens: example.ids.len() - prompt + 16 }
+        let prompt = example
+            .counts
+            .iter()
+            .position(|&c| c)
+            .unwrap_or(example.ids.len());
+        Case {
+            prompt: example.ids[..prompt].to_vec(),
+            answer: sample.call.clone(),
+            max_tokens: example.ids.len() - prompt + 16,
+        }
     });
-    Ok(HeldOut { name: name.into(), cases: cases.collect(), batches: evaluation_batches(&examples, EVALUATION_BATCH) })
+    Ok(HeldOut {
+        name: name.into(),
+        cases: cases.collect(),
+        batches: evaluation_batches(&examples, EVALUATION_BATCH),
+    })
 }

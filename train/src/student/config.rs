@@ -65,7 +65,11 @@ impl Config {
             ("context_length", self.context_length),
         ];
         for (name, value) in sizes {
-            ensure!((1..=1 << 28).contains(&value), "{name} = {value}: expected 1 to {}", 1 << 28);
+            ensure!(
+                (1..=1 << 28).contains(&value),
+                "{name} = {value}: expected 1 to {}",
+                1 << 28
+            );
         }
         ensure!(
             self.heads.is_multiple_of(self.kv_heads),
@@ -73,7 +77,11 @@ impl Config {
             self.heads,
             self.kv_heads
         );
-        ensure!(self.head_dim.is_multiple_of(2), "head_dim = {} is odd; rotary embedding turns pairs of dimensions", self.head_dim);
+        ensure!(
+            self.head_dim.is_multiple_of(2),
+            "head_dim = {} is odd; rotary embedding turns pairs of dimensions",
+            self.head_dim
+        );
         ensure!(
             self.rope_factors.is_empty() || self.rope_factors.len() == self.head_dim / 2,
             "{} rotary factors for a head of {} dimensions; expected {}",
@@ -81,9 +89,20 @@ impl Config {
             self.head_dim,
             self.head_dim / 2
         );
-        ensure!(self.rope_base.is_finite() && self.rope_base > 0.0, "rope_base = {}: expected a positive number", self.rope_base);
-        ensure!(self.rope_factors.iter().all(|f| f.is_finite() && *f > 0.0), "a rotary factor is not a positive number");
-        ensure!(self.norm_eps.is_finite() && self.norm_eps >= 0.0, "norm_eps = {}: expected zero or a small positive number", self.norm_eps);
+        ensure!(
+            self.rope_base.is_finite() && self.rope_base > 0.0,
+            "rope_base = {}: expected a positive number",
+            self.rope_base
+        );
+        ensure!(
+            self.rope_factors.iter().all(|f| f.is_finite() && *f > 0.0),
+            "a rotary factor is not a positive number"
+        );
+        ensure!(
+            self.norm_eps.is_finite() && self.norm_eps >= 0.0,
+            "norm_eps = {}: expected zero or a small positive number",
+            self.norm_eps
+        );
         match self.try_parameters() {
             Some(n) if n <= MOST_PARAMETERS => Ok(()),
             _ => bail!("more than {MOST_PARAMETERS} parameters"),
@@ -100,9 +119,17 @@ impl Config {
         let q = self.heads.checked_mul(self.head_dim)?;
         let kv = self.kv_heads.checked_mul(self.head_dim)?;
         let attention = q.checked_add(kv)?.checked_mul(2)?.checked_mul(d)?;
-        let layer = attention.checked_add(self.feed_forward_length.checked_mul(3)?.checked_mul(d)?)?.checked_add(2 * d)?;
-        let tables = self.vocabulary.checked_mul(d)?.checked_mul(if self.tied_embeddings { 1 } else { 2 })?;
-        layer.checked_mul(self.layers)?.checked_add(tables)?.checked_add(d)
+        let layer = attention
+            .checked_add(self.feed_forward_length.checked_mul(3)?.checked_mul(d)?)?
+            .checked_add(2 * d)?;
+        let tables = self
+            .vocabulary
+            .checked_mul(d)?
+            .checked_mul(if self.tied_embeddings { 1 } else { 2 })?;
+        layer
+            .checked_mul(self.layers)?
+            .checked_add(tables)?
+            .checked_add(d)
     }
 
     /// Angular frequencies of the rotary embedding, [head_dim / 2]: base^(−2i / head_dim) over the factors.
@@ -125,20 +152,40 @@ impl Config {
             matches!(model_type, "llama" | "mistral"),
             "config.json: model_type {model_type:?} is not a plain llama decoder; expected \"llama\" or \"mistral\""
         );
-        for (key, why) in [("attention_bias", "biases in attention"), ("mlp_bias", "biases in the feed-forward part")] {
-            ensure!(json[key] != true, "config.json: {key} = true asks for {why}, which the decoder does not have");
+        for (key, why) in [
+            ("attention_bias", "biases in attention"),
+            ("mlp_bias", "biases in the feed-forward part"),
+        ] {
+            ensure!(
+                json[key] != true,
+                "config.json: {key} = true asks for {why}, which the decoder does not have"
+            );
         }
         let activation = json["hidden_act"].as_str().unwrap_or("silu");
-        ensure!(matches!(activation, "silu" | "swish"), "config.json: hidden_act {activation:?}; expected \"silu\"");
+        ensure!(
+            matches!(activation, "silu" | "swish"),
+            "config.json: hidden_act {activation:?}; expected \"silu\""
+        );
         let size = |key: &str| -> Result<usize> {
-            let value = json[key].as_u64().with_context(|| format!("config.json: {key} is missing or is no whole number"))?;
+            let value = json[key]
+                .as_u64()
+                .with_context(|| format!("config.json: {key} is missing or is no whole number"))?;
             Ok(usize::try_from(value)?)
         };
-        let optional = |key: &str, default: usize| if json[key].is_null() { Ok(default) } else { size(key) };
+        let optional = |key: &str, default: usize| {
+            if json[key].is_null() {
+                Ok(default)
+            } else {
+                size(key)
+            }
+        };
         let heads = size("num_attention_heads")?;
         let embedding_length = size("hidden_size")?;
         ensure!(heads > 0, "config.json: num_attention_heads is 0");
-        let rope = [&json["rope_parameters"], &json["rope_scaling"]].into_iter().find(|r| r.is_object()).unwrap_or(&Json::Null);
+        let rope = [&json["rope_parameters"], &json["rope_scaling"]]
+            .into_iter()
+            .find(|r| r.is_object())
+            .unwrap_or(&Json::Null);
         let mut config = Config {
             vocabulary: size("vocab_size")?,
             embedding_length,
@@ -148,7 +195,10 @@ impl Config {
             head_dim: optional("head_dim", embedding_length / heads)?,
             feed_forward_length: size("intermediate_size")?,
             context_length: optional("max_position_embeddings", 2048)?,
-            rope_base: rope["rope_theta"].as_f64().or(json["rope_theta"].as_f64()).unwrap_or(10_000.0) as f32,
+            rope_base: rope["rope_theta"]
+                .as_f64()
+                .or(json["rope_theta"].as_f64())
+                .unwrap_or(10_000.0) as f32,
             rope_factors: Vec::new(),
             norm_eps: json["rms_norm_eps"].as_f64().unwrap_or(1e-6) as f32,
             tied_embeddings: json["tie_word_embeddings"].as_bool().unwrap_or(false),
@@ -190,15 +240,28 @@ impl Config {
 
 /// The divisors that a `rope_scaling` entry stands for.
 fn rope_factors(rope: &Json, config: &Config) -> Result<Vec<f32>> {
-    let kind = rope["rope_type"].as_str().or(rope["type"].as_str()).unwrap_or("default");
-    let number = |key: &str| rope[key].as_f64().with_context(|| format!("config.json: rope scaling {kind:?} has no number {key:?}"));
+    let kind = rope["rope_type"]
+        .as_str()
+        .or(rope["type"].as_str())
+        .unwrap_or("default");
+    let number = |key: &str| {
+        rope[key]
+            .as_f64()
+            .with_context(|| format!("config.json: rope scaling {kind:?} has no number {key:?}"))
+    };
     match kind {
         "default" => Ok(Vec::new()),
         "linear" => Ok(vec![number("factor")? as f32; config.head_dim / 2]),
-        "factors" => serde_json::from_value(rope["factors"].clone()).context("config.json: rope factors"),
+        "factors" => {
+            serde_json::from_value(rope["factors"].clone()).context("config.json: rope factors")
+        }
         // Llama 3.1: short wavelengths stay, long ones are stretched by `factor`, those between are blended.
         "llama3" => {
-            let (factor, low, high) = (number("factor")?, number("low_freq_factor")?, number("high_freq_factor")?);
+            let (factor, low, high) = (
+                number("factor")?,
+                number("low_freq_factor")?,
+                number("high_freq_factor")?,
+            );
             let original = number("original_max_position_embeddings")?;
             Ok(config
                 .rope_frequencies()
@@ -210,7 +273,9 @@ fn rope_factors(rope: &Json, config: &Config) -> Result<Vec<f32>> {
                 })
                 .collect())
         }
-        other => bail!("config.json: rope scaling {other:?} is not known; known are default, linear, llama3"),
+        other => bail!(
+            "config.json: rope scaling {other:?} is not known; known are default, linear, llama3"
+        ),
     }
 }
 
@@ -220,7 +285,11 @@ mod tests {
 
     #[test]
     fn config_json_round_trip_and_refusals() {
-        let config = Config { rope_factors: vec![1.5; 16], kv_heads: 2, ..Config::default() };
+        let config = Config {
+            rope_factors: vec![1.5; 16],
+            kv_heads: 2,
+            ..Config::default()
+        };
         let json = config.to_hugging_face();
         assert_eq!(Config::from_hugging_face(&json).unwrap(), config);
         for (key, value, word) in [

@@ -40,18 +40,18 @@ pub(crate) struct Net<'a> {
 /// Buffers of one layer. n: rows; m: rows whose output is wanted (n, or s in the last layer); d, f: widths.
 #[derive(Debug, Default)]
 struct LayerTape {
-    normed: Vec<f32>,          // [n, d]
-    inverse: Vec<f32>,         // [n]
-    normed_wanted: Vec<f32>,   // [s, d], last layer only
-    q: Vec<f32>,               // [m, heads · head_dim]
-    kv: Vec<f32>,              // [n, 2 · kv_heads · head_dim]
-    probabilities: Vec<f32>,   // per sequence [heads, queries, padded length]
-    attended: Vec<f32>,        // [m, heads · head_dim]
-    middle: Vec<f32>,          // [m, d]
-    middle_inverse: Vec<f32>,  // [m]
-    middle_normed: Vec<f32>,   // [m, d]
-    gate_up: Vec<f32>,         // [m, 2 · f]
-    activated: Vec<f32>,       // [m, f]
+    normed: Vec<f32>,         // [n, d]
+    inverse: Vec<f32>,        // [n]
+    normed_wanted: Vec<f32>,  // [s, d], last layer only
+    q: Vec<f32>,              // [m, heads · head_dim]
+    kv: Vec<f32>,             // [n, 2 · kv_heads · head_dim]
+    probabilities: Vec<f32>,  // per sequence [heads, queries, padded length]
+    attended: Vec<f32>,       // [m, heads · head_dim]
+    middle: Vec<f32>,         // [m, d]
+    middle_inverse: Vec<f32>, // [m]
+    middle_normed: Vec<f32>,  // [m, d]
+    gate_up: Vec<f32>,        // [m, 2 · f]
+    activated: Vec<f32>,      // [m, f]
 }
 
 /// Everything a backward pass needs.
@@ -100,45 +100,105 @@ impl Tape {
 impl Net<'_> {
     fn heads(&self) -> Heads {
         let c = self.config;
-        Heads { heads: c.heads, kv_heads: c.kv_heads, head_dim: c.head_dim }
+        Heads {
+            heads: c.heads,
+            kv_heads: c.kv_heads,
+            head_dim: c.head_dim,
+        }
     }
 
     /// Logits and hidden states of `rows`, left in `tape`. With `keep` the tape can be run backwards; without it, layers share buffers.
     pub(crate) fn forward(&self, rows: Rows, hidden_layers: &[usize], keep: bool, tape: &mut Tape) {
-        let Config { embedding_length: d, vocabulary, layers, norm_eps, .. } = *self.config;
+        let Config {
+            embedding_length: d,
+            vocabulary,
+            layers,
+            norm_eps,
+            ..
+        } = *self.config;
         let (n, s) = (rows.ids.len(), rows.wanted.len());
-        let Tape { residual, layers: layer_tapes, hidden, scratch, .. } = tape;
+        let Tape {
+            residual,
+            layers: layer_tapes,
+            hidden,
+            scratch,
+            ..
+        } = tape;
         let kept = if keep { layers } else { 1 };
         layer_tapes.resize_with(kept, LayerTape::default);
         residual.resize_with(if keep { layers + 1 } else { 2 }, Vec::new);
         hidden.resize_with(hidden_layers.len(), Vec::new);
 
-        gather(sized(&mut residual[0], n * d), &self.weights[self.layout.embedding.clone()], &rows.ids, d);
+        gather(
+            sized(&mut residual[0], n * d),
+            &self.weights[self.layout.embedding.clone()],
+            &rows.ids,
+            d,
+        );
         for l in 0..layers {
-            let (from, to) = if keep { (l, l + 1) } else { (l % 2, (l + 1) % 2) };
-            let [x, out] = residual.get_disjoint_mut([from, to]).expect("two different buffers");
+            let (from, to) = if keep {
+                (l, l + 1)
+            } else {
+                (l % 2, (l + 1) % 2)
+            };
+            let [x, out] = residual
+                .get_disjoint_mut([from, to])
+                .expect("two different buffers");
             for (h, _) in hidden_layers.iter().enumerate().filter(|(_, at)| **at == l) {
                 gather(sized(&mut hidden[h], s * d), x, &rows.wanted, d);
             }
-            self.layer(l, &rows, x, out, &mut layer_tapes[if keep { l } else { 0 }], scratch);
+            self.layer(
+                l,
+                &rows,
+                x,
+                out,
+                &mut layer_tapes[if keep { l } else { 0 }],
+                scratch,
+            );
         }
         let x = &residual[if keep { layers } else { layers % 2 }];
-        for (h, _) in hidden_layers.iter().enumerate().filter(|(_, at)| **at == layers) {
+        for (h, _) in hidden_layers
+            .iter()
+            .enumerate()
+            .filter(|(_, at)| **at == layers)
+        {
             sized(&mut hidden[h], s * d).copy_from_slice(x);
         }
         let normed = sized(&mut tape.normed, s * d);
-        rms_norm(normed, sized(&mut tape.inverse, s), x, &self.weights[self.layout.norm.clone()], norm_eps);
+        rms_norm(
+            normed,
+            sized(&mut tape.inverse, s),
+            x,
+            &self.weights[self.layout.norm.clone()],
+            norm_eps,
+        );
         if self.rounding.head {
             fakequant::round_activations(normed);
         }
-        self.products.linear(sized(&mut tape.logits, s * vocabulary), normed, &self.weights[self.layout.head.clone()], s, vocabulary, d, false);
+        self.products.linear(
+            sized(&mut tape.logits, s * vocabulary),
+            normed,
+            &self.weights[self.layout.head.clone()],
+            s,
+            vocabulary,
+            d,
+            false,
+        );
         tape.hidden_layers.clear();
         tape.hidden_layers.extend_from_slice(hidden_layers);
         tape.rows = rows;
     }
 
     /// One layer: `x` [n, d] to `out` [m, d].
-    fn layer(&self, l: usize, rows: &Rows, x: &[f32], out: &mut Vec<f32>, t: &mut LayerTape, scratch: &mut Scratch) {
+    fn layer(
+        &self,
+        l: usize,
+        rows: &Rows,
+        x: &[f32],
+        out: &mut Vec<f32>,
+        t: &mut LayerTape,
+        scratch: &mut Scratch,
+    ) {
         let c = self.config;
         let (d, f, eps) = (c.embedding_length, c.feed_forward_length, c.norm_eps);
         let (qw, kvw) = (c.heads * c.head_dim, 2 * c.kv_heads * c.head_dim);
@@ -149,12 +209,19 @@ impl Net<'_> {
         let (m, query_at, spans, probabilities) = queries(rows, last);
 
         let normed = sized(&mut t.normed, n * d);
-        rms_norm(normed, sized(&mut t.inverse, n), x, at(&w.attention_norm), eps);
+        rms_norm(
+            normed,
+            sized(&mut t.inverse, n),
+            x,
+            at(&w.attention_norm),
+            eps,
+        );
         if self.rounding.linear {
             fakequant::round_activations(normed);
         }
         let kv = sized(&mut t.kv, n * kvw);
-        self.products.linear(kv, normed, at(&w.kv), n, kvw, d, false);
+        self.products
+            .linear(kv, normed, at(&w.kv), n, kvw, d, false);
         self.rope.rotate(kv, kvw, c.kv_heads, &rows.at, false);
         if self.rounding.cache {
             fakequant::round_f16(kv);
@@ -170,7 +237,16 @@ impl Net<'_> {
         self.rope.rotate(q, qw, c.heads, query_at, false);
 
         let attended = sized(&mut t.attended, m * qw);
-        attention(attended, sized(&mut t.probabilities, probabilities), q, kv, query_at, spans, self.heads(), scratch);
+        attention(
+            attended,
+            sized(&mut t.probabilities, probabilities),
+            q,
+            kv,
+            query_at,
+            spans,
+            self.heads(),
+            scratch,
+        );
         if self.rounding.linear {
             fakequant::round_activations(attended);
         }
@@ -180,16 +256,24 @@ impl Net<'_> {
         } else {
             middle.copy_from_slice(x);
         }
-        self.products.linear(middle, attended, at(&w.o), m, d, qw, true);
+        self.products
+            .linear(middle, attended, at(&w.o), m, d, qw, true);
 
         let normed = sized(&mut t.middle_normed, m * d);
-        rms_norm(normed, sized(&mut t.middle_inverse, m), middle, at(&w.feed_forward_norm), eps);
+        rms_norm(
+            normed,
+            sized(&mut t.middle_inverse, m),
+            middle,
+            at(&w.feed_forward_norm),
+            eps,
+        );
         if self.rounding.linear {
             fakequant::round_activations(normed);
         }
         let gate_up = sized(&mut t.gate_up, m * 2 * f);
         // Gate and up matrices lie one after the other, so their rows make one product.
-        self.products.linear(gate_up, normed, at(&w.gate_up), m, 2 * f, d, false);
+        self.products
+            .linear(gate_up, normed, at(&w.gate_up), m, 2 * f, d, false);
         let activated = sized(&mut t.activated, m * f);
         swiglu(activated, gate_up, f);
         if self.rounding.linear {
@@ -197,36 +281,98 @@ impl Net<'_> {
         }
         let out = sized(out, m * d);
         out.copy_from_slice(middle);
-        self.products.linear(out, activated, at(&w.down), m, d, f, true);
+        self.products
+            .linear(out, activated, at(&w.down), m, d, f, true);
     }
 
     /// Adds the gradient of every weight to `gradient`, given those of the logits [s, vocabulary] and of the hidden states asked for
     /// ([s, d] each; empty ones count as zero). The tape must come from a forward pass of this net with `keep`; `gate_up` buffers are used up.
-    pub(crate) fn backward(&self, tape: &mut Tape, dlogits: &[f32], dhidden: &[Vec<f32>], gradient: &mut [f32]) {
-        let Config { embedding_length: d, vocabulary, layers, .. } = *self.config;
-        let Tape { rows, residual, layers: layer_tapes, normed, inverse, hidden_layers, scratch, back, .. } = tape;
+    pub(crate) fn backward(
+        &self,
+        tape: &mut Tape,
+        dlogits: &[f32],
+        dhidden: &[Vec<f32>],
+        gradient: &mut [f32],
+    ) {
+        let Config {
+            embedding_length: d,
+            vocabulary,
+            layers,
+            ..
+        } = *self.config;
+        let Tape {
+            rows,
+            residual,
+            layers: layer_tapes,
+            normed,
+            inverse,
+            hidden_layers,
+            scratch,
+            back,
+            ..
+        } = tape;
         let s = rows.wanted.len();
         if s == 0 {
             return;
         }
         let head = self.layout.head.clone();
-        self.backward_products.linear_weight_gradient(&mut gradient[head.clone()], dlogits, normed, s, vocabulary, d);
+        self.backward_products.linear_weight_gradient(
+            &mut gradient[head.clone()],
+            dlogits,
+            normed,
+            s,
+            vocabulary,
+            d,
+        );
         let dnormed = sized(&mut back.dnormed, s * d);
-        self.backward_products.linear_input_gradient(dnormed, dlogits, &self.weights[head], s, vocabulary, d, false);
+        self.backward_products.linear_input_gradient(
+            dnormed,
+            dlogits,
+            &self.weights[head],
+            s,
+            vocabulary,
+            d,
+            false,
+        );
         sized(&mut back.dx, s * d).fill(0.0);
         let norm = self.layout.norm.clone();
-        rms_norm_backward(&mut back.dx, &mut gradient[norm.clone()], dnormed, &residual[layers], inverse, &self.weights[norm]);
-        let asked = |layer: usize| hidden_layers.iter().zip(dhidden).filter(move |(at, g)| **at == layer && !g.is_empty());
+        rms_norm_backward(
+            &mut back.dx,
+            &mut gradient[norm.clone()],
+            dnormed,
+            &residual[layers],
+            inverse,
+            &self.weights[norm],
+        );
+        let asked = |layer: usize| {
+            hidden_layers
+                .iter()
+                .zip(dhidden)
+                .filter(move |(at, g)| **at == layer && !g.is_empty())
+        };
         for (_, g) in asked(layers) {
             add(&mut back.dx, g);
         }
         for l in (0..layers).rev() {
-            self.layer_backward(l, rows, &residual[l], &mut layer_tapes[l], scratch, back, gradient);
+            self.layer_backward(
+                l,
+                rows,
+                &residual[l],
+                &mut layer_tapes[l],
+                scratch,
+                back,
+                gradient,
+            );
             for (_, g) in asked(l) {
                 scatter_add(&mut back.dx, g, &rows.wanted, d);
             }
         }
-        scatter_add(&mut gradient[self.layout.embedding.clone()], &back.dx, &rows.ids, d);
+        scatter_add(
+            &mut gradient[self.layout.embedding.clone()],
+            &back.dx,
+            &rows.ids,
+            d,
+        );
     }
 
     /// Takes `back.dx` from [m, d] at the layer's output to [n, d] at its input.
@@ -250,51 +396,150 @@ impl Net<'_> {
         let (m, query_at, spans, _) = queries(rows, last);
 
         // out = middle + down(swiglu(gate_up(norm(middle))))
-        self.backward_products.linear_weight_gradient(&mut gradient[w.down.clone()], &back.dx, &t.activated, m, d, f);
+        self.backward_products.linear_weight_gradient(
+            &mut gradient[w.down.clone()],
+            &back.dx,
+            &t.activated,
+            m,
+            d,
+            f,
+        );
         let dactivated = sized(&mut back.wide, m * f);
-        self.backward_products.linear_input_gradient(dactivated, &back.dx, at(&w.down), m, d, f, false);
+        self.backward_products.linear_input_gradient(
+            dactivated,
+            &back.dx,
+            at(&w.down),
+            m,
+            d,
+            f,
+            false,
+        );
         swiglu_backward(&mut t.gate_up, dactivated, f);
-        self.backward_products.linear_weight_gradient(&mut gradient[w.gate_up.clone()], &t.gate_up, &t.middle_normed, m, 2 * f, d);
+        self.backward_products.linear_weight_gradient(
+            &mut gradient[w.gate_up.clone()],
+            &t.gate_up,
+            &t.middle_normed,
+            m,
+            2 * f,
+            d,
+        );
         let dnormed = sized(&mut back.dnormed, m * d);
-        self.backward_products.linear_input_gradient(dnormed, &t.gate_up, at(&w.gate_up), m, 2 * f, d, false);
+        self.backward_products.linear_input_gradient(
+            dnormed,
+            &t.gate_up,
+            at(&w.gate_up),
+            m,
+            2 * f,
+            d,
+            false,
+        );
         let norm = w.feed_forward_norm.clone();
-        rms_norm_backward(&mut back.dx, &mut gradient[norm.clone()], dnormed, &t.middle, &t.middle_inverse, at(&norm));
+        rms_norm_backward(
+            &mut back.dx,
+            &mut gradient[norm.clone()],
+            dnormed,
+            &t.middle,
+            &t.middle_inverse,
+            at(&norm),
+        );
 
         // middle = x + o(attention(q, k, v))
-        self.backward_products.linear_weight_gradient(&mut gradient[w.o.clone()], &back.dx, &t.attended, m, d, qw);
+        self.backward_products.linear_weight_gradient(
+            &mut gradient[w.o.clone()],
+            &back.dx,
+            &t.attended,
+            m,
+            d,
+            qw,
+        );
         let dattended = sized(&mut back.dattended, m * qw);
-        self.backward_products.linear_input_gradient(dattended, &back.dx, at(&w.o), m, d, qw, false);
+        self.backward_products.linear_input_gradient(
+            dattended,
+            &back.dx,
+            at(&w.o),
+            m,
+            d,
+            qw,
+            false,
+        );
         let (dq, dkv) = (sized(&mut back.dq, m * qw), sized(&mut back.dkv, n * kvw));
-        attention_backward(dq, dkv, dattended, &t.probabilities, &t.q, &t.kv, query_at, spans, self.heads(), scratch);
+        attention_backward(
+            dq,
+            dkv,
+            dattended,
+            &t.probabilities,
+            &t.q,
+            &t.kv,
+            query_at,
+            spans,
+            self.heads(),
+            scratch,
+        );
         self.rope.rotate(dq, qw, c.heads, query_at, true);
         self.rope.rotate(dkv, kvw, c.kv_heads, &rows.at, true);
 
         // q, k, v = matrices · norm(x)
-        self.backward_products.linear_weight_gradient(&mut gradient[w.kv.clone()], dkv, &t.normed, n, kvw, d);
+        self.backward_products.linear_weight_gradient(
+            &mut gradient[w.kv.clone()],
+            dkv,
+            &t.normed,
+            n,
+            kvw,
+            d,
+        );
         let dnormed = sized(&mut back.dnormed, n * d);
-        self.backward_products.linear_input_gradient(dnormed, dkv, at(&w.kv), n, kvw, d, false);
+        self.backward_products
+            .linear_input_gradient(dnormed, dkv, at(&w.kv), n, kvw, d, false);
         if last {
-            self.backward_products.linear_weight_gradient(&mut gradient[w.q.clone()], dq, &t.normed_wanted, m, qw, d);
+            self.backward_products.linear_weight_gradient(
+                &mut gradient[w.q.clone()],
+                dq,
+                &t.normed_wanted,
+                m,
+                qw,
+                d,
+            );
             let dwanted = sized(&mut back.dattended, m * d);
-            self.backward_products.linear_input_gradient(dwanted, dq, at(&w.q), m, qw, d, false);
+            self.backward_products
+                .linear_input_gradient(dwanted, dq, at(&w.q), m, qw, d, false);
             scatter_add(dnormed, dwanted, &rows.wanted, d);
             let below = sized(&mut back.dx_below, n * d);
             below.fill(0.0);
             scatter_add(below, &back.dx, &rows.wanted, d);
             std::mem::swap(&mut back.dx, &mut back.dx_below);
         } else {
-            self.backward_products.linear_weight_gradient(&mut gradient[w.q.clone()], dq, &t.normed, n, qw, d);
-            self.backward_products.linear_input_gradient(dnormed, dq, at(&w.q), n, qw, d, true);
+            self.backward_products.linear_weight_gradient(
+                &mut gradient[w.q.clone()],
+                dq,
+                &t.normed,
+                n,
+                qw,
+                d,
+            );
+            self.backward_products
+                .linear_input_gradient(dnormed, dq, at(&w.q), n, qw, d, true);
         }
         let norm = w.attention_norm.clone();
-        rms_norm_backward(&mut back.dx, &mut gradient[norm.clone()], &back.dnormed, x, &t.inverse, at(&norm));
+        rms_norm_backward(
+            &mut back.dx,
+            &mut gradient[norm.clone()],
+            &back.dnormed,
+            x,
+            &t.inverse,
+            at(&norm),
+        );
     }
 }
 
 /// How many query rows a layer has, their positions, sequences, and the room for their probabilities.
 fn queries(rows: &Rows, last: bool) -> (usize, &[u32], &[Span], usize) {
     if last {
-        (rows.wanted.len(), &rows.wanted_at, &rows.wanted_spans, rows.wanted_probabilities)
+        (
+            rows.wanted.len(),
+            &rows.wanted_at,
+            &rows.wanted_spans,
+            rows.wanted_probabilities,
+        )
     } else {
         (rows.ids.len(), &rows.at, &rows.spans, rows.probabilities)
     }

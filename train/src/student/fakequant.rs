@@ -39,10 +39,17 @@ impl Scheme {
         let find = |name: &str| {
             quant::format_by_name(name).with_context(|| {
                 let known: Vec<_> = quant::FORMATS.iter().map(|f| f.name).collect();
-                format!("block format {name:?} is not known; known are {}", known.join(", "))
+                format!(
+                    "block format {name:?} is not known; known are {}",
+                    known.join(", ")
+                )
             })
         };
-        Ok(Scheme { linear: find(linear)?, embedding: find(embedding)?, head: find(head)? })
+        Ok(Scheme {
+            linear: find(linear)?,
+            embedding: find(embedding)?,
+            head: find(head)?,
+        })
     }
 
     /// The format of a tensor; `None` for norms.
@@ -73,11 +80,21 @@ impl Scheme {
 
     pub(super) fn rounding(&self, tied: bool) -> Rounding {
         let head = if tied { self.embedding } else { self.head };
-        Rounding { linear: self.linear.takes_int8(), head: head.takes_int8(), cache: true }
+        Rounding {
+            linear: self.linear.takes_int8(),
+            head: head.takes_int8(),
+            cache: true,
+        }
     }
 
     /// `rounded = dequantise(quantise(weights))` for every tensor, on `threads` threads.
-    pub fn round_weights(&self, layout: &Layout, weights: &[f32], rounded: &mut [f32], threads: usize) {
+    pub fn round_weights(
+        &self,
+        layout: &Layout,
+        weights: &[f32],
+        rounded: &mut [f32],
+        threads: usize,
+    ) {
         // Work in pieces of whole rows, so that threads share large tensors.
         let mut pieces: Vec<(&[f32], &mut [f32], Option<&'static Format>)> = Vec::new();
         let mut rest = rounded;
@@ -86,7 +103,12 @@ impl Scheme {
             rest = after;
             let piece = (PIECE / p.cols).max(1) * p.cols;
             let format = self.format(p.role);
-            pieces.extend(weights[p.range.clone()].chunks(piece).zip(mine.chunks_mut(piece)).map(|(from, to)| (from, to, format)));
+            pieces.extend(
+                weights[p.range.clone()]
+                    .chunks(piece)
+                    .zip(mine.chunks_mut(piece))
+                    .map(|(from, to)| (from, to, format)),
+            );
         }
         parallel::for_each(threads, pieces, |(from, to, format)| match format {
             Some(format) => format.quantize_dequantize(from, to),
@@ -139,12 +161,23 @@ mod tests {
             values.push(f32::from_bits(bits));
             bits = next;
         }
-        values.extend([65519.996, 65520.0, -65504.0, 6.103_515_6e-5, 2.9e-8, 2.98e-8, 5.97e-8]);
+        values.extend([
+            65519.996,
+            65520.0,
+            -65504.0,
+            6.103_515_6e-5,
+            2.9e-8,
+            2.98e-8,
+            5.97e-8,
+        ]);
         let mut rounded = values.clone();
         round_f16(&mut rounded);
         for (x, y) in values.iter().zip(&rounded) {
             let want = half::f16::from_f32(*x).to_f32();
-            assert!(y.to_bits() == want.to_bits() || (want.is_nan() && y.is_nan()), "{x:e}: {y:e}, expected {want:e}");
+            assert!(
+                y.to_bits() == want.to_bits() || (want.is_nan() && y.is_nan()),
+                "{x:e}: {y:e}, expected {want:e}"
+            );
         }
     }
 }

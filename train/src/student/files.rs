@@ -17,26 +17,43 @@ impl Decoder {
     /// # Errors
     /// When files are missing or malformed, or hold another kind of model.
     pub fn load(path: &Path) -> Result<Self> {
-        if path.is_dir() { Self::from_hugging_face(path) } else { Self::from_gguf(path) }
+        if path.is_dir() {
+            Self::from_hugging_face(path)
+        } else {
+            Self::from_gguf(path)
+        }
     }
 
     /// # Errors
     /// When `config.json` or a tensor is missing, malformed, or of another shape.
     pub fn from_hugging_face(folder: &Path) -> Result<Self> {
-        let text = fs::read_to_string(folder.join("config.json"))
-            .with_context(|| format!("{}: cannot read config.json; expected a Hugging Face model folder", folder.display()))?;
-        let json: Json = serde_json::from_str(&text).with_context(|| format!("{}/config.json", folder.display()))?;
-        let mut config = Config::from_hugging_face(&json).with_context(|| folder.display().to_string())?;
+        let text = fs::read_to_string(folder.join("config.json")).with_context(|| {
+            format!(
+                "{}: cannot read config.json; expected a Hugging Face model folder",
+                folder.display()
+            )
+        })?;
+        let json: Json = serde_json::from_str(&text)
+            .with_context(|| format!("{}/config.json", folder.display()))?;
+        let mut config =
+            Config::from_hugging_face(&json).with_context(|| folder.display().to_string())?;
         let files = weight_files(folder)?;
         // SAFETY: safetensors are read once, here, and checked by candle; a file that changes meanwhile is outside what we promise.
-        let tensors = unsafe { MmapedSafetensors::multi(&files) }.with_context(|| folder.display().to_string())?;
+        let tensors = unsafe { MmapedSafetensors::multi(&files) }
+            .with_context(|| folder.display().to_string())?;
         // Some folders leave out the flag and the tensor.
         config.tied_embeddings |= tensors.get("lm_head.weight").is_err();
         let layout = Layout::new(&config);
         let mut parameters = vec![0f32; layout.total];
         for p in &layout.parameters {
-            let tensor = tensors.load(&p.name, &Device::Cpu).with_context(|| format!("{}: tensor {}", folder.display(), p.name))?;
-            let expected = if p.rows == 1 && tensor.rank() == 1 { vec![p.cols] } else { vec![p.rows, p.cols] };
+            let tensor = tensors
+                .load(&p.name, &Device::Cpu)
+                .with_context(|| format!("{}: tensor {}", folder.display(), p.name))?;
+            let expected = if p.rows == 1 && tensor.rank() == 1 {
+                vec![p.cols]
+            } else {
+                vec![p.rows, p.cols]
+            };
             ensure!(
                 tensor.dims() == expected,
                 "{}: tensor {}: expected shape {expected:?}, got {:?}",
@@ -44,7 +61,10 @@ impl Decoder {
                 p.name,
                 tensor.dims()
             );
-            let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            let values = tensor
+                .to_dtype(DType::F32)?
+                .flatten_all()?
+                .to_vec1::<f32>()?;
             parameters[p.range.clone()].copy_from_slice(&values);
         }
         Decoder::new(config, parameters)
@@ -67,12 +87,23 @@ impl Decoder {
         let mut tensors = HashMap::new();
         for p in &self.layout.parameters {
             let values = &self.parameters[p.range.clone()];
-            let shape = if p.role == super::Role::Norm { vec![p.cols] } else { vec![p.rows, p.cols] };
-            tensors.insert(p.name.clone(), Tensor::from_slice(values, shape, &Device::Cpu)?);
+            let shape = if p.role == super::Role::Norm {
+                vec![p.cols]
+            } else {
+                vec![p.rows, p.cols]
+            };
+            tensors.insert(
+                p.name.clone(),
+                Tensor::from_slice(values, shape, &Device::Cpu)?,
+            );
         }
-        write_beside(&folder.join("model.safetensors"), |path| Ok(candle_core::safetensors::save(&tensors, path)?))?;
+        write_beside(&folder.join("model.safetensors"), |path| {
+            Ok(candle_core::safetensors::save(&tensors, path)?)
+        })?;
         let json = serde_json::to_string_pretty(&self.config.to_hugging_face())?;
-        write_beside(&folder.join("config.json"), |path| Ok(fs::write(path, json + "\n")?))
+        write_beside(&folder.join("config.json"), |path| {
+            Ok(fs::write(path, json + "\n")?)
+        })
     }
 }
 
@@ -84,10 +115,15 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     let index = folder.join("model.safetensors.index.json");
     let Ok(text) = fs::read_to_string(&index) else {
-        bail!("{}: expected model.safetensors or model.safetensors.index.json", folder.display());
+        bail!(
+            "{}: expected model.safetensors or model.safetensors.index.json",
+            folder.display()
+        );
     };
     let json: Json = serde_json::from_str(&text).with_context(|| index.display().to_string())?;
-    let map = json["weight_map"].as_object().with_context(|| format!("{}: no \"weight_map\"", index.display()))?;
+    let map = json["weight_map"]
+        .as_object()
+        .with_context(|| format!("{}: no \"weight_map\"", index.display()))?;
     let mut names: Vec<&str> = map.values().filter_map(Json::as_str).collect();
     names.sort_unstable();
     names.dedup();
@@ -95,7 +131,11 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
         .into_iter()
         .map(|name| {
             let plain = Path::new(name).file_name() == Some(name.as_ref());
-            ensure!(plain, "{}: file name {name:?} leaves the folder", index.display());
+            ensure!(
+                plain,
+                "{}: file name {name:?} leaves the folder",
+                index.display()
+            );
             Ok(folder.join(name))
         })
         .collect()

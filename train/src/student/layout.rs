@@ -64,12 +64,23 @@ impl Layout {
         let mut place = |name: String, role, rows: usize, cols: usize| {
             let range = end..end + rows * cols;
             end = range.end;
-            all.push(Parameter { name, role, rows, cols, range: range.clone() });
+            all.push(Parameter {
+                name,
+                role,
+                rows,
+                cols,
+                range: range.clone(),
+            });
             range
         };
         let (d, f) = (c.embedding_length, c.feed_forward_length);
         let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-        let embedding = place("model.embed_tokens.weight".into(), Role::Embedding, c.vocabulary, d);
+        let embedding = place(
+            "model.embed_tokens.weight".into(),
+            Role::Embedding,
+            c.vocabulary,
+            d,
+        );
         let layers = (0..c.layers)
             .map(|l| {
                 let name = |part: &str| format!("model.layers.{l}.{part}.weight");
@@ -94,8 +105,19 @@ impl Layout {
             })
             .collect();
         let norm = place("model.norm.weight".into(), Role::Norm, 1, d);
-        let head = if c.tied_embeddings { embedding.clone() } else { place("lm_head.weight".into(), Role::Head, c.vocabulary, d) };
-        Layout { parameters: all, embedding, layers, norm, head, total: end }
+        let head = if c.tied_embeddings {
+            embedding.clone()
+        } else {
+            place("lm_head.weight".into(), Role::Head, c.vocabulary, d)
+        };
+        Layout {
+            parameters: all,
+            embedding,
+            layers,
+            norm,
+            head,
+            total: end,
+        }
     }
 
     /// The tensor of this Hugging Face name.

@@ -64,9 +64,21 @@ impl Decoder {
     pub fn new(config: Config, parameters: Vec<f32>) -> Result<Self> {
         config.check()?;
         let layout = Layout::new(&config);
-        ensure!(parameters.len() == layout.total, "expected {} parameters, got {}", layout.total, parameters.len());
+        ensure!(
+            parameters.len() == layout.total,
+            "expected {} parameters, got {}",
+            layout.total,
+            parameters.len()
+        );
         let rope = Table::new(&config.rope_frequencies(), config.context_length);
-        Ok(Decoder { config, layout, parameters, rope, scheme: None, products: Products::F32 })
+        Ok(Decoder {
+            config,
+            layout,
+            parameters,
+            rope,
+            scheme: None,
+            products: Products::F32,
+        })
     }
 
     /// Random weights: normal with standard deviation 0.02 for embeddings, 1/√(columns) for matrices, those that write to the residual
@@ -80,7 +92,8 @@ impl Decoder {
         let mut parameters = vec![0f32; layout.total];
         for (index, p) in layout.parameters.iter().enumerate() {
             let values = &mut parameters[p.range.clone()];
-            let residual = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
+            let residual =
+                p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
             let std = match p.role {
                 Role::Norm => {
                     values.fill(1.0);
@@ -90,7 +103,11 @@ impl Decoder {
                 Role::Linear if residual => (1.0 / (p.cols * 2 * config.layers) as f64).sqrt(),
                 Role::Linear => (1.0 / p.cols as f64).sqrt(),
             };
-            fill_normal(values, std, &mut Rng::new(&[seed, 0x0069_6e69_7400, index as u64]));
+            fill_normal(
+                values,
+                std,
+                &mut Rng::new(&[seed, 0x0069_6e69_7400, index as u64]),
+            );
         }
         Decoder::new(config, parameters)
     }
@@ -114,7 +131,9 @@ impl Decoder {
 
     /// A tensor by its Hugging Face name, [rows, cols].
     pub fn tensor(&self, name: &str) -> Option<&[f32]> {
-        self.layout.find(name).map(|p| &self.parameters[p.range.clone()])
+        self.layout
+            .find(name)
+            .map(|p| &self.parameters[p.range.clone()])
     }
 
     /// The block formats that [`QuantMode::On`] rounds to.
@@ -145,17 +164,33 @@ impl Decoder {
     pub fn prepare(&self, mode: QuantMode, threads: usize) -> Result<Prepared<'_>> {
         let mut weights = Vec::new();
         let rounding = self.round_into(mode, threads, &mut weights)?;
-        let weights = if mode == QuantMode::On { Cow::Owned(weights) } else { Cow::Borrowed(&self.parameters[..]) };
-        Ok(Prepared { decoder: self, weights, rounding, products: self.forward_products(mode) })
+        let weights = if mode == QuantMode::On {
+            Cow::Owned(weights)
+        } else {
+            Cow::Borrowed(&self.parameters[..])
+        };
+        Ok(Prepared {
+            decoder: self,
+            weights,
+            rounding,
+            products: self.forward_products(mode),
+        })
     }
 
     /// Leaves rounded weights in `weights` when `mode` says so.
-    pub(crate) fn round_into(&self, mode: QuantMode, threads: usize, weights: &mut Vec<f32>) -> Result<Rounding> {
+    pub(crate) fn round_into(
+        &self,
+        mode: QuantMode,
+        threads: usize,
+        weights: &mut Vec<f32>,
+    ) -> Result<Rounding> {
         if mode == QuantMode::Off {
             return Ok(Rounding::default());
         }
         let Some(scheme) = &self.scheme else {
-            anyhow::bail!("quantised forward pass of a decoder without block formats; set them first");
+            anyhow::bail!(
+                "quantised forward pass of a decoder without block formats; set them first"
+            );
         };
         weights.resize(self.layout.total, 0.0);
         scheme.round_weights(&self.layout, &self.parameters, weights, threads);
@@ -163,13 +198,31 @@ impl Decoder {
     }
 
     /// The decoder on weights that [`Decoder::round_into`] made.
-    pub(crate) fn prepared<'a>(&'a self, mode: QuantMode, rounded: &'a [f32], rounding: Rounding) -> Prepared<'a> {
-        let weights = if mode == QuantMode::On { rounded } else { &self.parameters };
-        Prepared { decoder: self, weights: Cow::Borrowed(weights), rounding, products: self.forward_products(mode) }
+    pub(crate) fn prepared<'a>(
+        &'a self,
+        mode: QuantMode,
+        rounded: &'a [f32],
+        rounding: Rounding,
+    ) -> Prepared<'a> {
+        let weights = if mode == QuantMode::On {
+            rounded
+        } else {
+            &self.parameters
+        };
+        Prepared {
+            decoder: self,
+            weights: Cow::Borrowed(weights),
+            rounding,
+            products: self.forward_products(mode),
+        }
     }
 
     fn forward_products(&self, mode: QuantMode) -> Products {
-        if mode == QuantMode::On { Products::F32 } else { self.products }
+        if mode == QuantMode::On {
+            Products::F32
+        } else {
+            self.products
+        }
     }
 
     /// One unrounded forward pass on the calling thread; `ids`: [batch, length], right-padded.
@@ -206,22 +259,49 @@ impl Prepared<'_> {
     pub fn forward(&self, ids: &[u32], length: usize, want: &Want) -> Result<Output> {
         let mut tape = Tape::default();
         self.run(ids, length, want, false, &mut tape)?;
-        Ok(Output { logits: tape.logits, hidden: tape.hidden })
+        Ok(Output {
+            logits: tape.logits,
+            hidden: tape.hidden,
+        })
     }
 
     /// Leaves logits and hidden states in `tape`, and with `keep` what [`Prepared::backward`] needs.
-    pub(crate) fn run(&self, ids: &[u32], length: usize, want: &Want, keep: bool, tape: &mut Tape) -> Result<()> {
+    pub(crate) fn run(
+        &self,
+        ids: &[u32],
+        length: usize,
+        want: &Want,
+        keep: bool,
+        tape: &mut Tape,
+    ) -> Result<()> {
         let c = &self.decoder.config;
         for &layer in &want.hidden_layers {
-            ensure!(layer <= c.layers, "hidden state {layer} of a decoder with {} layers (0 is the embeddings)", c.layers);
+            ensure!(
+                layer <= c.layers,
+                "hidden state {layer} of a decoder with {} layers (0 is the embeddings)",
+                c.layers
+            );
         }
-        let rows = Rows::new(ids, length, &want.positions, c.heads, c.vocabulary, c.context_length)?;
+        let rows = Rows::new(
+            ids,
+            length,
+            &want.positions,
+            c.heads,
+            c.vocabulary,
+            c.context_length,
+        )?;
         self.net().forward(rows, &want.hidden_layers, keep, tape);
         Ok(())
     }
 
     /// Adds the gradient of every parameter to `gradient`, from those of the logits [s, vocabulary] and hidden states.
-    pub(crate) fn backward(&self, tape: &mut Tape, dlogits: &[f32], dhidden: &[Vec<f32>], gradient: &mut [f32]) {
+    pub(crate) fn backward(
+        &self,
+        tape: &mut Tape,
+        dlogits: &[f32],
+        dhidden: &[Vec<f32>],
+        gradient: &mut [f32],
+    ) {
         self.net().backward(tape, dlogits, dhidden, gradient);
     }
 
@@ -243,7 +323,10 @@ impl Prepared<'_> {
 pub(crate) fn fill_normal(values: &mut [f32], std: f64, rng: &mut Rng) {
     let mut uniform = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
     for pair in values.chunks_mut(2) {
-        let (radius, angle) = ((-2.0 * (1.0 - uniform()).ln()).sqrt(), 2.0 * std::f64::consts::PI * uniform());
+        let (radius, angle) = (
+            (-2.0 * (1.0 - uniform()).ln()).sqrt(),
+            2.0 * std::f64::consts::PI * uniform(),
+        );
         pair[0] = (radius * angle.cos() * std) as f32;
         if let Some(second) = pair.get_mut(1) {
             *second = (radius * angle.sin() * std) as f32;

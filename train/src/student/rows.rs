@@ -31,19 +31,46 @@ impl Rows {
     ///
     /// # Errors
     /// When a position or token is out of range, positions do not ascend, or sequences are longer than `context`.
-    pub(crate) fn new(ids: &[u32], length: usize, positions: &[usize], heads: usize, vocabulary: usize, context: usize) -> Result<Self> {
-        ensure!(length > 0 && ids.len().is_multiple_of(length), "{} ids are no batch of sequences of {length}", ids.len());
-        ensure!(positions.is_sorted_by(|a, b| a < b), "wanted positions must ascend");
+    pub(crate) fn new(
+        ids: &[u32],
+        length: usize,
+        positions: &[usize],
+        heads: usize,
+        vocabulary: usize,
+        context: usize,
+    ) -> Result<Self> {
+        ensure!(
+            length > 0 && ids.len().is_multiple_of(length),
+            "{} ids are no batch of sequences of {length}",
+            ids.len()
+        );
+        ensure!(
+            positions.is_sorted_by(|a, b| a < b),
+            "wanted positions must ascend"
+        );
         if let Some(&last) = positions.last() {
-            ensure!(last < ids.len(), "position {last} of a batch of {} tokens", ids.len());
+            ensure!(
+                last < ids.len(),
+                "position {last} of a batch of {} tokens",
+                ids.len()
+            );
         }
         let mut rows = Rows::default();
         for wanted in positions.chunk_by(|a, b| a / length == b / length) {
             let first = wanted[0] / length * length;
             let used = wanted[wanted.len() - 1] - first + 1;
-            ensure!(used <= context, "a sequence of {used} tokens in a model of {context}; shorten the data or enlarge context_length");
+            ensure!(
+                used <= context,
+                "a sequence of {used} tokens in a model of {context}; shorten the data or enlarge context_length"
+            );
             let start = rows.ids.len();
-            let span = Span { start, length: used, query_start: start, queries: used, probabilities: rows.probabilities };
+            let span = Span {
+                start,
+                length: used,
+                query_start: start,
+                queries: used,
+                probabilities: rows.probabilities,
+            };
             rows.probabilities += heads * used * padded(used);
             rows.spans.push(span);
             rows.wanted_spans.push(Span {
@@ -61,7 +88,9 @@ impl Rows {
             }
         }
         if let Some(id) = rows.ids.iter().find(|&&id| id as usize >= vocabulary) {
-            anyhow::bail!("token {id} in a vocabulary of {vocabulary}; was the data tokenised with another tokenizer?");
+            anyhow::bail!(
+                "token {id} in a vocabulary of {vocabulary}; was the data tokenised with another tokenizer?"
+            );
         }
         Ok(rows)
     }

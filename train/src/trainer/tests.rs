@@ -5,7 +5,17 @@ use crate::student::{Config, Scheme};
 use std::sync::Arc;
 
 fn config() -> Config {
-    Config { vocabulary: 64, embedding_length: 64, layers: 2, heads: 2, kv_heads: 1, head_dim: 32, feed_forward_length: 96, context_length: 32, ..Config::default() }
+    Config {
+        vocabulary: 64,
+        embedding_length: 64,
+        layers: 2,
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 32,
+        feed_forward_length: 96,
+        context_length: 32,
+        ..Config::default()
+    }
 }
 
 /// Counting up by one or two, which two layers learn at once.
@@ -15,7 +25,13 @@ fn data() -> Grouped {
         let ids: Vec<u32> = (0..6 + i % 9).map(|n| (i * 7 + n * by) % 64).collect();
         Example::prompt_completion(&ids[..2], &ids[2..])
     };
-    Grouped::new(Arc::new((0..400).map(example).collect::<Vec<_>>()), 16, 4, 1).unwrap()
+    Grouped::new(
+        Arc::new((0..400).map(example).collect::<Vec<_>>()),
+        16,
+        4,
+        1,
+    )
+    .unwrap()
 }
 
 fn settings(steps: u64) -> Settings {
@@ -24,7 +40,12 @@ fn settings(steps: u64) -> Settings {
         learning_rate: 3e-3,
         warmup: 5,
         final_share: 0.1,
-        optimiser: AdamW { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 },
+        optimiser: AdamW {
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+        },
         clip: 1.0,
         accumulate: 1,
         shards: 3,
@@ -35,26 +56,52 @@ fn settings(steps: u64) -> Settings {
 }
 
 fn asked(weight: f32) -> Asked {
-    Asked { weight, temperature: 1.5, layers: Mapping::Uniform }
+    Asked {
+        weight,
+        temperature: 1.5,
+        layers: Mapping::Uniform,
+    }
 }
 
 /// A trainer with every loss, rounding from step 8, against a random teacher.
 fn everything<'a>(data: &'a Grouped, teacher: &'a Decoder, threads: usize) -> Trainer<'a> {
     let mut student = Decoder::random(config(), 3).unwrap();
-    student.set_scheme(Some(Scheme::by_name("q4_0", "q8_0", "q8_0").unwrap())).unwrap();
+    student
+        .set_scheme(Some(Scheme::by_name("q4_0", "q8_0", "q8_0").unwrap()))
+        .unwrap();
     let c = teacher.config();
-    let sizes = Sizes { vocabulary: 64, layers: 2, width: 64, teacher: Some((c.layers, c.embedding_length)), has_teacher: true };
+    let sizes = Sizes {
+        vocabulary: 64,
+        layers: 2,
+        width: 64,
+        teacher: Some((c.layers, c.embedding_length)),
+        has_teacher: true,
+    };
     let term = asked(0.5);
     let losses = Losses::new(LOSSES.iter().map(|l| (l.name, &term)), sizes).unwrap();
-    let ask: Box<Ask> = Box::new(|batch: &Batch, want: &Want| teacher.forward(&batch.ids, batch.length, want));
-    let settings = Settings { quantise_from: Some(8), accumulate: 2, threads, ..settings(20) };
+    let ask: Box<Ask> =
+        Box::new(|batch: &Batch, want: &Want| teacher.forward(&batch.ids, batch.length, want));
+    let settings = Settings {
+        quantise_from: Some(8),
+        accumulate: 2,
+        threads,
+        ..settings(20)
+    };
     Trainer::new(student, settings, losses, data, Some(ask)).unwrap()
 }
 
 #[test]
 fn resumes_bit_for_bit_and_ignores_threads() {
     let data = data();
-    let teacher = Decoder::random(Config { embedding_length: 96, layers: 3, ..config() }, 4).unwrap();
+    let teacher = Decoder::random(
+        Config {
+            embedding_length: 96,
+            layers: 3,
+            ..config()
+        },
+        4,
+    )
+    .unwrap();
     let path = tempfile::tempdir().unwrap().keep().join("checkpoint");
     let never = AtomicBool::new(false);
     let mut straight = everything(&data, &teacher, 2);
@@ -62,7 +109,11 @@ fn resumes_bit_for_bit_and_ignores_threads() {
     straight
         .run(&never, &mut |trainer, step| {
             log.push(step.clone());
-            if step.step == 10 { trainer.save(&path, "f") } else { Ok(()) }
+            if step.step == 10 {
+                trainer.save(&path, "f")
+            } else {
+                Ok(())
+            }
         })
         .unwrap();
     let mut resumed = everything(&data, &teacher, 1);
@@ -75,19 +126,45 @@ fn resumes_bit_for_bit_and_ignores_threads() {
     });
     assert_eq!(outcome.unwrap(), Outcome::Finished);
     assert_eq!(at, 20);
-    let bits = |t: &Trainer| t.decoder().parameters().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let bits = |t: &Trainer| {
+        t.decoder()
+            .parameters()
+            .iter()
+            .map(|x| x.to_bits())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(bits(&straight), bits(&resumed));
     assert!(!log[7].quantised && log[8].quantised);
-    assert!(log[19].loss < log[8].loss, "{} {}", log[19].loss, log[8].loss);
+    assert!(
+        log[19].loss < log[8].loss,
+        "{} {}",
+        log[19].loss,
+        log[8].loss
+    );
     std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
 }
 
 #[test]
 fn learns_stops_and_reports_divergence() {
     let data = data();
-    let sizes = Sizes { vocabulary: 64, layers: 2, width: 64, teacher: None, has_teacher: false };
+    let sizes = Sizes {
+        vocabulary: 64,
+        layers: 2,
+        width: 64,
+        teacher: None,
+        has_teacher: false,
+    };
     let losses = || Losses::new([("cross_entropy", &asked(1.0))], sizes).unwrap();
-    let make = |settings| Trainer::new(Decoder::random(config(), 3).unwrap(), settings, losses(), &data, None).unwrap();
+    let make = |settings| {
+        Trainer::new(
+            Decoder::random(config(), 3).unwrap(),
+            settings,
+            losses(),
+            &data,
+            None,
+        )
+        .unwrap()
+    };
     let stop = AtomicBool::new(false);
     let mut trainer = make(settings(150));
     let mut last = 0.0;
@@ -99,7 +176,14 @@ fn learns_stops_and_reports_divergence() {
     assert_eq!((outcome.unwrap(), trainer.step()), (Outcome::Stopped, 140));
     assert!(last < 1.0, "loss {last} after 140 steps");
 
-    let mut wild = make(Settings { learning_rate: f64::MAX, clip: 0.0, warmup: 0, ..settings(50) });
-    let error = wild.run(&AtomicBool::new(false), &mut |_, _| Ok(())).unwrap_err();
+    let mut wild = make(Settings {
+        learning_rate: f64::MAX,
+        clip: 0.0,
+        warmup: 0,
+        ..settings(50)
+    });
+    let error = wild
+        .run(&AtomicBool::new(false), &mut |_, _| Ok(()))
+        .unwrap_err();
     assert!(format!("{error:#}").contains("learning_rate"), "{error:#}");
 }

@@ -213,7 +213,14 @@ impl Draw<'_> {
                     return word.to_string();
                 }
                 loop {
-                    let pool = *self.rng.pick(&[&THINGS, &SONG_NOUNS, &ADJECTIVES, &TIMER_LABELS, &APPS, &LAST_NAMES]);
+                    let pool = *self.rng.pick(&[
+                        &THINGS,
+                        &SONG_NOUNS,
+                        &ADJECTIVES,
+                        &TIMER_LABELS,
+                        &APPS,
+                        &LAST_NAMES,
+                    ]);
                     let other = self.word(pool, 50);
                     let other = other.rsplit(' ').next().unwrap_or(&other);
                     if !HELD_OUT.contains(other) {
@@ -255,7 +262,11 @@ impl Draw<'_> {
 
     /// Percentage of made-up words: `held_out`, and half of all in training.
     fn made_up(&self, held_out: usize) -> usize {
-        if self.split == Split::Train { 50 } else { held_out }
+        if self.split == Split::Train {
+            50
+        } else {
+            held_out
+        }
     }
 
     fn first_name(&mut self) -> String {

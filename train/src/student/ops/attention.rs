@@ -177,7 +177,13 @@ fn softmax_row_backward(ds: &mut [f32], p: &[f32], seen: usize, scale: f32) {
 
 /// `[rows, cols]` with row stride `stride` to `[cols, padded(rows)]`, zeros in the padding.
 #[inline(always)]
-fn transpose<'a>(to: &'a mut Vec<f32>, from: &[f32], stride: usize, rows: usize, cols: usize) -> &'a [f32] {
+fn transpose<'a>(
+    to: &'a mut Vec<f32>,
+    from: &[f32],
+    stride: usize,
+    rows: usize,
+    cols: usize,
+) -> &'a [f32] {
     let width = padded(rows);
     to.clear();
     to.resize(cols * width, 0.0);
@@ -239,7 +245,17 @@ fn rows<const W: usize>(
     add: bool,
 ) {
     for i in 0..m {
-        tile::<1, W>(&mut c[i * c_stride..], c_stride, &a[i * a_row..], a_row, a_col, b, b_stride, k, add);
+        tile::<1, W>(
+            &mut c[i * c_stride..],
+            c_stride,
+            &a[i * a_row..],
+            a_row,
+            a_col,
+            b,
+            b_stride,
+            k,
+            add,
+        );
     }
 }
 
@@ -256,8 +272,14 @@ fn tile<const R: usize, const W: usize>(
     k: usize,
     add: bool,
 ) {
-    assert!(k == 0 || (R - 1) * a_row + (k - 1) * a_col < a.len(), "attention: left side too short");
-    assert!(k == 0 || (k - 1) * b_stride + W <= b.len(), "attention: right side too short");
+    assert!(
+        k == 0 || (R - 1) * a_row + (k - 1) * a_col < a.len(),
+        "attention: left side too short"
+    );
+    assert!(
+        k == 0 || (k - 1) * b_stride + W <= b.len(),
+        "attention: right side too short"
+    );
     let mut acc = [[0f32; W]; R];
     for i in 0..k {
         // SAFETY: i < k, and the last row of `b` ends inside the slice (second assertion).

@@ -42,7 +42,13 @@ pub(super) fn product(dst: &mut [f32], lhs: View, rhs: View, [m, n, k]: [usize; 
             blocks(dst, lhs, rhs, [m, n, k], add, left, right);
         } else {
             let (left, right) = (rounded(lhs.data, left), rounded(rhs.data, right));
-            product_f32(dst, View { data: left, ..lhs }, View { data: right, ..rhs }, [m, n, k], add);
+            product_f32(
+                dst,
+                View { data: left, ..lhs },
+                View { data: right, ..rhs },
+                [m, n, k],
+                add,
+            );
         }
     });
 }
@@ -70,7 +76,15 @@ fn pair(low: f32, high: f32) -> u32 {
     l | h
 }
 
-fn blocks(dst: &mut [f32], lhs: View, rhs: View, [m, n, k]: [usize; 3], add: bool, left: &mut Vec<u32>, right: &mut Vec<u32>) {
+fn blocks(
+    dst: &mut [f32],
+    lhs: View,
+    rhs: View,
+    [m, n, k]: [usize; 3],
+    add: bool,
+    left: &mut Vec<u32>,
+    right: &mut Vec<u32>,
+) {
     if k == 0 && !add {
         dst.fill(0.0);
     }
@@ -80,18 +94,38 @@ fn blocks(dst: &mut [f32], lhs: View, rhs: View, [m, n, k]: [usize; 3], add: boo
             let depth = (2 * KC).min(k - p);
             let pairs = depth.div_ceil(2);
             // The right side by columns, the left by rows: both are "lines" of `depth` values.
-            let lines = Lines { data: &rhs.data[p * rhs.row_stride + j * rhs.col_stride..], line: rhs.col_stride, step: rhs.row_stride };
+            let lines = Lines {
+                data: &rhs.data[p * rhs.row_stride + j * rhs.col_stride..],
+                line: rhs.col_stride,
+                step: rhs.row_stride,
+            };
             pack::<NR>(right, lines, columns, depth);
             for i in (0..m).step_by(MC) {
                 let rows = MC.min(m - i);
-                let lines = Lines { data: &lhs.data[i * lhs.row_stride + p * lhs.col_stride..], line: lhs.row_stride, step: lhs.col_stride };
+                let lines = Lines {
+                    data: &lhs.data[i * lhs.row_stride + p * lhs.col_stride..],
+                    line: lhs.row_stride,
+                    step: lhs.col_stride,
+                };
                 let along = lines.step == 1;
-                if along { pack_rows(left, lines, rows, depth) } else { pack::<MR>(left, lines, rows, depth) }
+                if along {
+                    pack_rows(left, lines, rows, depth)
+                } else {
+                    pack::<MR>(left, lines, rows, depth)
+                }
                 let dst = &mut dst[i * n + j..];
                 for (c, right) in right.chunks_exact(pairs * NR).enumerate() {
                     for (r, left) in left.chunks_exact(pairs * MR).enumerate() {
                         let size = [MR.min(rows - r * MR), NR.min(columns - c * NR)];
-                        tile(&mut dst[r * MR * n + c * NR..], n, left, along, right, size, add || p > 0);
+                        tile(
+                            &mut dst[r * MR * n + c * NR..],
+                            n,
+                            left,
+                            along,
+                            right,
+                            size,
+                            add || p > 0,
+                        );
                     }
                 }
             }
@@ -114,7 +148,10 @@ fn pack<const W: usize>(to: &mut Vec<u32>, lines: Lines, count: usize, depth: us
     for (panel, to) in to.chunks_exact_mut(pairs * W).enumerate() {
         let first = panel * W;
         let width = W.min(count - first);
-        let lines = Lines { data: &lines.data[first * lines.line..], ..lines };
+        let lines = Lines {
+            data: &lines.data[first * lines.line..],
+            ..lines
+        };
         if lines.step == 1 {
             pack_along(to, lines, width, depth);
         } else if W == MR {
@@ -222,7 +259,11 @@ fn transpose(to: &mut [u32; 16 * NR], from: &[[u32; 16]; NR]) {
 fn pack_across<const W: usize>(to: &mut [u32], lines: Lines, width: usize, depth: usize) {
     for (s, to) in to.chunks_exact_mut(W).enumerate() {
         let low = &lines.data[2 * s * lines.step..];
-        let high = if 2 * s + 1 < depth { &lines.data[(2 * s + 1) * lines.step..] } else { &[] };
+        let high = if 2 * s + 1 < depth {
+            &lines.data[(2 * s + 1) * lines.step..]
+        } else {
+            &[]
+        };
         match (low.first_chunk::<W>(), high.first_chunk::<W>()) {
             (Some(low), Some(high)) if lines.line == 1 && width == W => {
                 for l in 0..W {
@@ -232,7 +273,10 @@ fn pack_across<const W: usize>(to: &mut [u32], lines: Lines, width: usize, depth
             _ => {
                 to.fill(0);
                 for (l, to) in to.iter_mut().enumerate().take(width) {
-                    *to = pair(low[l * lines.line], high.get(l * lines.line).copied().unwrap_or(0.0));
+                    *to = pair(
+                        low[l * lines.line],
+                        high.get(l * lines.line).copied().unwrap_or(0.0),
+                    );
                 }
             }
         }
@@ -241,7 +285,15 @@ fn pack_across<const W: usize>(to: &mut [u32], lines: Lines, width: usize, depth
 
 /// `dst[..rows, ..columns] (+)= left · right` of one pair of panels.
 #[cfg(target_arch = "x86_64")]
-fn tile(dst: &mut [f32], stride: usize, left: &[u32], along: bool, right: &[u32], [rows, columns]: [usize; 2], add: bool) {
+fn tile(
+    dst: &mut [f32],
+    stride: usize,
+    left: &[u32],
+    along: bool,
+    right: &[u32],
+    [rows, columns]: [usize; 2],
+    add: bool,
+) {
     // SAFETY: only reached through `native`, which detected AVX-512 F and BF16.
     let run = |sums: &mut [f32], stride, add| unsafe {
         if along {
@@ -283,9 +335,17 @@ fn tile_rows(dst: &mut [f32], stride: usize, left: &[u32], right: &[u32], add: b
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn tile_sums(dst: &mut [f32], stride: usize, left: &[u32], [row, step]: [usize; 2], right: &[u32], add: bool) {
+fn tile_sums(
+    dst: &mut [f32],
+    stride: usize,
+    left: &[u32],
+    [row, step]: [usize; 2],
+    right: &[u32],
+    add: bool,
+) {
     use std::arch::x86_64::{
-        __m512, __m512bh, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+        __m512, __m512bh, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+        _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
     };
     // SAFETY: both types are 512 bits, any pattern is valid.
     let bf = |x| unsafe { std::mem::transmute::<_, __m512bh>(x) };
@@ -294,10 +354,17 @@ fn tile_sums(dst: &mut [f32], stride: usize, left: &[u32], [row, step]: [usize; 
     assert_eq!(left.len(), right.len() * MR, "panels of the same depth");
     for (p, b) in right.iter().enumerate() {
         // SAFETY: `b` holds 32 lanes of 32 bits: two whole registers.
-        let (b0, b1) = unsafe { (bf(_mm512_loadu_si512(b.as_ptr().cast())), bf(_mm512_loadu_si512(b.as_ptr().add(16).cast()))) };
+        let (b0, b1) = unsafe {
+            (
+                bf(_mm512_loadu_si512(b.as_ptr().cast())),
+                bf(_mm512_loadu_si512(b.as_ptr().add(16).cast())),
+            )
+        };
         for r in 0..MR {
             // SAFETY: r < MR and p < pairs, in either order of strides inside the MR · pairs lanes of `left`.
-            let a = bf(_mm512_set1_epi32(unsafe { *left.get_unchecked(r * row + p * step) } as i32));
+            let a = bf(_mm512_set1_epi32(
+                unsafe { *left.get_unchecked(r * row + p * step) } as i32,
+            ));
             acc[r][0] = _mm512_dpbf16_ps(acc[r][0], a, b0);
             acc[r][1] = _mm512_dpbf16_ps(acc[r][1], a, b1);
         }
@@ -307,7 +374,11 @@ fn tile_sums(dst: &mut [f32], stride: usize, left: &[u32], [row, step]: [usize; 
         for (dst, &acc) in dst.as_chunks_mut::<16>().0.iter_mut().zip(acc) {
             // SAFETY: `dst` is one register long.
             unsafe {
-                let sum = if add { _mm512_add_ps(_mm512_loadu_ps(dst.as_ptr()), acc) } else { acc };
+                let sum = if add {
+                    _mm512_add_ps(_mm512_loadu_ps(dst.as_ptr()), acc)
+                } else {
+                    acc
+                };
                 _mm512_storeu_ps(dst.as_mut_ptr(), sum);
             }
         }
@@ -326,17 +397,47 @@ mod tests {
 
     #[test]
     fn equals_the_f32_product_of_rounded_operands() {
-        println!("bf16 products: {}", if super::native() { "AVX512-BF16" } else { "rounded f32" });
-        let round = |x: &[f32]| x.iter().map(|x| f32::from_bits(u32::from(super::bits(*x)) << 16)).collect::<Vec<_>>();
-        for (i, [n, out, input]) in [[1, 1, 1], [5, 33, 7], [12, 32, 64], [13, 40, 513], [100, 1100, 37], [390, 70, 1030]].into_iter().enumerate() {
+        println!(
+            "bf16 products: {}",
+            if super::native() {
+                "AVX512-BF16"
+            } else {
+                "rounded f32"
+            }
+        );
+        let round = |x: &[f32]| {
+            x.iter()
+                .map(|x| f32::from_bits(u32::from(super::bits(*x)) << 16))
+                .collect::<Vec<_>>()
+        };
+        for (i, [n, out, input]) in [
+            [1, 1, 1],
+            [5, 33, 7],
+            [12, 32, 64],
+            [13, 40, 513],
+            [100, 1100, 37],
+            [390, 70, 1030],
+        ]
+        .into_iter()
+        .enumerate()
+        {
             let random = |len: usize, key: u64| {
                 let mut v = vec![0f32; len];
                 fill_normal(&mut v, 1.0, &mut Rng::new(&[i as u64, key]));
                 v
             };
-            let (x, w, dy, start) = (random(n * input, 1), random(out * input, 2), random(n * out, 3), random(n.max(out) * out.max(input), 4));
+            let (x, w, dy, start) = (
+                random(n * input, 1),
+                random(out * input, 2),
+                random(n * out, 3),
+                random(n.max(out) * out.max(input), 4),
+            );
             let run = |p: Products, x: &[f32], w: &[f32], dy: &[f32]| {
-                let (mut y, mut dx, mut dw) = (start[..n * out].to_vec(), start[..n * input].to_vec(), start[..out * input].to_vec());
+                let (mut y, mut dx, mut dw) = (
+                    start[..n * out].to_vec(),
+                    start[..n * input].to_vec(),
+                    start[..out * input].to_vec(),
+                );
                 p.linear(&mut y, x, w, n, out, input, true);
                 p.linear_input_gradient(&mut dx, dy, w, n, out, input, false);
                 p.linear_weight_gradient(&mut dw, dy, x, n, out, input);
@@ -346,12 +447,19 @@ mod tests {
             let want = run(Products::F32, &round(&x), &round(&w), &round(&dy));
             for (got, want) in got.iter().zip(&want) {
                 for (g, w) in got.iter().zip(want) {
-                    assert!((g - w).abs() < 1e-5 * (n.max(out).max(input) as f32).sqrt() * 4.0, "{n} {out} {input}: {g} expected {w}");
+                    assert!(
+                        (g - w).abs() < 1e-5 * (n.max(out).max(input) as f32).sqrt() * 4.0,
+                        "{n} {out} {input}: {g} expected {w}"
+                    );
                 }
             }
         }
         assert_eq!(super::bits(1.0), 0x3f80);
-        assert_eq!(super::bits(f32::from_bits(0x3f80_8000)), 0x3f80, "ties go to even");
+        assert_eq!(
+            super::bits(f32::from_bits(0x3f80_8000)),
+            0x3f80,
+            "ties go to even"
+        );
         assert_eq!(super::bits(f32::from_bits(0x3f81_8000)), 0x3f82);
         assert!(f32::from_bits(u32::from(super::bits(f32::NAN)) << 16).is_nan());
     }

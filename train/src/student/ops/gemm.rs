@@ -23,31 +23,89 @@ pub(super) struct View<'a> {
 
 impl Products {
     /// `y [n, out] = x [n, in] · w [out, in]ᵀ`, or `y +=` when `add`.
-    pub fn linear(self, y: &mut [f32], x: &[f32], w: &[f32], n: usize, out: usize, input: usize, add: bool) {
-        let lhs = View { data: x, row_stride: input, col_stride: 1 };
-        let rhs = View { data: w, row_stride: 1, col_stride: input };
+    pub fn linear(
+        self,
+        y: &mut [f32],
+        x: &[f32],
+        w: &[f32],
+        n: usize,
+        out: usize,
+        input: usize,
+        add: bool,
+    ) {
+        let lhs = View {
+            data: x,
+            row_stride: input,
+            col_stride: 1,
+        };
+        let rhs = View {
+            data: w,
+            row_stride: 1,
+            col_stride: input,
+        };
         self.product(y, lhs, rhs, [n, out, input], add);
     }
 
     /// `dx [n, in] = dy [n, out] · w [out, in]`, or `dx +=` when `add`.
-    pub fn linear_input_gradient(self, dx: &mut [f32], dy: &[f32], w: &[f32], n: usize, out: usize, input: usize, add: bool) {
-        let lhs = View { data: dy, row_stride: out, col_stride: 1 };
-        let rhs = View { data: w, row_stride: input, col_stride: 1 };
+    pub fn linear_input_gradient(
+        self,
+        dx: &mut [f32],
+        dy: &[f32],
+        w: &[f32],
+        n: usize,
+        out: usize,
+        input: usize,
+        add: bool,
+    ) {
+        let lhs = View {
+            data: dy,
+            row_stride: out,
+            col_stride: 1,
+        };
+        let rhs = View {
+            data: w,
+            row_stride: input,
+            col_stride: 1,
+        };
         self.product(dx, lhs, rhs, [n, input, out], add);
     }
 
     /// `dw [out, in] += dy [n, out]ᵀ · x [n, in]`.
-    pub fn linear_weight_gradient(self, dw: &mut [f32], dy: &[f32], x: &[f32], n: usize, out: usize, input: usize) {
-        let lhs = View { data: dy, row_stride: 1, col_stride: out };
-        let rhs = View { data: x, row_stride: input, col_stride: 1 };
+    pub fn linear_weight_gradient(
+        self,
+        dw: &mut [f32],
+        dy: &[f32],
+        x: &[f32],
+        n: usize,
+        out: usize,
+        input: usize,
+    ) {
+        let lhs = View {
+            data: dy,
+            row_stride: 1,
+            col_stride: out,
+        };
+        let rhs = View {
+            data: x,
+            row_stride: input,
+            col_stride: 1,
+        };
         self.product(dw, lhs, rhs, [out, input, n], true);
     }
 
     /// `dst [m, n] (+)= lhs [m, k] · rhs [k, n]`.
     fn product(self, dst: &mut [f32], lhs: View, rhs: View, [m, n, k]: [usize; 3], add: bool) {
         assert_eq!(dst.len(), m * n, "product: destination is not [{m}, {n}]");
-        assert_eq!(lhs.data.len(), m * k, "product: left side is not [{m}, {k}]");
-        assert_eq!(rhs.data.len(), k * n, "product: right side is not [{k}, {n}]");
+        assert_eq!(
+            lhs.data.len(),
+            m * k,
+            "product: left side is not [{m}, {k}]"
+        );
+        assert_eq!(
+            rhs.data.len(),
+            k * n,
+            "product: right side is not [{k}, {n}]"
+        );
         if m == 0 || n == 0 {
             return;
         }

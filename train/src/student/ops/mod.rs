@@ -127,7 +127,9 @@ pub(crate) fn max(a: &[f32]) -> f32 {
             acc[l] = if x[l] > acc[l] { x[l] } else { acc[l] };
         }
     }
-    acc.iter().chain(tail).fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m })
+    acc.iter()
+        .chain(tail)
+        .fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m })
 }
 
 #[inline(always)]

@@ -15,17 +15,43 @@ impl Table {
     pub fn new(frequencies: &[f64], context: usize) -> Self {
         let mut values = Vec::with_capacity(context * frequencies.len() * 2);
         for position in 0..context {
-            values.extend(frequencies.iter().map(|f| (position as f64 * f).cos() as f32));
-            values.extend(frequencies.iter().map(|f| (position as f64 * f).sin() as f32));
+            values.extend(
+                frequencies
+                    .iter()
+                    .map(|f| (position as f64 * f).cos() as f32),
+            );
+            values.extend(
+                frequencies
+                    .iter()
+                    .map(|f| (position as f64 * f).sin() as f32),
+            );
         }
-        Table { half: frequencies.len(), values }
+        Table {
+            half: frequencies.len(),
+            values,
+        }
     }
 
     /// Turns every head of every row by the row's position; backwards (the gradient, as rotations are orthogonal) when `inverse`.
     ///
     /// `x`: [n, stride], the first `heads · head_dim` of each row are turned; `positions`: [n].
-    pub fn rotate(&self, x: &mut [f32], stride: usize, heads: usize, positions: &[u32], inverse: bool) {
-        rotate(x, stride, heads, self.half, positions, &self.values, if inverse { -1.0 } else { 1.0 });
+    pub fn rotate(
+        &self,
+        x: &mut [f32],
+        stride: usize,
+        heads: usize,
+        positions: &[u32],
+        inverse: bool,
+    ) {
+        rotate(
+            x,
+            stride,
+            heads,
+            self.half,
+            positions,
+            &self.values,
+            if inverse { -1.0 } else { 1.0 },
+        );
     }
 }
 
