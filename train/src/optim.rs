@@ -29,6 +29,7 @@ const PIECE: usize = 1 << 16;
 
 impl AdamW {
     /// One update of `weights` by `gradient · scale`, on `threads` threads. `decays`: ascending ranges of the weights that decay.
+    #[allow(clippy::too_many_arguments, reason = "the operands of one update")]
     pub fn update(
         &self,
         weights: &mut [f32],

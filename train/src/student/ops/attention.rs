@@ -197,6 +197,7 @@ fn transpose<'a>(
 
 /// `c [m, n] (+)= a [m, k] · b [k, n]`: `a` with any strides, `b` and `c` with contiguous rows. `m` is at most [`ROWS`].
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "a matrix product's operands, strides and sizes")]
 fn product(
     c: &mut [f32],
     c_stride: usize,
@@ -232,6 +233,7 @@ fn product(
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "a matrix product's operands, strides and sizes")]
 fn rows<const W: usize>(
     c: &mut [f32],
     c_stride: usize,
@@ -261,6 +263,7 @@ fn rows<const W: usize>(
 
 /// One register tile: `R` rows of `W` columns.
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "a matrix product's operands, strides and sizes")]
 fn tile<const R: usize, const W: usize>(
     c: &mut [f32],
     c_stride: usize,

@@ -360,13 +360,13 @@ fn tile_sums(
                 bf(_mm512_loadu_si512(b.as_ptr().add(16).cast())),
             )
         };
-        for r in 0..MR {
+        for (r, acc) in acc.iter_mut().enumerate() {
             // SAFETY: r < MR and p < pairs, in either order of strides inside the MR · pairs lanes of `left`.
             let a = bf(_mm512_set1_epi32(
                 unsafe { *left.get_unchecked(r * row + p * step) } as i32,
             ));
-            acc[r][0] = _mm512_dpbf16_ps(acc[r][0], a, b0);
-            acc[r][1] = _mm512_dpbf16_ps(acc[r][1], a, b1);
+            acc[0] = _mm512_dpbf16_ps(acc[0], a, b0);
+            acc[1] = _mm512_dpbf16_ps(acc[1], a, b1);
         }
     }
     for (r, acc) in acc.iter().enumerate() {

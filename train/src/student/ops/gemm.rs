@@ -23,6 +23,7 @@ pub(super) struct View<'a> {
 
 impl Products {
     /// `y [n, out] = x [n, in] · w [out, in]ᵀ`, or `y +=` when `add`.
+    #[allow(clippy::too_many_arguments, reason = "a matrix product's operands and sizes")]
     pub fn linear(
         self,
         y: &mut [f32],
@@ -47,6 +48,7 @@ impl Products {
     }
 
     /// `dx [n, in] = dy [n, out] · w [out, in]`, or `dx +=` when `add`.
+    #[allow(clippy::too_many_arguments, reason = "a matrix product's operands and sizes")]
     pub fn linear_input_gradient(
         self,
         dx: &mut [f32],
