@@ -3,7 +3,7 @@
 //! `cargo bench -p dram-bench --bench kernels`. Rates: products in multiply-adds per second (`elem/s`), decode also in bytes of weights per second.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use dram_core::kernels::{self, Activations, Kernels, Weight};
+use dram_core::kernels::{self, Activations, Kernels, Mix, Scores, Weight};
 use dram_core::quant::{FORMATS, Format, activation, format_by_name};
 use dram_core::threads::Pool;
 use half::f16;
@@ -101,13 +101,35 @@ fn attention(criterion: &mut Criterion) {
     for kernels in simd() {
         let (mut scores, mut out) = (vec![0.0; positions], vec![0.0; head_dim]);
         group.bench_function(BenchmarkId::new("scores", kernels.name()), |bencher| {
-            bencher.iter(|| kernels.scores(&query, &cache, head_dim, 0.125, &mut scores));
+            bencher.iter(|| {
+                kernels.scores(Scores {
+                    queries: &query,
+                    query_stride: head_dim,
+                    count: 1,
+                    head_dim,
+                    keys: &cache,
+                    scale: 0.125,
+                    out: &mut scores,
+                    out_stride: positions,
+                });
+            });
         });
         group.bench_function(BenchmarkId::new("softmax", kernels.name()), |bencher| {
             bencher.iter(|| kernels.softmax(&mut scores))
         });
         group.bench_function(BenchmarkId::new("mix", kernels.name()), |bencher| {
-            bencher.iter(|| kernels.mix(&scores, &cache, head_dim, &mut out));
+            bencher.iter(|| {
+                kernels.mix(Mix {
+                    weights: &scores,
+                    weight_stride: positions,
+                    count: 1,
+                    positions,
+                    head_dim,
+                    values: &cache,
+                    out: &mut out,
+                    out_stride: head_dim,
+                });
+            });
         });
     }
 }

@@ -376,7 +376,10 @@ impl Net<'_> {
     }
 
     /// Takes `back.dx` from [m, d] at the layer's output to [n, d] at its input.
-    #[allow(clippy::too_many_arguments, reason = "every buffer is one the forward pass left")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "every buffer is one the forward pass left"
+    )]
     fn layer_backward(
         &self,
         l: usize,

@@ -197,7 +197,10 @@ fn transpose<'a>(
 
 /// `c [m, n] (+)= a [m, k] · b [k, n]`: `a` with any strides, `b` and `c` with contiguous rows. `m` is at most [`ROWS`].
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "a matrix product's operands, strides and sizes")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a matrix product's operands, strides and sizes"
+)]
 fn product(
     c: &mut [f32],
     c_stride: usize,
@@ -233,7 +236,10 @@ fn product(
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "a matrix product's operands, strides and sizes")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a matrix product's operands, strides and sizes"
+)]
 fn rows<const W: usize>(
     c: &mut [f32],
     c_stride: usize,
@@ -263,7 +269,10 @@ fn rows<const W: usize>(
 
 /// One register tile: `R` rows of `W` columns.
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "a matrix product's operands, strides and sizes")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a matrix product's operands, strides and sizes"
+)]
 fn tile<const R: usize, const W: usize>(
     c: &mut [f32],
     c_stride: usize,

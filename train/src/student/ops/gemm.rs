@@ -23,7 +23,10 @@ pub(super) struct View<'a> {
 
 impl Products {
     /// `y [n, out] = x [n, in] · w [out, in]ᵀ`, or `y +=` when `add`.
-    #[allow(clippy::too_many_arguments, reason = "a matrix product's operands and sizes")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a matrix product's operands and sizes"
+    )]
     pub fn linear(
         self,
         y: &mut [f32],
@@ -48,7 +51,10 @@ impl Products {
     }
 
     /// `dx [n, in] = dy [n, out] · w [out, in]`, or `dx +=` when `add`.
-    #[allow(clippy::too_many_arguments, reason = "a matrix product's operands and sizes")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a matrix product's operands and sizes"
+    )]
     pub fn linear_input_gradient(
         self,
         dx: &mut [f32],
