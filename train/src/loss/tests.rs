@@ -37,8 +37,8 @@ fn values_and_gradients_equal_plain_forms() -> Result<()> {
     let (v, d, wide) = (SIZES.vocabulary, SIZES.width, 20);
     let t = 2.5f64;
     let (logits, teacher_logits) = (normal(S * v, 3.0, 1), normal(S * v, 3.0, 2));
-    let hidden = vec![normal(S * d, 1.0, 3), normal(S * d, 1.0, 4)];
-    let teacher_hidden = vec![normal(S * wide, 2.0, 5), normal(S * wide, 2.0, 6)];
+    let hidden = [normal(S * d, 1.0, 3), normal(S * d, 1.0, 4)];
+    let teacher_hidden = [normal(S * wide, 2.0, 5), normal(S * wide, 2.0, 6)];
     let labels = [3u32, 0, 36, 7, 7];
 
     for loss in LOSSES {
