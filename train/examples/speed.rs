@@ -1,5 +1,7 @@
 //! How fast training is here: tokens/s, GFLOP/s (6 · parameters per token) and where the time goes.
 //!
+//! "per core" is GFLOP per second of processor time, which holds on a busy machine too.
+//!
 //! `cargo run --release -p dram-train --example speed [seconds per row]`
 
 use std::sync::Arc;
@@ -194,7 +196,7 @@ fn measure(row: &Row, teacher: &Config, threads: usize, seconds: f64, peak: f64)
     let mut trainer = Trainer::new(student, settings, losses, &data, ask)?;
     trainer.advance()?;
     let before = trainer.times();
-    let (start, mut tokens) = (Instant::now(), 0);
+    let (start, used, mut tokens) = (Instant::now(), cpu_seconds(), 0);
     let stop = AtomicBool::new(false);
     let mut steps = 0;
     trainer.run(&stop, &mut |_, step| {
@@ -207,6 +209,7 @@ fn measure(row: &Row, teacher: &Config, threads: usize, seconds: f64, peak: f64)
         Ok(())
     })?;
     let wall = start.elapsed().as_secs_f64();
+    let used = cpu_seconds() - used;
     let t = trainer.times();
     let parts = [
         t.teacher - before.teacher,
@@ -218,10 +221,11 @@ fn measure(row: &Row, teacher: &Config, threads: usize, seconds: f64, peak: f64)
     let rate = tokens as f64 / wall;
     let flops = rate * 6.0 * row.student.parameters() as f64 / 1e9;
     println!(
-        "{:34} {rate:9.0} {flops:9.1} {:6.0}% {:8.1}   teacher {:.0}%, forward {:.0}%, losses {:.0}%, backward {:.0}%; between {:.1}%, idle {:.1}%",
+        "{:34} {rate:9.0} {flops:9.1} {:6.0}% {:8.1} {:10.1}   teacher {:.0}%, forward {:.0}%, losses {:.0}%, backward {:.0}%; between {:.1}%, idle {:.1}%",
         row.name,
         100.0 * flops / peak,
         1e3 * wall / steps as f64,
+        flops * wall / used,
         100.0 * parts[0].as_secs_f64() / shard,
         100.0 * parts[1].as_secs_f64() / shard,
         100.0 * parts[2].as_secs_f64() / shard,
@@ -233,12 +237,24 @@ fn measure(row: &Row, teacher: &Config, threads: usize, seconds: f64, peak: f64)
     Ok(())
 }
 
+/// Seconds of processor time so far (Linux; elsewhere not a number). GFLOP per such second is fair on a machine that does other things too.
+fn cpu_seconds() -> f64 {
+    let ticks = |stat: String| -> Option<f64> {
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+        Some((fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?) / 100.0)
+    };
+    std::fs::read_to_string("/proc/self/stat")
+        .ok()
+        .and_then(ticks)
+        .unwrap_or(f64::NAN)
+}
+
 /// GFLOP/s of large products on all threads, each on its own.
 fn peak(threads: usize) -> f64 {
     let n = 512;
     let run = || {
         let (a, b, mut c) = (vec![0.5f32; n * n], vec![0.25f32; n * n], vec![0f32; n * n]);
-        (0..40).for_each(|_| Products::F32.linear(&mut c, &a, &b, n, n, n, false));
+        (0..40).for_each(|_| Products::F32.linear(&mut c, &a, &b, [n, n, n], false));
         c[0]
     };
     run();

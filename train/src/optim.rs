@@ -24,19 +24,25 @@ pub struct Moments {
     pub updates: u64,
 }
 
+/// How far one update goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// Factor of the gradient: below 1 where it is clipped.
+    pub scale: f32,
+    pub learning_rate: f32,
+}
+
 /// Values per unit of parallel work; sums are taken per unit and then in order, so they do not depend on threads.
 const PIECE: usize = 1 << 16;
 
 impl AdamW {
-    /// One update of `weights` by `gradient · scale`, on `threads` threads. `decays`: ascending ranges of the weights that decay.
-    #[allow(clippy::too_many_arguments, reason = "the operands of one update")]
+    /// One update of `weights` by `gradient · rate.scale`, on `threads` threads. `decays`: ascending ranges of the weights that decay.
     pub fn update(
         &self,
         weights: &mut [f32],
         moments: &mut Moments,
         gradient: &[f32],
-        scale: f32,
-        learning_rate: f32,
+        rate: Rate,
         decays: &[Range<usize>],
         threads: usize,
     ) {
@@ -66,7 +72,7 @@ impl AdamW {
                 second,
                 gradient,
                 if decay {
-                    1.0 - learning_rate * self.weight_decay
+                    1.0 - rate.learning_rate * self.weight_decay
                 } else {
                     1.0
                 },
@@ -76,8 +82,8 @@ impl AdamW {
             self.beta1,
             self.beta2,
             self.eps,
-            scale,
-            learning_rate / correction1,
+            rate.scale,
+            rate.learning_rate / correction1,
             1.0 / correction2,
         ];
         parallel::for_each(threads, work.collect(), |(w, m, v, g, keep)| {
@@ -177,7 +183,17 @@ mod tests {
             };
             for step in 0..3 {
                 let g: Vec<f32> = (0..n).map(|i| ((i + step) as f32 * 0.11).cos()).collect();
-                optimiser.update(&mut w, &mut moments, &g, 0.5, 1e-2, &decays, threads);
+                optimiser.update(
+                    &mut w,
+                    &mut moments,
+                    &g,
+                    Rate {
+                        scale: 0.5,
+                        learning_rate: 1e-2,
+                    },
+                    &decays,
+                    threads,
+                );
             }
             results.push(w);
         }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::{self, State};
 use crate::data::{Batch, Batches};
 use crate::loss::{Gradients, Inputs, Losses};
-use crate::optim::{self, AdamW, Moments};
+use crate::optim::{self, AdamW, Moments, Rate};
 use crate::parallel;
 use crate::student::{Decoder, Output, QuantMode, Role, Tape, Want};
 
@@ -324,12 +324,17 @@ impl<'a> Trainer<'a> {
         } else {
             1.0
         };
-        let (optimiser, rate) = (self.settings.optimiser, learning_rate as f32);
+        let (optimiser, rate) = (
+            self.settings.optimiser,
+            Rate {
+                scale: shrink,
+                learning_rate: learning_rate as f32,
+            },
+        );
         optimiser.update(
             self.decoder.parameters_mut(),
             &mut self.moments,
             &first.gradient,
-            shrink,
             rate,
             &self.decays,
             threads,
@@ -338,7 +343,6 @@ impl<'a> Trainer<'a> {
             &mut self.extra,
             &mut self.extra_moments,
             &first.losses.extra,
-            shrink,
             rate,
             &[],
             threads,

@@ -41,7 +41,7 @@ fn run(
         let projection = &inputs.extra[pair.projection.clone()]; // [wide, d]
         gradients.scratch.resize(s * wide, 0.0);
         let projected = &mut gradients.scratch; // [s, wide]
-        Products::F32.linear(projected, student, projection, s, wide, d, false);
+        Products::F32.linear(projected, student, projection, [s, wide, d], false);
         for (projected, teacher) in projected
             .chunks_exact_mut(wide)
             .zip(teacher.chunks_exact(wide))
@@ -52,17 +52,13 @@ fn run(
             &mut gradients.extra[pair.projection.clone()],
             projected,
             student,
-            s,
-            wide,
-            d,
+            [s, wide, d],
         );
         Products::F32.linear_input_gradient(
             &mut gradients.hidden[pair.student],
             projected,
             projection,
-            s,
-            wide,
-            d,
+            [s, wide, d],
             true,
         );
     }

@@ -82,6 +82,7 @@ struct Back {
     dattended: Vec<f32>,
     dq: Vec<f32>,
     dkv: Vec<f32>,
+    scratch: Scratch,
 }
 
 /// Gives `v` exactly `n` values, of any content.
@@ -179,9 +180,7 @@ impl Net<'_> {
             sized(&mut tape.logits, s * vocabulary),
             normed,
             &self.weights[self.layout.head.clone()],
-            s,
-            vocabulary,
-            d,
+            [s, vocabulary, d],
             false,
         );
         tape.hidden_layers.clear();
@@ -221,7 +220,7 @@ impl Net<'_> {
         }
         let kv = sized(&mut t.kv, n * kvw);
         self.products
-            .linear(kv, normed, at(&w.kv), n, kvw, d, false);
+            .linear(kv, normed, at(&w.kv), [n, kvw, d], false);
         self.rope.rotate(kv, kvw, c.kv_heads, &rows.at, false);
         if self.rounding.cache {
             fakequant::round_f16(kv);
@@ -233,7 +232,7 @@ impl Net<'_> {
             &*normed
         };
         let q = sized(&mut t.q, m * qw);
-        self.products.linear(q, normed, at(&w.q), m, qw, d, false);
+        self.products.linear(q, normed, at(&w.q), [m, qw, d], false);
         self.rope.rotate(q, qw, c.heads, query_at, false);
 
         let attended = sized(&mut t.attended, m * qw);
@@ -257,7 +256,7 @@ impl Net<'_> {
             middle.copy_from_slice(x);
         }
         self.products
-            .linear(middle, attended, at(&w.o), m, d, qw, true);
+            .linear(middle, attended, at(&w.o), [m, d, qw], true);
 
         let normed = sized(&mut t.middle_normed, m * d);
         rms_norm(
@@ -273,7 +272,7 @@ impl Net<'_> {
         let gate_up = sized(&mut t.gate_up, m * 2 * f);
         // Gate and up matrices lie one after the other, so their rows make one product.
         self.products
-            .linear(gate_up, normed, at(&w.gate_up), m, 2 * f, d, false);
+            .linear(gate_up, normed, at(&w.gate_up), [m, 2 * f, d], false);
         let activated = sized(&mut t.activated, m * f);
         swiglu(activated, gate_up, f);
         if self.rounding.linear {
@@ -282,7 +281,7 @@ impl Net<'_> {
         let out = sized(out, m * d);
         out.copy_from_slice(middle);
         self.products
-            .linear(out, activated, at(&w.down), m, d, f, true);
+            .linear(out, activated, at(&w.down), [m, d, f], true);
     }
 
     /// Adds the gradient of every weight to `gradient`, given those of the logits [s, vocabulary] and of the hidden states asked for
@@ -307,7 +306,6 @@ impl Net<'_> {
             normed,
             inverse,
             hidden_layers,
-            scratch,
             back,
             ..
         } = tape;
@@ -320,18 +318,14 @@ impl Net<'_> {
             &mut gradient[head.clone()],
             dlogits,
             normed,
-            s,
-            vocabulary,
-            d,
+            [s, vocabulary, d],
         );
         let dnormed = sized(&mut back.dnormed, s * d);
         self.backward_products.linear_input_gradient(
             dnormed,
             dlogits,
             &self.weights[head],
-            s,
-            vocabulary,
-            d,
+            [s, vocabulary, d],
             false,
         );
         sized(&mut back.dx, s * d).fill(0.0);
@@ -354,15 +348,7 @@ impl Net<'_> {
             add(&mut back.dx, g);
         }
         for l in (0..layers).rev() {
-            self.layer_backward(
-                l,
-                rows,
-                &residual[l],
-                &mut layer_tapes[l],
-                scratch,
-                back,
-                gradient,
-            );
+            self.layer_backward(l, rows, &residual[l], &mut layer_tapes[l], back, gradient);
             for (_, g) in asked(l) {
                 scatter_add(&mut back.dx, g, &rows.wanted, d);
             }
@@ -376,17 +362,12 @@ impl Net<'_> {
     }
 
     /// Takes `back.dx` from [m, d] at the layer's output to [n, d] at its input.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "every buffer is one the forward pass left"
-    )]
     fn layer_backward(
         &self,
         l: usize,
         rows: &Rows,
         x: &[f32],
         t: &mut LayerTape,
-        scratch: &mut Scratch,
         back: &mut Back,
         gradient: &mut [f32],
     ) {
@@ -404,18 +385,14 @@ impl Net<'_> {
             &mut gradient[w.down.clone()],
             &back.dx,
             &t.activated,
-            m,
-            d,
-            f,
+            [m, d, f],
         );
         let dactivated = sized(&mut back.wide, m * f);
         self.backward_products.linear_input_gradient(
             dactivated,
             &back.dx,
             at(&w.down),
-            m,
-            d,
-            f,
+            [m, d, f],
             false,
         );
         swiglu_backward(&mut t.gate_up, dactivated, f);
@@ -423,18 +400,14 @@ impl Net<'_> {
             &mut gradient[w.gate_up.clone()],
             &t.gate_up,
             &t.middle_normed,
-            m,
-            2 * f,
-            d,
+            [m, 2 * f, d],
         );
         let dnormed = sized(&mut back.dnormed, m * d);
         self.backward_products.linear_input_gradient(
             dnormed,
             &t.gate_up,
             at(&w.gate_up),
-            m,
-            2 * f,
-            d,
+            [m, 2 * f, d],
             false,
         );
         let norm = w.feed_forward_norm.clone();
@@ -452,18 +425,14 @@ impl Net<'_> {
             &mut gradient[w.o.clone()],
             &back.dx,
             &t.attended,
-            m,
-            d,
-            qw,
+            [m, d, qw],
         );
         let dattended = sized(&mut back.dattended, m * qw);
         self.backward_products.linear_input_gradient(
             dattended,
             &back.dx,
             at(&w.o),
-            m,
-            d,
-            qw,
+            [m, d, qw],
             false,
         );
         let (dq, dkv) = (sized(&mut back.dq, m * qw), sized(&mut back.dkv, n * kvw));
@@ -477,7 +446,7 @@ impl Net<'_> {
             query_at,
             spans,
             self.heads(),
-            scratch,
+            &mut back.scratch,
         );
         self.rope.rotate(dq, qw, c.heads, query_at, true);
         self.rope.rotate(dkv, kvw, c.kv_heads, &rows.at, true);
@@ -487,25 +456,21 @@ impl Net<'_> {
             &mut gradient[w.kv.clone()],
             dkv,
             &t.normed,
-            n,
-            kvw,
-            d,
+            [n, kvw, d],
         );
         let dnormed = sized(&mut back.dnormed, n * d);
         self.backward_products
-            .linear_input_gradient(dnormed, dkv, at(&w.kv), n, kvw, d, false);
+            .linear_input_gradient(dnormed, dkv, at(&w.kv), [n, kvw, d], false);
         if last {
             self.backward_products.linear_weight_gradient(
                 &mut gradient[w.q.clone()],
                 dq,
                 &t.normed_wanted,
-                m,
-                qw,
-                d,
+                [m, qw, d],
             );
             let dwanted = sized(&mut back.dattended, m * d);
             self.backward_products
-                .linear_input_gradient(dwanted, dq, at(&w.q), m, qw, d, false);
+                .linear_input_gradient(dwanted, dq, at(&w.q), [m, qw, d], false);
             scatter_add(dnormed, dwanted, &rows.wanted, d);
             let below = sized(&mut back.dx_below, n * d);
             below.fill(0.0);
@@ -516,12 +481,10 @@ impl Net<'_> {
                 &mut gradient[w.q.clone()],
                 dq,
                 &t.normed,
-                n,
-                qw,
-                d,
+                [n, qw, d],
             );
             self.backward_products
-                .linear_input_gradient(dnormed, dq, at(&w.q), n, qw, d, true);
+                .linear_input_gradient(dnormed, dq, at(&w.q), [n, qw, d], true);
         }
         let norm = w.attention_norm.clone();
         rms_norm_backward(

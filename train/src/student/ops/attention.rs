@@ -70,12 +70,13 @@ per_isa! {
                         let seen = at[i + rows - 1] as usize + 1;
                         let p = &mut p[i * width..][..rows * width];
                         let q = &q[first + i * q_stride..];
-                        product(p, width, q, q_stride, 1, kt, width, [rows, padded(seen), hd], false);
+                        let scores = Rows { data: &mut *p, stride: width };
+                        product(scores, Left { data: q, row: q_stride, col: 1 }, Rows { data: kt, stride: width }, [rows, padded(seen), hd], false);
                         for (row, &at) in p.chunks_exact_mut(width).zip(&at[i..]) {
                             softmax_row(row, at as usize + 1, scale);
                         }
-                        let out = &mut out[first + i * q_stride..];
-                        product(out, q_stride, p, width, 1, v, kv_stride, [rows, hd, seen], false);
+                        let out = Rows { data: &mut out[first + i * q_stride..], stride: q_stride };
+                        product(out, Left { data: p, row: width, col: 1 }, Rows { data: v, stride: kv_stride }, [rows, hd, seen], false);
                     }
                 }
             }
@@ -117,22 +118,26 @@ per_isa! {
                     for (i, rows) in blocks(s.queries) {
                         let seen = at[i + rows - 1] as usize + 1;
                         let ds = &mut scores[i * width..][..rows * width];
-                        product(ds, width, &dout[first + i * q_stride..], q_stride, 1, vt, width, [rows, padded(seen), hd], false);
+                        let dout = Left { data: &dout[first + i * q_stride..], row: q_stride, col: 1 };
+                        product(Rows { data: &mut *ds, stride: width }, dout, Rows { data: vt, stride: width }, [rows, padded(seen), hd], false);
                         for ((ds, p), &at) in ds.chunks_exact_mut(width).zip(p[i * width..].chunks_exact(width)).zip(&at[i..]) {
                             softmax_row_backward(ds, p, at as usize + 1, scale);
                         }
-                        product(&mut dq[first + i * q_stride..], q_stride, ds, width, 1, k, kv_stride, [rows, hd, seen], false);
+                        let dq = Rows { data: &mut dq[first + i * q_stride..], stride: q_stride };
+                        product(dq, Left { data: ds, row: width, col: 1 }, Rows { data: k, stride: kv_stride }, [rows, hd, seen], false);
                     }
                     // Column blocks of P and dS, from the first query that sees any of them.
                     for (j, cols) in blocks(s.length) {
                         let from = at.partition_point(|&at| (at as usize) < j);
                         let rows = s.queries - from;
                         let add = head != group.start;
-                        let dv = &mut dkv[j * kv_stride + (kv_heads + kv_head) * hd..];
-                        let outer = first + from * q_stride;
-                        product(dv, kv_stride, &p[from * width + j..], 1, width, &dout[outer..], q_stride, [cols, hd, rows], add);
-                        let dk = &mut dkv[j * kv_stride + kv_head * hd..];
-                        product(dk, kv_stride, &scores[from * width + j..], 1, width, &q[outer..], q_stride, [cols, hd, rows], add);
+                        let (outer, columns) = (first + from * q_stride, from * width + j);
+                        let dv = Rows { data: &mut dkv[j * kv_stride + (kv_heads + kv_head) * hd..], stride: kv_stride };
+                        let p = Left { data: &p[columns..], row: 1, col: width };
+                        product(dv, p, Rows { data: &dout[outer..], stride: q_stride }, [cols, hd, rows], add);
+                        let dk = Rows { data: &mut dkv[j * kv_stride + kv_head * hd..], stride: kv_stride };
+                        let ds = Left { data: &scores[columns..], row: 1, col: width };
+                        product(dk, ds, Rows { data: &q[outer..], stride: q_stride }, [cols, hd, rows], add);
                     }
                 }
             }
@@ -195,23 +200,24 @@ fn transpose<'a>(
     to
 }
 
-/// `c [m, n] (+)= a [m, k] · b [k, n]`: `a` with any strides, `b` and `c` with contiguous rows. `m` is at most [`ROWS`].
+/// The left side of a product, with any strides: value (i, j) is `data[i · row + j · col]`.
+#[derive(Clone, Copy)]
+struct Left<'a> {
+    data: &'a [f32],
+    row: usize,
+    col: usize,
+}
+
+/// The right side or the destination: contiguous rows, `stride` apart.
+#[derive(Clone, Copy)]
+struct Rows<T> {
+    data: T,
+    stride: usize,
+}
+
+/// `c [m, n] (+)= a [m, k] · b [k, n]`; `m` is at most [`ROWS`].
 #[inline(always)]
-#[allow(
-    clippy::too_many_arguments,
-    reason = "a matrix product's operands, strides and sizes"
-)]
-fn product(
-    c: &mut [f32],
-    c_stride: usize,
-    a: &[f32],
-    a_row: usize,
-    a_col: usize,
-    b: &[f32],
-    b_stride: usize,
-    [m, n, k]: [usize; 3],
-    add: bool,
-) {
+fn product(c: Rows<&mut [f32]>, a: Left, b: Rows<&[f32]>, [m, n, k]: [usize; 3], add: bool) {
     let mut j = 0;
     while j < n {
         let width = match n - j {
@@ -220,47 +226,48 @@ fn product(
             8.. => 8,
             _ => 1,
         };
-        let c = &mut c[j..];
-        let b = b.get(j..).unwrap_or(&[]);
+        let c = Rows {
+            data: &mut c.data[j..],
+            ..c
+        };
+        let b = Rows {
+            data: b.data.get(j..).unwrap_or(&[]),
+            ..b
+        };
         match (m, width) {
-            (ROWS, 32) => tile::<ROWS, 32>(c, c_stride, a, a_row, a_col, b, b_stride, k, add),
-            (ROWS, 16) => tile::<ROWS, 16>(c, c_stride, a, a_row, a_col, b, b_stride, k, add),
-            (ROWS, 8) => tile::<ROWS, 8>(c, c_stride, a, a_row, a_col, b, b_stride, k, add),
-            (_, 32) => rows::<32>(c, c_stride, a, a_row, a_col, b, b_stride, m, k, add),
-            (_, 16) => rows::<16>(c, c_stride, a, a_row, a_col, b, b_stride, m, k, add),
-            (_, 8) => rows::<8>(c, c_stride, a, a_row, a_col, b, b_stride, m, k, add),
-            _ => rows::<1>(c, c_stride, a, a_row, a_col, b, b_stride, m, k, add),
+            (ROWS, 32) => tile::<ROWS, 32>(c, a, b, k, add),
+            (ROWS, 16) => tile::<ROWS, 16>(c, a, b, k, add),
+            (ROWS, 8) => tile::<ROWS, 8>(c, a, b, k, add),
+            (_, 32) => rows::<32>(c, a, b, m, k, add),
+            (_, 16) => rows::<16>(c, a, b, m, k, add),
+            (_, 8) => rows::<8>(c, a, b, m, k, add),
+            _ => rows::<1>(c, a, b, m, k, add),
         }
         j += width;
     }
 }
 
 #[inline(always)]
-#[allow(
-    clippy::too_many_arguments,
-    reason = "a matrix product's operands, strides and sizes"
-)]
 fn rows<const W: usize>(
-    c: &mut [f32],
-    c_stride: usize,
-    a: &[f32],
-    a_row: usize,
-    a_col: usize,
-    b: &[f32],
-    b_stride: usize,
+    c: Rows<&mut [f32]>,
+    a: Left,
+    b: Rows<&[f32]>,
     m: usize,
     k: usize,
     add: bool,
 ) {
     for i in 0..m {
+        let c = Rows {
+            data: &mut c.data[i * c.stride..],
+            ..c
+        };
         tile::<1, W>(
-            &mut c[i * c_stride..],
-            c_stride,
-            &a[i * a_row..],
-            a_row,
-            a_col,
+            c,
+            Left {
+                data: &a.data[i * a.row..],
+                ..a
+            },
             b,
-            b_stride,
             k,
             add,
         );
@@ -269,43 +276,35 @@ fn rows<const W: usize>(
 
 /// One register tile: `R` rows of `W` columns.
 #[inline(always)]
-#[allow(
-    clippy::too_many_arguments,
-    reason = "a matrix product's operands, strides and sizes"
-)]
 fn tile<const R: usize, const W: usize>(
-    c: &mut [f32],
-    c_stride: usize,
-    a: &[f32],
-    a_row: usize,
-    a_col: usize,
-    b: &[f32],
-    b_stride: usize,
+    c: Rows<&mut [f32]>,
+    a: Left,
+    b: Rows<&[f32]>,
     k: usize,
     add: bool,
 ) {
     assert!(
-        k == 0 || (R - 1) * a_row + (k - 1) * a_col < a.len(),
+        k == 0 || (R - 1) * a.row + (k - 1) * a.col < a.data.len(),
         "attention: left side too short"
     );
     assert!(
-        k == 0 || (k - 1) * b_stride + W <= b.len(),
+        k == 0 || (k - 1) * b.stride + W <= b.data.len(),
         "attention: right side too short"
     );
     let mut acc = [[0f32; W]; R];
     for i in 0..k {
         // SAFETY: i < k, and the last row of `b` ends inside the slice (second assertion).
-        let b: &[f32; W] = unsafe { &*b.as_ptr().add(i * b_stride).cast() };
+        let b: &[f32; W] = unsafe { &*b.data.as_ptr().add(i * b.stride).cast() };
         for (r, acc) in acc.iter_mut().enumerate() {
             // SAFETY: r < R and i < k, and the largest such index is inside the slice (first assertion).
-            let x = unsafe { *a.get_unchecked(r * a_row + i * a_col) };
+            let x = unsafe { *a.data.get_unchecked(r * a.row + i * a.col) };
             for l in 0..W {
                 acc[l] = x.mul_add(b[l], acc[l]);
             }
         }
     }
     for (r, acc) in acc.iter().enumerate() {
-        let c: &mut [f32] = &mut c[r * c_stride..][..W];
+        let c: &mut [f32] = &mut c.data[r * c.stride..][..W];
         for l in 0..W {
             c[l] = if add { c[l] + acc[l] } else { acc[l] };
         }

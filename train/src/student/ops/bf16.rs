@@ -369,9 +369,9 @@ fn tile_sums(
             acc[1] = _mm512_dpbf16_ps(acc[1], a, b1);
         }
     }
-    for (r, acc) in acc.iter().enumerate() {
-        let dst: &mut [f32] = &mut dst[r * stride..][..NR];
-        for (dst, &acc) in dst.as_chunks_mut::<16>().0.iter_mut().zip(acc) {
+    for (dst, acc) in dst.chunks_mut(stride).zip(acc) {
+        let dst = &mut dst[..NR];
+        for (dst, acc) in dst.as_chunks_mut::<16>().0.iter_mut().zip(acc) {
             // SAFETY: `dst` is one register long.
             unsafe {
                 let sum = if add {
@@ -438,9 +438,9 @@ mod tests {
                     start[..n * input].to_vec(),
                     start[..out * input].to_vec(),
                 );
-                p.linear(&mut y, x, w, n, out, input, true);
-                p.linear_input_gradient(&mut dx, dy, w, n, out, input, false);
-                p.linear_weight_gradient(&mut dw, dy, x, n, out, input);
+                p.linear(&mut y, x, w, [n, out, input], true);
+                p.linear_input_gradient(&mut dx, dy, w, [n, out, input], false);
+                p.linear_weight_gradient(&mut dw, dy, x, [n, out, input]);
                 [y, dx, dw]
             };
             let got = run(Products::Bf16, &x, &w, &dy);

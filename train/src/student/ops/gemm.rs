@@ -23,18 +23,12 @@ pub(super) struct View<'a> {
 
 impl Products {
     /// `y [n, out] = x [n, in] · w [out, in]ᵀ`, or `y +=` when `add`.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "a matrix product's operands and sizes"
-    )]
     pub fn linear(
         self,
         y: &mut [f32],
         x: &[f32],
         w: &[f32],
-        n: usize,
-        out: usize,
-        input: usize,
+        [n, out, input]: [usize; 3],
         add: bool,
     ) {
         let lhs = View {
@@ -51,18 +45,12 @@ impl Products {
     }
 
     /// `dx [n, in] = dy [n, out] · w [out, in]`, or `dx +=` when `add`.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "a matrix product's operands and sizes"
-    )]
     pub fn linear_input_gradient(
         self,
         dx: &mut [f32],
         dy: &[f32],
         w: &[f32],
-        n: usize,
-        out: usize,
-        input: usize,
+        [n, out, input]: [usize; 3],
         add: bool,
     ) {
         let lhs = View {
@@ -84,9 +72,7 @@ impl Products {
         dw: &mut [f32],
         dy: &[f32],
         x: &[f32],
-        n: usize,
-        out: usize,
-        input: usize,
+        [n, out, input]: [usize; 3],
     ) {
         let lhs = View {
             data: dy,
