@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use dram_core::{CancelToken, Sampling};
+use indicatif::ProgressBar;
 
 /// Options of `run` and `chat` that choose the next token.
 #[derive(clap::Args, Clone, Debug)]
@@ -79,6 +80,15 @@ impl Interrupt {
         let result = work();
         set(None);
         result
+    }
+}
+
+/// A line above the bar; where no terminal draws the bar, a plain line on standard error.
+pub(crate) fn say(bar: &ProgressBar, line: impl AsRef<str>) {
+    if bar.is_hidden() {
+        eprintln!("{}", line.as_ref());
+    } else {
+        bar.println(line);
     }
 }
 

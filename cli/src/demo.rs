@@ -6,7 +6,7 @@ use anyhow::Result;
 use dram_train::demo::{self, DemoOptions, Event, Outcome, Source};
 use serde_json::json;
 
-use crate::common::{stop_on_ctrl_c, write_json};
+use crate::common::{say, stop_on_ctrl_c, write_json};
 use crate::distill::training_bar;
 
 /// Distil the built-in teacher into a 1M-parameter student and compare
@@ -61,7 +61,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             bar.reset();
             bar.set_message("");
             bar.set_prefix(format!("[{number}/{of}] {title} "));
-            bar.println(format!("[{number}/{of}] {title}"));
+            say(&bar, format!("[{number}/{of}] {title}"));
         }
         Event::Step { step, .. } => {
             bar.set_position(step.step);
@@ -72,13 +72,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 indicatif::HumanDuration(bar.eta())
             ));
         }
-        Event::Note(note) => bar.println(format!("      {note}")),
-        Event::Answer(answer) => bar.println(format!(
-            "      {}\n        {}  ({:.1} ms)",
-            answer.request,
-            answer.call,
-            answer.total.as_secs_f64() * 1e3
-        )),
+        Event::Note(note) => say(&bar, format!("      {note}")),
+        Event::Answer(answer) => say(
+            &bar,
+            format!(
+                "      {}\n        {}  ({:.1} ms)",
+                answer.request,
+                answer.call,
+                answer.total.as_secs_f64() * 1e3
+            ),
+        ),
     })?;
     bar.finish_and_clear();
     let Outcome::Finished(demo) = outcome else {

@@ -9,7 +9,7 @@ use dram_train::recipe::Recipe;
 use dram_train::run::{Event, Summary};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::common::{bytes, stop_on_ctrl_c, table, write_json};
+use crate::common::{bytes, say, stop_on_ctrl_c, table, write_json};
 
 const OUTPUT: &str = "\
 What is left in the output folder:
@@ -91,7 +91,7 @@ fn train(args: &Common, train: Train) -> Result<()> {
     let stop = stop_on_ctrl_c()?;
     let bar = training_bar(recipe.train.steps)?;
     let summary = train(&recipe, &args.out, &stop, &mut |event| match event {
-        Event::Note(note) => bar.println(note),
+        Event::Note(note) => say(&bar, note),
         Event::Step(progress) => show_step(&bar, &progress),
         Event::Evaluated { step, figures } => {
             for (set, f) in figures {
@@ -102,11 +102,14 @@ fn train(args: &Common, train: Train) -> Result<()> {
                     ),
                     _ => String::new(),
                 };
-                bar.println(format!(
-                    "step {step}, {set}: NLL {:.4}, perplexity {:.3}{teacher}",
-                    f.nll,
-                    f.perplexity()
-                ));
+                say(
+                    &bar,
+                    format!(
+                        "step {step}, {set}: NLL {:.4}, perplexity {:.3}{teacher}",
+                        f.nll,
+                        f.perplexity()
+                    ),
+                );
             }
         }
     })?;

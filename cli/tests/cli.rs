@@ -153,7 +153,7 @@ fn recipe(folder: &Path, steps: u64, more: &str) -> PathBuf {
 fn pretrain_distill_run() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let pretraining = recipe(folder.path(), 60, "");
+    let pretraining = recipe(folder.path(), 300, "");
     let teacher = json(&[
         "pretrain",
         pretraining.to_str().unwrap(),
@@ -164,12 +164,12 @@ fn pretrain_distill_run() {
     ]);
     assert_eq!(
         (&teacher["finished"], &teacher["steps"]),
-        (&true.into(), &60.into())
+        (&true.into(), &300.into())
     );
 
     let distilling = recipe(
         folder.path(),
-        40,
+        400,
         "quant = { linear = 'q4_0' }\nteacher = { path = 'teacher/model.gguf' }\n",
     );
     let student = json(&[
