@@ -62,7 +62,7 @@ impl DemoOptions {
             teacher,
             out_dir,
             seed: 0,
-            steps: 3000,
+            steps: 1800,
             batch: 32,
             learning_rate: 2e-3,
             student: Config::default(),
