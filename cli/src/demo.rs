@@ -97,7 +97,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             demo.report.display()
         );
         println!(
-            "\nTry it: dram run {} \"remind me to water the plants\"",
+            "\nTry it: dram run {} \"wake me at half past six tomorrow\"",
             demo.student.display()
         );
     }
