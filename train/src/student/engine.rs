@@ -4,7 +4,7 @@
 //! been seen. Gradients are added into a flat buffer laid out like the weights.
 
 use super::layout::LayerRanges;
-use super::ops::attention::{Heads, Scratch, Span, attention, attention_backward};
+use super::ops::attention::{Heads, Layer, Scratch, Span, attention, attention_backward};
 use super::ops::elementwise::{add, gather, scatter_add, swiglu, swiglu_backward};
 use super::ops::gemm::Products;
 use super::ops::norm::{rms_norm, rms_norm_backward};
@@ -242,8 +242,10 @@ impl Net<'_> {
             q,
             kv,
             query_at,
-            spans,
-            self.heads(),
+            Layer {
+                heads: self.heads(),
+                spans,
+            },
             scratch,
         );
         if self.rounding.linear {
@@ -437,15 +439,15 @@ impl Net<'_> {
         );
         let (dq, dkv) = (sized(&mut back.dq, m * qw), sized(&mut back.dkv, n * kvw));
         attention_backward(
-            dq,
-            dkv,
+            (&mut *dq, &mut *dkv),
             dattended,
             &t.probabilities,
-            &t.q,
-            &t.kv,
+            (&t.q, &t.kv),
             query_at,
-            spans,
-            self.heads(),
+            Layer {
+                heads: self.heads(),
+                spans,
+            },
             &mut back.scratch,
         );
         self.rope.rotate(dq, qw, c.heads, query_at, true);

@@ -3,7 +3,9 @@
 //! Sequences of 32 to a few hundred tokens: the score matrix of one head fits the cache, so it is kept for the backward pass. Queries may
 //! be a subset of a sequence's positions; the last layer runs only where something is wanted.
 
-use super::{dot, exp, max, per_isa, sum};
+use pulp::{Arch, Simd, WithSimd};
+
+use super::{dot, exp, max, sum};
 
 /// Heads of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,45 +40,155 @@ pub struct Scratch {
     scores: Vec<f32>,
 }
 
-per_isa! {
-    /// `out = softmax(q kᵀ / √head_dim) v` with query `i` seeing positions `0..=at[i]` of its sequence.
-    ///
-    /// `out`, `q`: [queries, heads · head_dim]; `kv`: [rows, 2 · kv_heads · head_dim], keys first; `at`: [queries]; `p` receives the
-    /// probabilities.
-    pub fn attention(
-        out: &mut [f32],
-        p: &mut [f32],
-        q: &[f32],
-        kv: &[f32],
-        at: &[u32],
-        spans: &[Span],
-        shape: Heads,
-        scratch: &mut Scratch,
-    ) {
-        let Heads { heads, kv_heads, head_dim: hd } = shape;
+/// `out = softmax(q kᵀ / √head_dim) v` with query `i` seeing positions `0..=at[i]` of its sequence.
+///
+/// `out`, `q`: [queries, heads · head_dim]; `kv`: [rows, 2 · kv_heads · head_dim], keys first; `at`: [queries]; `p` receives the
+/// probabilities.
+pub fn attention(
+    out: &mut [f32],
+    p: &mut [f32],
+    q: &[f32],
+    kv: &[f32],
+    at: &[u32],
+    layer: Layer,
+    scratch: &mut Scratch,
+) {
+    Arch::new().dispatch(Forward {
+        out,
+        p,
+        q,
+        kv,
+        at,
+        layer,
+        scratch,
+    });
+}
+
+/// Gradients of [`attention`]: `gradients` = (dq, dkv) are overwritten. `p` holds the probabilities of the forward pass.
+pub fn attention_backward(
+    gradients: (&mut [f32], &mut [f32]),
+    dout: &[f32],
+    p: &[f32],
+    (q, kv): (&[f32], &[f32]),
+    at: &[u32],
+    layer: Layer,
+    scratch: &mut Scratch,
+) {
+    let (dq, dkv) = gradients;
+    Arch::new().dispatch(Backward {
+        dq,
+        dkv,
+        dout,
+        p,
+        q,
+        kv,
+        at,
+        layer,
+        scratch,
+    });
+}
+
+/// Heads and sequences.
+#[derive(Debug, Clone, Copy)]
+pub struct Layer<'a> {
+    pub heads: Heads,
+    pub spans: &'a [Span],
+}
+
+struct Forward<'a> {
+    out: &'a mut [f32],
+    p: &'a mut [f32],
+    q: &'a [f32],
+    kv: &'a [f32],
+    at: &'a [u32],
+    layer: Layer<'a>,
+    scratch: &'a mut Scratch,
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Forward {
+            out,
+            p,
+            q,
+            kv,
+            at,
+            layer,
+            scratch,
+        } = self;
+        let Heads {
+            heads,
+            kv_heads,
+            head_dim: hd,
+        } = layer.heads;
         let (q_stride, kv_stride) = (heads * hd, 2 * kv_heads * hd);
         let scale = 1.0 / (hd as f32).sqrt();
-        for s in spans {
+        for s in layer.spans {
             let width = padded(s.length);
             let kv = &kv[s.start * kv_stride..][..s.length * kv_stride];
             let at = &at[s.query_start..][..s.queries];
             for kv_head in 0..kv_heads {
-                let kt = transpose(&mut scratch.transposed, &kv[kv_head * hd..], kv_stride, s.length, hd);
+                let kt = transpose(
+                    &mut scratch.transposed,
+                    &kv[kv_head * hd..],
+                    kv_stride,
+                    s.length,
+                    hd,
+                );
                 let v = &kv[(kv_heads + kv_head) * hd..];
                 for head in kv_head * heads / kv_heads..(kv_head + 1) * heads / kv_heads {
-                    let p = &mut p[s.probabilities + head * s.queries * width..][..s.queries * width];
+                    let p =
+                        &mut p[s.probabilities + head * s.queries * width..][..s.queries * width];
                     let first = s.query_start * q_stride + head * hd;
                     for (i, rows) in blocks(s.queries) {
                         let seen = at[i + rows - 1] as usize + 1;
                         let p = &mut p[i * width..][..rows * width];
-                        let q = &q[first + i * q_stride..];
-                        let scores = Rows { data: &mut *p, stride: width };
-                        product(scores, Left { data: q, row: q_stride, col: 1 }, Rows { data: kt, stride: width }, [rows, padded(seen), hd], false);
+                        let scores = Rows {
+                            data: &mut *p,
+                            stride: width,
+                        };
+                        let q = Left {
+                            data: &q[first + i * q_stride..],
+                            row: q_stride,
+                            col: 1,
+                        };
+                        product(
+                            simd,
+                            scores,
+                            q,
+                            Rows {
+                                data: kt,
+                                stride: width,
+                            },
+                            [rows, padded(seen), hd],
+                            false,
+                        );
                         for (row, &at) in p.chunks_exact_mut(width).zip(&at[i..]) {
                             softmax_row(row, at as usize + 1, scale);
                         }
-                        let out = Rows { data: &mut out[first + i * q_stride..], stride: q_stride };
-                        product(out, Left { data: p, row: width, col: 1 }, Rows { data: v, stride: kv_stride }, [rows, hd, seen], false);
+                        let out = Rows {
+                            data: &mut out[first + i * q_stride..],
+                            stride: q_stride,
+                        };
+                        let p = Left {
+                            data: p,
+                            row: width,
+                            col: 1,
+                        };
+                        product(
+                            simd,
+                            out,
+                            p,
+                            Rows {
+                                data: v,
+                                stride: kv_stride,
+                            },
+                            [rows, hd, seen],
+                            false,
+                        );
                     }
                 }
             }
@@ -84,24 +196,42 @@ per_isa! {
     }
 }
 
-per_isa! {
-    /// Gradients of [`attention`]: `dq` is overwritten, `dkv` too. `p` holds the probabilities of the forward pass.
-    pub fn attention_backward(
-        dq: &mut [f32],
-        dkv: &mut [f32],
-        dout: &[f32],
-        p: &[f32],
-        q: &[f32],
-        kv: &[f32],
-        at: &[u32],
-        spans: &[Span],
-        shape: Heads,
-        scratch: &mut Scratch,
-    ) {
-        let Heads { heads, kv_heads, head_dim: hd } = shape;
+struct Backward<'a> {
+    dq: &'a mut [f32],
+    dkv: &'a mut [f32],
+    dout: &'a [f32],
+    p: &'a [f32],
+    q: &'a [f32],
+    kv: &'a [f32],
+    at: &'a [u32],
+    layer: Layer<'a>,
+    scratch: &'a mut Scratch,
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Backward {
+            dq,
+            dkv,
+            dout,
+            p,
+            q,
+            kv,
+            at,
+            layer,
+            scratch,
+        } = self;
+        let Heads {
+            heads,
+            kv_heads,
+            head_dim: hd,
+        } = layer.heads;
         let (q_stride, kv_stride) = (heads * hd, 2 * kv_heads * hd);
         let scale = 1.0 / (hd as f32).sqrt();
-        for s in spans {
+        for s in layer.spans {
             let width = padded(s.length);
             let kv = &kv[s.start * kv_stride..][..s.length * kv_stride];
             let dkv = &mut dkv[s.start * kv_stride..][..s.length * kv_stride];
@@ -109,7 +239,13 @@ per_isa! {
             scratch.scores.resize(s.queries * width, 0.0);
             for kv_head in 0..kv_heads {
                 let k = &kv[kv_head * hd..];
-                let vt = transpose(&mut scratch.transposed, &kv[(kv_heads + kv_head) * hd..], kv_stride, s.length, hd);
+                let vt = transpose(
+                    &mut scratch.transposed,
+                    &kv[(kv_heads + kv_head) * hd..],
+                    kv_stride,
+                    s.length,
+                    hd,
+                );
                 let group = kv_head * heads / kv_heads..(kv_head + 1) * heads / kv_heads;
                 for head in group.clone() {
                     let p = &p[s.probabilities + head * s.queries * width..][..s.queries * width];
@@ -118,13 +254,52 @@ per_isa! {
                     for (i, rows) in blocks(s.queries) {
                         let seen = at[i + rows - 1] as usize + 1;
                         let ds = &mut scores[i * width..][..rows * width];
-                        let dout = Left { data: &dout[first + i * q_stride..], row: q_stride, col: 1 };
-                        product(Rows { data: &mut *ds, stride: width }, dout, Rows { data: vt, stride: width }, [rows, padded(seen), hd], false);
-                        for ((ds, p), &at) in ds.chunks_exact_mut(width).zip(p[i * width..].chunks_exact(width)).zip(&at[i..]) {
+                        let dout = Left {
+                            data: &dout[first + i * q_stride..],
+                            row: q_stride,
+                            col: 1,
+                        };
+                        let to = Rows {
+                            data: &mut *ds,
+                            stride: width,
+                        };
+                        product(
+                            simd,
+                            to,
+                            dout,
+                            Rows {
+                                data: vt,
+                                stride: width,
+                            },
+                            [rows, padded(seen), hd],
+                            false,
+                        );
+                        let rows_of_p = p[i * width..].chunks_exact(width);
+                        for ((ds, p), &at) in
+                            ds.chunks_exact_mut(width).zip(rows_of_p).zip(&at[i..])
+                        {
                             softmax_row_backward(ds, p, at as usize + 1, scale);
                         }
-                        let dq = Rows { data: &mut dq[first + i * q_stride..], stride: q_stride };
-                        product(dq, Left { data: ds, row: width, col: 1 }, Rows { data: k, stride: kv_stride }, [rows, hd, seen], false);
+                        let dq = Rows {
+                            data: &mut dq[first + i * q_stride..],
+                            stride: q_stride,
+                        };
+                        let ds = Left {
+                            data: ds,
+                            row: width,
+                            col: 1,
+                        };
+                        product(
+                            simd,
+                            dq,
+                            ds,
+                            Rows {
+                                data: k,
+                                stride: kv_stride,
+                            },
+                            [rows, hd, seen],
+                            false,
+                        );
                     }
                     // Column blocks of P and dS, from the first query that sees any of them.
                     for (j, cols) in blocks(s.length) {
@@ -132,12 +307,40 @@ per_isa! {
                         let rows = s.queries - from;
                         let add = head != group.start;
                         let (outer, columns) = (first + from * q_stride, from * width + j);
-                        let dv = Rows { data: &mut dkv[j * kv_stride + (kv_heads + kv_head) * hd..], stride: kv_stride };
-                        let p = Left { data: &p[columns..], row: 1, col: width };
-                        product(dv, p, Rows { data: &dout[outer..], stride: q_stride }, [cols, hd, rows], add);
-                        let dk = Rows { data: &mut dkv[j * kv_stride + kv_head * hd..], stride: kv_stride };
-                        let ds = Left { data: &scores[columns..], row: 1, col: width };
-                        product(dk, ds, Rows { data: &q[outer..], stride: q_stride }, [cols, hd, rows], add);
+                        let dv = Rows {
+                            data: &mut dkv[j * kv_stride + (kv_heads + kv_head) * hd..],
+                            stride: kv_stride,
+                        };
+                        let p = Left {
+                            data: p.get(columns..).unwrap_or(&[]),
+                            row: 1,
+                            col: width,
+                        };
+                        let dout = Rows {
+                            data: dout.get(outer..).unwrap_or(&[]),
+                            stride: q_stride,
+                        };
+                        product(simd, dv, p, dout, [cols, hd, rows], add);
+                        let dk = Rows {
+                            data: &mut dkv[j * kv_stride + kv_head * hd..],
+                            stride: kv_stride,
+                        };
+                        let ds = Left {
+                            data: scores.get(columns..).unwrap_or(&[]),
+                            row: 1,
+                            col: width,
+                        };
+                        product(
+                            simd,
+                            dk,
+                            ds,
+                            Rows {
+                                data: q.get(outer..).unwrap_or(&[]),
+                                stride: q_stride,
+                            },
+                            [cols, hd, rows],
+                            add,
+                        );
                     }
                 }
             }
@@ -217,15 +420,17 @@ struct Rows<T> {
 
 /// `c [m, n] (+)= a [m, k] · b [k, n]`; `m` is at most [`ROWS`].
 #[inline(always)]
-fn product(c: Rows<&mut [f32]>, a: Left, b: Rows<&[f32]>, [m, n, k]: [usize; 3], add: bool) {
+fn product<S: Simd>(
+    simd: S,
+    c: Rows<&mut [f32]>,
+    a: Left,
+    b: Rows<&[f32]>,
+    [m, n, k]: [usize; 3],
+    add: bool,
+) {
     let mut j = 0;
     while j < n {
-        let width = match n - j {
-            32.. => 32,
-            16.. => 16,
-            8.. => 8,
-            _ => 1,
-        };
+        let columns = (2 * S::F32_LANES).min(n - j);
         let c = Rows {
             data: &mut c.data[j..],
             ..c
@@ -234,79 +439,89 @@ fn product(c: Rows<&mut [f32]>, a: Left, b: Rows<&[f32]>, [m, n, k]: [usize; 3],
             data: b.data.get(j..).unwrap_or(&[]),
             ..b
         };
-        match (m, width) {
-            (ROWS, 32) => tile::<ROWS, 32>(c, a, b, k, add),
-            (ROWS, 16) => tile::<ROWS, 16>(c, a, b, k, add),
-            (ROWS, 8) => tile::<ROWS, 8>(c, a, b, k, add),
-            (_, 32) => rows::<32>(c, a, b, m, k, add),
-            (_, 16) => rows::<16>(c, a, b, m, k, add),
-            (_, 8) => rows::<8>(c, a, b, m, k, add),
-            _ => rows::<1>(c, a, b, m, k, add),
+        if m == ROWS {
+            tile::<S, ROWS>(simd, c, a, b, columns, k, add);
+        } else {
+            for i in 0..m {
+                let c = Rows {
+                    data: &mut c.data[i * c.stride..],
+                    ..c
+                };
+                tile::<S, 1>(
+                    simd,
+                    c,
+                    Left {
+                        data: &a.data[i * a.row..],
+                        ..a
+                    },
+                    b,
+                    columns,
+                    k,
+                    add,
+                );
+            }
         }
-        j += width;
+        j += columns;
     }
 }
 
+/// One register tile: `R` rows of `columns` columns, at most two registers wide.
 #[inline(always)]
-fn rows<const W: usize>(
+fn tile<S: Simd, const R: usize>(
+    simd: S,
     c: Rows<&mut [f32]>,
     a: Left,
     b: Rows<&[f32]>,
-    m: usize,
+    columns: usize,
     k: usize,
     add: bool,
 ) {
-    for i in 0..m {
-        let c = Rows {
-            data: &mut c.data[i * c.stride..],
-            ..c
-        };
-        tile::<1, W>(
-            c,
-            Left {
-                data: &a.data[i * a.row..],
-                ..a
-            },
-            b,
-            k,
-            add,
-        );
-    }
-}
-
-/// One register tile: `R` rows of `W` columns.
-#[inline(always)]
-fn tile<const R: usize, const W: usize>(
-    c: Rows<&mut [f32]>,
-    a: Left,
-    b: Rows<&[f32]>,
-    k: usize,
-    add: bool,
-) {
+    let lanes = S::F32_LANES;
     assert!(
         k == 0 || (R - 1) * a.row + (k - 1) * a.col < a.data.len(),
         "attention: left side too short"
     );
     assert!(
-        k == 0 || (k - 1) * b.stride + W <= b.data.len(),
+        k == 0 || (k - 1) * b.stride + columns <= b.data.len(),
         "attention: right side too short"
     );
-    let mut acc = [[0f32; W]; R];
-    for i in 0..k {
-        // SAFETY: i < k, and the last row of `b` ends inside the slice (second assertion).
-        let b: &[f32; W] = unsafe { &*b.data.as_ptr().add(i * b.stride).cast() };
-        for (r, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: r < R and i < k, and the largest such index is inside the slice (first assertion).
-            let x = unsafe { *a.data.get_unchecked(r * a.row + i * a.col) };
-            for l in 0..W {
-                acc[l] = x.mul_add(b[l], acc[l]);
+    let mut acc = [[simd.splat_f32s(0.0); 2]; R];
+    if columns == 2 * lanes {
+        for i in 0..k {
+            // SAFETY: i < k, and the last row of `b` ends inside the slice (second assertion).
+            let b = unsafe { b.data.get_unchecked(i * b.stride..i * b.stride + 2 * lanes) };
+            let b = S::as_simd_f32s(b).0;
+            let (b0, b1) = (b[0], b[1]);
+            for (r, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: r < R and i < k, and the largest such index is inside the slice (first assertion).
+                let x = simd.splat_f32s(unsafe { *a.data.get_unchecked(r * a.row + i * a.col) });
+                acc[0] = simd.mul_add_f32s(x, b0, acc[0]);
+                acc[1] = simd.mul_add_f32s(x, b1, acc[1]);
+            }
+        }
+    } else {
+        let (first, second) = (columns.min(lanes), columns.saturating_sub(lanes));
+        for i in 0..k {
+            let b = &b.data[i * b.stride..][..columns];
+            let (b0, b1) = (
+                simd.partial_load_f32s(&b[..first]),
+                simd.partial_load_f32s(&b[first..first + second]),
+            );
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let x = simd.splat_f32s(a.data[r * a.row + i * a.col]);
+                acc[0] = simd.mul_add_f32s(x, b0, acc[0]);
+                acc[1] = simd.mul_add_f32s(x, b1, acc[1]);
             }
         }
     }
     for (r, acc) in acc.iter().enumerate() {
-        let c: &mut [f32] = &mut c.data[r * c.stride..][..W];
-        for l in 0..W {
-            c[l] = if add { c[l] + acc[l] } else { acc[l] };
+        let c: &mut [f32] = &mut c.data[r * c.stride..][..columns];
+        let (first, second) = c.split_at_mut(columns.min(lanes));
+        for (c, mut sum) in [first, second].into_iter().zip(*acc) {
+            if add {
+                sum = simd.add_f32s(sum, simd.partial_load_f32s(c));
+            }
+            simd.partial_store_f32s(c, sum);
         }
     }
 }
