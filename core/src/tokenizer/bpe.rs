@@ -1,9 +1,9 @@
 //! Byte-level BPE (Radford et al. 2019): words by a pre-tokenizer, bytes, merges by rank.
 
-use super::bad;
 use super::merge::{NO_TOKEN, Symbol, merge};
 use super::pretokenize::{PRETOKENIZERS, Pretokenizer};
 use super::vocabulary::{Fnv, Vocabulary};
+use super::{TokenType, bad};
 use crate::Result;
 use crate::gguf::File;
 use std::collections::HashMap;
@@ -28,7 +28,8 @@ struct Tables {
 }
 
 impl Bpe {
-    pub(super) fn from_gguf(file: &File) -> Result<Bpe> {
+    /// A vocabulary of single bytes needs no merges; for any other, the key must be there.
+    pub(super) fn from_gguf(file: &File, vocabulary: &Vocabulary) -> Result<Bpe> {
         const PRE: &str = "tokenizer.ggml.pre";
         const MERGES: &str = "tokenizer.ggml.merges";
         let metadata = file.metadata();
@@ -50,7 +51,13 @@ impl Bpe {
                 )
             })?;
         let (mut lines, mut line_ends) = (Vec::new(), Vec::new());
-        for line in metadata.strings(MERGES)? {
+        let joins = |id| vocabulary.kind(id) == TokenType::Normal && vocabulary.bytes(id).len() > 1;
+        let merges = if (0..vocabulary.len() as u32).any(joins) {
+            Some(metadata.strings(MERGES)?)
+        } else {
+            metadata.opt_strings(MERGES)?
+        };
+        for line in merges.into_iter().flatten() {
             // The separator is the first space after the first character: a half may begin with anything but a space.
             if !line
                 .char_indices()

@@ -101,7 +101,7 @@ impl Tokenizer {
         );
         let unknown = id("tokenizer.ggml.unknown_token_id")?;
         let (algorithm, adds_bos) = if byte_level {
-            let bpe = bpe::Bpe::from_gguf(file)?;
+            let bpe = bpe::Bpe::from_gguf(file, &vocabulary)?;
             let adds_bos = bpe.pretokenizer().adds_bos;
             (Algorithm::Bpe(Box::new(bpe)), adds_bos)
         } else {
