@@ -17,7 +17,7 @@ use crate::data::Batch;
 use crate::eval::{Figures, Scorer, evaluate};
 use crate::export::{Export, Gate, Limits, Parity};
 use crate::loss::{Losses, Sizes};
-use crate::recipe::Recipe;
+use crate::recipe::{Precision, Recipe};
 use crate::student::{Decoder, Products, QuantMode};
 use crate::teacher::{self, Scored, Teacher, Trained};
 use crate::trainer::{Ask, Outcome, Step, Trainer};
@@ -152,7 +152,21 @@ fn execute(
         student.config().vocabulary,
         recipe.train.threads()
     )));
-    let ask = teacher.map(|t| -> Box<Ask> { Box::new(move |batch, want| t.targets(batch, want)) });
+    // Evaluation asks the teacher itself, in f32; training may ask a twin with faster products.
+    let twin = teacher
+        .and_then(Teacher::decoder)
+        .filter(|_| recipe.train.precision == Precision::Bf16)
+        .map(|decoder| {
+            let mut twin = decoder.clone();
+            twin.set_products(Products::Bf16);
+            twin
+        });
+    let ask = teacher.map(|teacher| -> Box<Ask> {
+        match &twin {
+            Some(twin) => Box::new(|batch, want| twin.forward(&batch.ids, batch.length, want)),
+            None => Box::new(move |batch, want| teacher.targets(batch, want)),
+        }
+    });
     let losses = losses(recipe, &student, teacher)?;
     let names = losses.names();
     let mut trainer = Trainer::new(student, recipe.settings(), losses, &*sources.training, ask)?;
