@@ -19,7 +19,7 @@ use crate::distill::training_bar;
 Examples:
   dram demo
   dram demo --seed 1 --steps 1500 --json demo.json
-  dram run out/demo/student.gguf \"wake me at half past six\"")]
+  dram run out/demo/student-qat-q4_0.gguf \"wake me at half past six\"")]
 pub(crate) struct Args {
     /// Folder for the results
     #[arg(short, long, default_value = "out/demo")]

@@ -16,7 +16,7 @@ use dram_train::teacher::{self, Scored};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  dram eval out/demo/student.gguf                                   the built-in task
+  dram eval out/demo/student-qat-q4_0.gguf                                   the built-in task
   dram eval student.gguf student-f32.gguf --against teacher.gguf
   dram eval model.gguf --text novel.txt
   dram eval model.gguf --jsonl chats.jsonl --json")]
