@@ -556,6 +556,11 @@ const CASES: &[Case] = &[
         "runes",
     ),
     (
+        "no merges for tokens of several bytes",
+        |f| f.remove("tokenizer.ggml.merges"),
+        "tokenizer.ggml.merges",
+    ),
+    (
         "merge without a space",
         |f| f.set("tokenizer.ggml.merges", Value::Strs(vec!["he".into()])),
         "tokenizer.ggml.merges",
