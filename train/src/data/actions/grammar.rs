@@ -52,6 +52,22 @@ impl Template {
         walk(&self.nodes, rng, visit);
     }
 
+    /// Every piece of plain text in it, whichever alternative it is in.
+    pub(crate) fn texts(&self) -> Vec<&'static str> {
+        fn collect(nodes: &[Node], into: &mut Vec<&'static str>) {
+            for node in nodes {
+                match node {
+                    Node::Text(text) => into.push(text),
+                    Node::Choice(options) => options.iter().for_each(|o| collect(o, into)),
+                    Node::Slot { .. } | Node::Constant { .. } => {}
+                }
+            }
+        }
+        let mut texts = Vec::new();
+        collect(&self.nodes, &mut texts);
+        texts
+    }
+
     #[cfg(test)]
     pub(crate) fn expansions(&self) -> Vec<String> {
         expand(&self.nodes)

@@ -56,7 +56,7 @@ pub(crate) enum Split {
 /// The data sets of the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Set {
-    /// What models are trained on: every function, and about one request in eight that none fits.
+    /// What models are trained on: every function, and about one request in six that none fits.
     Train,
     /// Functions only, with phrasings and values never seen in training.
     HeldOut,
@@ -128,7 +128,7 @@ pub fn sample(set: Set, seed: u64, index: u64) -> Sample {
     } else {
         Split::HeldOut
     };
-    if set == Set::NoFunction || (set == Set::Train && rng.chance(13)) {
+    if set == Set::NoFunction || (set == Set::Train && rng.chance(16)) {
         let templates = &PARSED.unserved[split as usize];
         let template = rng.pick(templates);
         return surface::render(NONE, &[], template, split, &mut rng);

@@ -8,7 +8,7 @@ mod amounts;
 mod clock;
 mod made_up;
 
-use self::made_up::{FUNCTION_WORDS, HELD_OUT, KNOWN, altered, invented};
+use self::made_up::{FUNCTION_WORDS, HELD_OUT, KNOWN, altered, heard, invented, spliced};
 use super::grammar::{Node, Template};
 use super::pools::*;
 use super::spoken::{capitalise, title_case};
@@ -199,34 +199,20 @@ impl Draw<'_> {
         words[self.rng.below(words.len())]
     }
 
-    /// An entry of the pool to be copied. In training its longer words are often exchanged for any others: a model that knows every list, genre
+    /// An entry of the pool to be copied. In training its words are often exchanged for any others: a model that knows every list, genre
     /// and errand by heart would not learn to copy the ones it never saw.
     fn entry(&mut self, pool: &Pool) -> String {
         let entry = self.pool(pool);
-        if self.split == Split::HeldOut || !self.rng.chance(35) {
+        if self.split == Split::HeldOut || !self.rng.chance(50) {
             return entry.to_string();
         }
         let words: Vec<String> = entry
             .split(' ')
             .map(|word| {
-                if word.len() < 4 || FUNCTION_WORDS.contains(&word) {
+                if word.len() < 3 || FUNCTION_WORDS.contains(&word) {
                     return word.to_string();
                 }
-                loop {
-                    let pool = *self.rng.pick(&[
-                        &THINGS,
-                        &SONG_NOUNS,
-                        &ADJECTIVES,
-                        &TIMER_LABELS,
-                        &APPS,
-                        &LAST_NAMES,
-                    ]);
-                    let other = self.word(pool, 50);
-                    let other = other.rsplit(' ').next().unwrap_or(&other);
-                    if !HELD_OUT.contains(other) {
-                        return other.to_string();
-                    }
-                }
+                self.any_word()
             })
             .collect();
         words.join(" ")
@@ -247,13 +233,17 @@ impl Draw<'_> {
             return self.pool(pool).to_string();
         }
         loop {
-            let word = if self.split == Split::Train && self.rng.chance(50) {
-                altered(self.pool(pool), self.rng)
-            } else {
+            let held_out = self.split == Split::HeldOut;
+            let word = if held_out || self.rng.chance(30) {
                 invented(self.rng)
+            } else if self.rng.chance(50) {
+                spliced(self.rng)
+            } else {
+                altered(self.pool(pool), self.rng)
             };
-            if reserved("word", hash(&word)) == (self.split == Split::HeldOut)
+            if reserved("word", hash(&word)) == held_out
                 && !KNOWN.contains(word.as_str())
+                && (held_out || !HELD_OUT.contains(word.as_str()))
             {
                 return word;
             }
@@ -437,6 +427,39 @@ impl Draw<'_> {
         }
     }
 
+    /// `words` with some of them exchanged, dropped or added behind the first, so that no grammar tells what comes next: it must be copied.
+    fn garbled(&mut self, words: &[&str]) -> Vec<String> {
+        let mut out = vec![words[0].to_string()];
+        for word in &words[1..] {
+            match self.rng.below(10) {
+                0 => out.push(self.any_word()),
+                1 => {
+                    let added = self.any_word();
+                    out.extend([(*word).to_string(), added]);
+                }
+                2 => {}
+                _ => out.push((*word).to_string()),
+            }
+        }
+        out
+    }
+
+    /// Any word that training reads, or the like of one, that cannot be taken for the end of a value.
+    fn any_word(&mut self) -> String {
+        loop {
+            let known = self.rng.chance(60);
+            let word = if known {
+                heard(self.rng).to_string()
+            } else {
+                spliced(self.rng)
+            };
+            let kept = HELD_OUT.contains(word.as_str()) || !known && reserved("word", hash(&word));
+            if !kept && !FUNCTION_WORDS.contains(&word.as_str()) {
+                return word;
+            }
+        }
+    }
+
     /// Free text from a grammar of its own, all of it copied.
     fn composed(&mut self, grammar: &texts::Grammar) -> String {
         let templates = grammar.of(self.split);
@@ -450,8 +473,13 @@ impl Draw<'_> {
             Node::Choice(_) | Node::Constant { .. } => {}
         });
         *self.rng = rng;
-        let text = out.split_whitespace().collect::<Vec<_>>().join(" ");
-        let text = self.apostrophe(&text);
+        let mut words: Vec<&str> = out.split_whitespace().collect();
+        let garbled;
+        if self.split == Split::Train && self.rng.chance(35) {
+            garbled = self.garbled(&words);
+            words = garbled.iter().map(String::as_str).collect();
+        }
+        let text = self.apostrophe(&words.join(" "));
         if self.style.sentence {
             super::spoken::capital_i(&text)
         } else {

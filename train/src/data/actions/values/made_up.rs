@@ -1,10 +1,10 @@
 //! Words that nobody has seen before.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::LazyLock;
 
-use super::super::Split;
 use super::super::pools::*;
+use super::super::{PARSED, Split};
 use crate::data::Rng;
 
 /// Every word of every pool: made-up words avoid them, whichever split they belong to.
@@ -42,6 +42,39 @@ pub(super) const FUNCTION_WORDS: [&str; 24] = [
     "the", "to", "on", "off", "at", "in", "by", "for", "and", "with", "that", "my", "list", "app",
     "please", "now", "thanks", "home", "work", "cell", "mobile", "some", "music", "saying",
 ];
+
+/// Every word of three letters or more that training reads, in pools and phrasings: what [`spliced`] cuts up.
+static HEARD: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let pools = ALL
+        .iter()
+        .flat_map(|(_, pool)| pool.of(Split::Train))
+        .copied();
+    let functions = PARSED
+        .functions
+        .iter()
+        .flat_map(|f| &f[Split::Train as usize]);
+    let templates = functions.chain(&PARSED.unserved[Split::Train as usize]);
+    let words: BTreeSet<&str> = pools
+        .chain(templates.flat_map(|t| t.texts()))
+        .flat_map(|text| text.split(|c: char| !c.is_ascii_lowercase()))
+        .filter(|word| word.len() >= 3)
+        .collect();
+    words.into_iter().collect()
+});
+
+/// One of the words that training reads.
+pub(super) fn heard(rng: &mut Rng) -> &'static str {
+    *rng.pick(&HEARD)
+}
+
+/// The beginning of one word and the end of another: its tokens are those of real words, in places where they never stand.
+pub(super) fn spliced(rng: &mut Rng) -> String {
+    let first = heard(rng);
+    let head = &first[..(2 + rng.below(5)).min(first.len())];
+    let second = heard(rng);
+    let tail = &second[second.len() - (1 + rng.below(6)).min(second.len())..];
+    format!("{head}{tail}")
+}
 
 /// A made-up word of two or three syllables.
 pub(super) fn invented(rng: &mut Rng) -> String {
