@@ -15,7 +15,8 @@ const OUTPUT: &str = "\
 What is left in the output folder:
   model.gguf               what an app opens; it passed the parity gate
   model/                   the f32 weights as a Hugging Face checkpoint
-  summary.json             held-out figures
+  report.md                teacher, control and student side by side, and the loss curve
+  summary.json             the same for machines
   train.jsonl              every step: losses, learning rate, gradient norm
   checkpoint.safetensors   where the next start goes on
 
@@ -55,6 +56,7 @@ A recipe:
   student = { embedding_length = 256, layers = 6, heads = 8, feed_forward_length = 704 }
   losses = { cross_entropy = { weight = 0.3 }, forward_kl = { weight = 1.0, temperature = 2.0 } }
   train = { steps = 20000, batch = 64, learning_rate = 2e-3 }
+  eval = { control = true }                                # also train the student without the teacher, and compare
   quant = { linear = \"q4_0\" }
 
 Examples:
@@ -226,6 +228,9 @@ fn print_summary(summary: &Summary) {
             &rows
         )
     );
+    if let Some(table) = summary.table.as_ref().filter(|t| t.rows.len() > 1) {
+        print!("\n{}\n", table.text());
+    }
     if let Some(parity) = &summary.parity {
         println!("parity: {parity}");
     }

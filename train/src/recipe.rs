@@ -345,6 +345,9 @@ pub struct Eval {
     pub examples: usize,
     /// Held-out tokens ("text") at the end, at most; 0: all. Default 0.
     pub tokens: usize,
+    /// Before a distillation, train a control: the same student with the same data, steps and blocks, by cross entropy alone. It lands in
+    /// `control/` and stands beside the student in the report; it takes a training's time. Default false.
+    pub control: bool,
 }
 
 impl Default for Eval {
@@ -353,6 +356,7 @@ impl Default for Eval {
             every: 500,
             examples: 500,
             tokens: 0,
+            control: false,
         }
     }
 }
@@ -586,6 +590,20 @@ impl Recipe {
         }
     }
 
+    /// The recipe of the control: what is left without a teacher.
+    pub(crate) fn of_control(&self) -> Recipe {
+        Recipe {
+            name: format!("{}, control", self.name),
+            teacher: None,
+            losses: BTreeMap::new(),
+            eval: Eval {
+                control: false,
+                ..self.eval.clone()
+            },
+            ..self.clone()
+        }
+    }
+
     /// A text that differs where the course of training would. Threads, checkpoints, evaluation and export are left out.
     pub(crate) fn course(&self) -> Result<String> {
         let train = Train {
@@ -611,6 +629,10 @@ impl Recipe {
                 "the recipe names a [teacher]; `pretrain` learns from data alone: use `distill`, or take the section out"
             );
         }
+        ensure!(
+            !self.eval.control,
+            "[eval] control = true; a control stands beside a distilled student, and the recipe names no [teacher]"
+        );
         Ok(())
     }
 

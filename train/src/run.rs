@@ -18,6 +18,7 @@ use crate::eval::{Figures, Scorer, evaluate};
 use crate::export::{Export, Gate, Limits, Parity};
 use crate::loss::{Losses, Sizes};
 use crate::recipe::{Precision, Recipe};
+use crate::report::Table;
 use crate::student::{Decoder, Products, QuantMode};
 use crate::teacher::{self, Scored, Teacher, Trained};
 use crate::trainer::{Ask, Outcome, Step, Trainer};
@@ -71,6 +72,8 @@ pub struct Summary {
     /// Hugging Face folder with the f32 weights.
     pub folder: PathBuf,
     pub gguf: Option<PathBuf>,
+    /// Teacher, control and student side by side, when there is a file to measure.
+    pub table: Option<Table>,
 }
 
 /// Names of what lies in the output folder.
@@ -78,6 +81,7 @@ const CHECKPOINT: &str = "checkpoint.safetensors";
 const LOG: &str = "train.jsonl";
 const FOLDER: &str = "model";
 const GGUF: &str = "model.gguf";
+const CONTROL: &str = "control";
 
 /// Trains on data alone.
 ///
@@ -91,7 +95,8 @@ pub fn pretrain(
 ) -> Result<Summary> {
     recipe.check()?;
     recipe.expect_no_teacher()?;
-    execute(recipe, None, out, stop, listener)
+    let sources = Sources::new(recipe, None, listener)?;
+    execute(recipe, None, &sources, None, out, stop, listener)
 }
 
 /// Trains with a teacher.
@@ -107,7 +112,35 @@ pub fn distill(
     recipe.check()?;
     let teacher = teacher::open(&recipe.expect_teacher()?.path, recipe.train.threads())
         .context("[teacher]")?;
-    execute(recipe, Some(&*teacher), out, stop, listener)
+    let sources = Sources::new(recipe, Some(&*teacher), listener)?;
+    let control = if recipe.eval.control {
+        listener(Event::Note("the control: the student without a teacher"));
+        let control = execute(
+            &recipe.of_control(),
+            None,
+            &sources,
+            None,
+            &out.join(CONTROL),
+            stop,
+            listener,
+        )?;
+        if !control.finished {
+            return Ok(control);
+        }
+        listener(Event::Note("the student"));
+        control.gguf
+    } else {
+        None
+    };
+    execute(
+        recipe,
+        Some(&*teacher),
+        &sources,
+        control.as_deref(),
+        out,
+        stop,
+        listener,
+    )
 }
 
 /// `pretrain` or `distill`, as the recipe says.
@@ -135,17 +168,19 @@ pub fn held_out_sets(recipe: &Recipe) -> Result<Vec<HeldOut>> {
     Ok(Sources::new(recipe, None, &mut |_| {})?.held_out)
 }
 
+/// Trains one model, and reports it beside its teacher and its finished `control`.
 fn execute(
     recipe: &Recipe,
     teacher: Option<&dyn Teacher>,
+    sources: &Sources,
+    control: Option<&Path>,
     out: &Path,
     stop: &AtomicBool,
     listener: &mut dyn FnMut(Event),
 ) -> Result<Summary> {
     let started = Instant::now();
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let sources = Sources::new(recipe, teacher, listener)?;
-    let student = student(recipe, &sources)?;
+    let student = student(recipe, sources)?;
     listener(Event::Note(&format!(
         "{} parameters, {} tokens in the vocabulary, {} threads",
         student.layout().total,
@@ -230,6 +265,7 @@ fn execute(
         parity: None,
         folder: out.join(FOLDER),
         gguf: None,
+        table: None,
     };
     if outcome == Outcome::Stopped {
         listener(Event::Note(&format!(
@@ -246,7 +282,8 @@ fn execute(
         recipe,
         &decoder,
         teacher,
-        &sources,
+        sources,
+        control,
         out,
         &mut summary,
         listener,
@@ -266,6 +303,7 @@ fn finish(
     decoder: &Decoder,
     teacher: Option<&dyn Teacher>,
     sources: &Sources,
+    control: Option<&Path>,
     out: &Path,
     summary: &mut Summary,
     listener: &mut dyn FnMut(Event),
@@ -301,9 +339,8 @@ fn finish(
         workers: threads,
     };
     summary.parity = Some(export.verified(&path, &gate)?);
-    report::report(recipe, teacher, sources, &path, out, summary)?;
     summary.gguf = Some(path);
-    Ok(())
+    report::report(recipe, teacher, sources, control, out, summary)
 }
 
 /// Held-out batches of each set that the gate looks at.

@@ -13,15 +13,18 @@ use crate::recipe::Recipe;
 use crate::report::{Curve, Measure, Page, Row, Table, count, duration, write};
 use crate::teacher::{Scored, Teacher};
 
-/// Measures the exported student, and the teacher beside it, fills `summary.exact`, and writes `report.md` into `out`.
+/// Measures teacher, control and the exported student, fills `summary.exact` and `summary.table`, and writes `report.md` into `out`.
 pub(super) fn report(
     recipe: &Recipe,
     teacher: Option<&dyn Teacher>,
     sources: &Sources,
-    gguf: &Path,
+    control: Option<&Path>,
     out: &Path,
     summary: &mut Summary,
 ) -> Result<()> {
+    let Some(gguf) = &summary.gguf else {
+        return Ok(());
+    };
     let threads = recipe.train.threads();
     let scored = teacher.map(|teacher| Scored { teacher, threads });
     let batches: Vec<Batch> = sources
@@ -59,12 +62,26 @@ pub(super) fn report(
             }
         });
     }
+    if let Some(control) = control {
+        rows.push(measure.row("control, without a teacher", control)?);
+    }
     let student = measure.row(&recipe.name, gguf)?;
     let shares = asked.iter().zip(&student.exact);
     summary.exact = shares
         .filter_map(|(set, share)| Some((set.name.clone(), (*share)?)))
         .collect();
     rows.push(student);
+    let table = Table {
+        sets: asked.iter().map(|set| set.name.clone()).collect(),
+        rows,
+        notes: vec![
+            format!(
+                "NLL, KL and top-1 over {} held-out tokens",
+                batches.iter().map(|b| b.targets.len()).sum::<usize>()
+            ),
+            measure.speed_note(),
+        ],
+    };
     let page = Page {
         title: recipe.name.clone(),
         command: None,
@@ -73,17 +90,7 @@ pub(super) fn report(
             count(summary.parameters as u64),
             summary.steps
         )],
-        table: Table {
-            sets: asked.iter().map(|set| set.name.clone()).collect(),
-            rows,
-            notes: vec![
-                format!(
-                    "NLL, KL and top-1 over {} held-out tokens",
-                    batches.iter().map(|b| b.targets.len()).sum::<usize>()
-                ),
-                measure.speed_note(),
-            ],
-        },
+        table: table.clone(),
         curves: vec![Curve {
             name: "training".into(),
             points: losses(&out.join(LOG))?,
@@ -108,6 +115,7 @@ pub(super) fn report(
             ),
         ],
     };
+    summary.table = Some(table);
     write(out, &page)
 }
 

@@ -67,9 +67,18 @@ fn pretrain_then_distill_with_a_stop_between() {
     // The later runs go through bf16 where rounding has not begun, and through the teacher's twin.
     recipe.train.precision = crate::recipe::Precision::Bf16;
     let straight = folder.path().join("straight");
+    recipe.eval.control = true;
     let whole = distill(&recipe, &straight, &never, &mut |_| {}).unwrap();
+    recipe.eval.control = false;
     assert!(whole.parity.unwrap().positions > 0);
     assert!(whole.figures[0].1.kl.is_some());
+    let rows = whole.table.unwrap().rows;
+    let [teacher, control, student] = &rows[..] else {
+        panic!("{rows:?}");
+    };
+    assert!(teacher.kl.is_some_and(|kl| kl < 1e-6));
+    assert_eq!(control.parameters, student.parameters);
+    assert_ne!(control.nll, student.nll);
 
     let stopped = folder.path().join("stopped");
     let stop = AtomicBool::new(false);
