@@ -10,7 +10,9 @@ mod distill;
 mod eval;
 mod export;
 mod inspect;
+mod logits;
 mod run;
+mod tokenize;
 mod verify;
 
 use std::process::ExitCode;
@@ -46,6 +48,8 @@ enum Command {
     Chat(chat::Args),
     Bench(bench::Args),
     Inspect(inspect::Args),
+    Tokenize(tokenize::Args),
+    Logits(logits::Args),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +64,8 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Tokenize(args) => tokenize::run(args),
+        Command::Logits(args) => logits::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

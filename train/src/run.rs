@@ -17,11 +17,11 @@ use crate::data::Batch;
 use crate::eval::{Figures, Scorer, evaluate};
 use crate::export::{Export, Gate, Limits, Parity};
 use crate::loss::{Losses, Sizes};
-use crate::recipe::{Precision, Recipe};
+use crate::recipe::Recipe;
 use crate::report::Table;
 use crate::student::{Decoder, Products, QuantMode};
 use crate::teacher::{self, Scored, Teacher, Trained};
-use crate::trainer::{Ask, Outcome, Step, Trainer};
+use crate::trainer::{Outcome, Step, Trainer};
 pub use sources::HeldOut;
 use sources::Sources;
 
@@ -188,20 +188,7 @@ fn execute(
         recipe.train.threads()
     )));
     // Evaluation asks the teacher itself, in f32; training may ask a twin with faster products.
-    let twin = teacher
-        .and_then(Teacher::decoder)
-        .filter(|_| recipe.train.precision == Precision::Bf16)
-        .map(|decoder| {
-            let mut twin = decoder.clone();
-            twin.set_products(Products::Bf16);
-            twin
-        });
-    let ask = teacher.map(|teacher| -> Box<Ask> {
-        match &twin {
-            Some(twin) => Box::new(|batch, want| twin.forward(&batch.ids, batch.length, want)),
-            None => Box::new(move |batch, want| teacher.targets(batch, want)),
-        }
-    });
+    let ask = teacher.map(|teacher| teacher::ask(teacher, recipe.train.precision.into()));
     let losses = losses(recipe, &student, teacher)?;
     let names = losses.names();
     let mut trainer = Trainer::new(student, recipe.settings(), losses, &*sources.training, ask)?;

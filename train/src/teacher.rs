@@ -26,7 +26,20 @@ use crate::data::{Batch, Vocabulary};
 use crate::eval::Scorer;
 use crate::export::same_tokens;
 use crate::parallel;
-use crate::student::{Decoder, Prepared, QuantMode, Want};
+use crate::student::{Decoder, Prepared, Products, QuantMode, Want};
+use crate::trainer::Ask;
+
+/// How a training asks `teacher`: itself, or for bf16 products a twin of its decoder, where it has one.
+pub fn ask(teacher: &dyn Teacher, products: Products) -> Box<Ask<'_>> {
+    match teacher.decoder().filter(|_| products == Products::Bf16) {
+        Some(decoder) => {
+            let mut twin = decoder.clone();
+            twin.set_products(products);
+            Box::new(move |batch, want| twin.forward(&batch.ids, batch.length, want))
+        }
+        None => Box::new(move |batch, want| teacher.targets(batch, want)),
+    }
+}
 
 /// A model to learn from.
 pub trait Teacher: Send + Sync {

@@ -12,8 +12,9 @@ use super::world::World;
 use crate::checkpoint::write_beside;
 use crate::loss::{Asked, Losses, Mapping, Sizes};
 use crate::optim::AdamW;
-use crate::student::Decoder;
-use crate::trainer::{Ask, Outcome, Settings, Trainer};
+use crate::student::{Decoder, Products, bf16_is_native};
+use crate::teacher;
+use crate::trainer::{Outcome, Settings, Trainer};
 
 /// One training.
 pub(super) struct Run {
@@ -121,7 +122,8 @@ impl World<'_> {
             return Ok(None);
         }
         write_losses(&losses_path, &losses)?;
-        let decoder = trainer.into_decoder();
+        let mut decoder = trainer.into_decoder();
+        decoder.set_products(Products::F32);
         decoder.save_hugging_face(&folder)?;
         let _ = fs::remove_file(&checkpoint);
         Ok(Some(Finished {
@@ -135,6 +137,12 @@ impl World<'_> {
         let options = self.options;
         let mut decoder = Decoder::random(self.config.clone(), options.seed)?;
         decoder.set_scheme(Some(self.scheme))?;
+        let products = if bf16_is_native() {
+            Products::Bf16
+        } else {
+            Products::F32
+        };
+        decoder.set_products(products);
         let settings = Settings {
             steps: options.steps,
             learning_rate: options.learning_rate,
@@ -173,7 +181,7 @@ impl World<'_> {
         };
         let ask = run
             .distilled
-            .then(|| -> Box<Ask<'_>> { Box::new(|batch, want| self.teacher.targets(batch, want)) });
+            .then(|| teacher::ask(&*self.teacher, products));
         Trainer::new(decoder, settings, losses, &self.data, ask)
     }
 }

@@ -23,6 +23,7 @@ pub use layout::{Layout, Parameter, Role};
 
 use crate::data::Rng;
 use engine::{Net, Rounding};
+pub use ops::bf16::native as bf16_is_native;
 pub use ops::gemm::Products;
 use ops::rope::Table;
 use rows::Rows;

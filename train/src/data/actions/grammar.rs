@@ -68,7 +68,7 @@ impl Template {
         texts
     }
 
-    #[cfg(test)]
+    /// Every way through the alternatives, with slots as `<key>`.
     pub(crate) fn expansions(&self) -> Vec<String> {
         expand(&self.nodes)
             .into_iter()
@@ -142,7 +142,6 @@ fn sequence(rest: &mut &'static str, source: &str) -> Vec<Vec<Node>> {
     alternatives
 }
 
-#[cfg(test)]
 fn expand(nodes: &[Node]) -> Vec<String> {
     let mut out = vec![String::new()];
     for node in nodes {

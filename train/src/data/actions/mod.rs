@@ -23,6 +23,7 @@ mod texts;
 mod unserved;
 mod values;
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 pub use examples::{ActionExamples, tokenizer};
@@ -112,7 +113,7 @@ pub fn no_function(seed: u64, index: u64) -> Sample {
 
 /// The first `count` examples of a set that differ in their requests.
 pub fn distinct(set: Set, seed: u64, count: usize) -> Vec<Sample> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     (0..)
         .map(|i| sample(set, seed, i))
         .filter(|s| seen.insert(s.request.to_lowercase()))
@@ -140,8 +141,13 @@ pub fn sample(set: Set, seed: u64, index: u64) -> Sample {
         PARSED.extra[at - FUNCTIONS.len()]
     };
     let function = &FUNCTIONS[at];
-    let template = rng.pick(&PARSED.functions[at][split as usize]);
-    surface::render(function.name, function.arguments, template, split, &mut rng)
+    loop {
+        let template = rng.pick(&PARSED.functions[at][split as usize]);
+        let sample = surface::render(function.name, function.arguments, template, split, &mut rng);
+        if split == Split::HeldOut || !PARSED.kept.contains(&sample.phrasing) {
+            return sample;
+        }
+    }
 }
 
 /// Drawn twice as often: the functions with the longest copied values.
@@ -152,6 +158,8 @@ struct Parsed {
     functions: Vec<[Vec<Template>; 2]>,
     /// [split][template]
     unserved: [Vec<Template>; 2],
+    /// Every phrasing of the held-out sets: training leaves out those that its own templates would make, too.
+    kept: HashSet<String>,
     /// Places of `EXTRA` in `FUNCTIONS`.
     extra: Vec<usize>,
 }
@@ -160,12 +168,19 @@ static PARSED: LazyLock<Parsed> = LazyLock::new(|| {
     let parse = |list: &'static [&'static str]| -> Vec<Template> {
         list.iter().map(|t| Template::parse(t)).collect()
     };
+    let functions: Vec<_> = FUNCTIONS
+        .iter()
+        .map(|f| [parse(f.train), parse(f.held_out)])
+        .collect();
+    let unserved = [parse(unserved::TRAIN), parse(unserved::HELD_OUT)];
+    let held_out = functions
+        .iter()
+        .chain([&unserved])
+        .flat_map(|of| &of[Split::HeldOut as usize]);
     Parsed {
-        functions: FUNCTIONS
-            .iter()
-            .map(|f| [parse(f.train), parse(f.held_out)])
-            .collect(),
-        unserved: [parse(unserved::TRAIN), parse(unserved::HELD_OUT)],
+        kept: held_out.flat_map(Template::expansions).collect(),
+        functions,
+        unserved,
         extra: EXTRA
             .iter()
             .filter_map(|name| FUNCTIONS.iter().position(|f| f.name == *name))
