@@ -11,6 +11,7 @@ mod eval;
 mod export;
 mod inspect;
 mod logits;
+mod quantize;
 mod run;
 mod tokenize;
 mod verify;
@@ -43,6 +44,7 @@ enum Command {
     Distill(distill::DistillArgs),
     Eval(eval::Args),
     Export(export::Args),
+    Quantize(quantize::Args),
     Verify(verify::Args),
     Run(run::Args),
     Chat(chat::Args),
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Distill(args) => distill::distill(args),
         Command::Eval(args) => eval::run(args),
         Command::Export(args) => export::run(args),
+        Command::Quantize(args) => quantize::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Run(args) => run::run(args),
         Command::Chat(args) => chat::run(args),

@@ -5,14 +5,17 @@
 //! unless the logits agree with the training model's.
 
 mod checkpoint;
+mod copy;
 mod llama;
 mod parity;
+mod requantize;
 mod vocabulary;
 mod write;
 
 pub use checkpoint::Checkpoint;
 pub use llama::{gguf_name, import, scheme_of};
 pub use parity::{Limits, NEAR_TIE, Parity, compare, verify};
+pub use requantize::{Done, Importance, Mixture, Requantize, Rule};
 pub use vocabulary::{same_tokens, vocabulary_of_folder, vocabulary_of_gguf};
 pub use write::Entry;
 

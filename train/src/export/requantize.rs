@@ -1,0 +1,477 @@
+//! `dram quantize`: a file of floating-point weights becomes one of blocks.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Mutex;
+
+use anyhow::{Context, Result, bail, ensure};
+use dram_core::gguf::{File, Tensor, Value};
+use dram_core::quant::{FORMATS, Format, format_by_name};
+
+use super::copy::write_copy;
+use super::write::Plan;
+use crate::checkpoint::write_beside;
+use crate::parallel::for_each;
+
+/// Which block format each matrix gets.
+///
+/// A name of [`FORMATS`] gives every matrix that format, but the output matrix (or the embeddings, where these are the output matrix) Q6_K,
+/// as errors there reach the logits directly. `q3_k_m`, `q4_k_s`, `q4_k_m`, `q5_k_s`, `q5_k_m` and `q2_k` are llama.cpp's mixtures: attention values
+/// and the second feed-forward matrix of some layers get more bits.
+#[derive(Debug, Clone)]
+pub struct Mixture {
+    name: String,
+    base: &'static Format,
+}
+
+/// The mixtures, what most of the file holds, and llama.cpp's number for them (`general.file_type`).
+const MIXTURES: &[(&str, &str, u32)] = &[
+    ("q2_k", "q2_k", 10),
+    ("q3_k_m", "q3_k", 12),
+    ("q4_k_s", "q4_k", 14),
+    ("q4_k_m", "q4_k", 15),
+    ("q5_k_s", "q5_k", 16),
+    ("q5_k_m", "q5_k", 17),
+];
+
+/// `general.file_type` of files that hold mostly one format.
+const FILE_TYPES: &[(&str, u32)] = &[
+    ("f32", 0),
+    ("f16", 1),
+    ("q4_0", 2),
+    ("q4_1", 3),
+    ("q8_0", 7),
+    ("q5_0", 8),
+    ("q5_1", 9),
+    ("q6_k", 18),
+    ("iq4_nl", 25),
+    ("iq4_xs", 30),
+    ("bf16", 32),
+    ("tq1_0", 36),
+    ("tq2_0", 37),
+    ("mxfp4", 38),
+];
+
+/// Where a matrix stands among those of its kind.
+#[derive(Clone, Copy)]
+struct Place {
+    layer: usize,
+    layers: usize,
+    /// Query heads per key and value head.
+    group: usize,
+}
+
+impl Place {
+    /// The layers that llama.cpp gives more bits: the first and last eighth, and every third between.
+    fn wants_more_bits(self) -> bool {
+        let eighth = self.layers / 8;
+        self.layer < eighth || self.layer >= 7 * self.layers / 8 || (self.layer - eighth) % 3 == 2
+    }
+}
+
+impl Mixture {
+    /// # Errors
+    /// With the names there are.
+    pub fn by_name(name: &str) -> Result<Self> {
+        let name = name.to_lowercase();
+        let base = MIXTURES
+            .iter()
+            .find(|(mixture, _, _)| *mixture == name)
+            .map_or(&*name, |(_, base, _)| base);
+        let base = format_by_name(base).with_context(|| {
+            let formats = FORMATS.iter().map(|f| f.name);
+            let mixtures = MIXTURES.iter().map(|(name, _, _)| *name);
+            let names: Vec<&str> = formats
+                .chain(mixtures.filter(|m| format_by_name(m).is_none()))
+                .collect();
+            format!(
+                "no format is called {name}; expected one of {}",
+                names.join(", ")
+            )
+        })?;
+        Ok(Mixture { name, base })
+    }
+
+    fn file_type(&self) -> Option<u32> {
+        let mixture = MIXTURES.iter().map(|(name, _, number)| (*name, *number));
+        mixture
+            .chain(FILE_TYPES.iter().copied())
+            .find(|(name, _)| *name == self.name)
+            .map(|(_, number)| number)
+    }
+
+    /// The name of the format of the matrix with this `kind` ("attn_v").
+    fn format_of(&self, kind: &str, place: Place) -> &'static str {
+        let more = place.wants_more_bits();
+        match (&*self.name, kind) {
+            ("q2_k", "attn_v") if place.group >= 4 => "q4_k",
+            ("q2_k", "attn_v" | "ffn_down" | "attn_output") => "q3_k",
+            ("q3_k_m", "attn_v") => {
+                if place.layer < 2 {
+                    "q5_k"
+                } else {
+                    "q4_k"
+                }
+            }
+            ("q3_k_m", "ffn_down") if place.layer < place.layers / 16 => "q5_k",
+            ("q3_k_m", "ffn_down") if more => "q4_k",
+            ("q3_k_m", "attn_output") => "q4_k",
+            ("q4_k_s", "attn_v") if place.layer < 4 => "q5_k",
+            ("q4_k_s", "ffn_down") if place.layer < place.layers / 8 => "q5_k",
+            ("q4_k_m" | "q5_k_m", "attn_v" | "ffn_down") if more => "q6_k",
+            _ => self.base.name,
+        }
+    }
+}
+
+/// One line of a rule list: tensors whose name matches `pattern` (`*` stands for anything) get `format`. The first match decides.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    pub pattern: String,
+    pub format: &'static Format,
+}
+
+impl Rule {
+    /// `PATTERN=FORMAT`, such as `blk.0.*=q8_0`.
+    ///
+    /// # Errors
+    /// When it is not of that form, or the format is unknown.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (pattern, format) = text
+            .split_once('=')
+            .with_context(|| format!("{text}: expected PATTERN=FORMAT, such as blk.0.*=q8_0"))?;
+        let format = format_by_name(format).with_context(|| {
+            let names: Vec<_> = FORMATS.iter().map(|f| f.name).collect();
+            format!("{text}: expected a format, one of {}", names.join(", "))
+        })?;
+        Ok(Rule {
+            pattern: pattern.into(),
+            format,
+        })
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        let mut parts = self.pattern.split('*');
+        let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
+            return false;
+        };
+        let mut last = None;
+        for part in parts {
+            if let Some(before) = last.replace(part) {
+                match rest.split_once(before) {
+                    Some((_, after)) => rest = after,
+                    None => return false,
+                }
+            }
+        }
+        last.map_or(rest.is_empty(), |end| rest.ends_with(end))
+    }
+}
+
+/// An importance matrix: for each tensor, how much the squared error of each column weighs.
+pub struct Importance(HashMap<String, Vec<f32>>);
+
+impl Importance {
+    /// Reads what llama.cpp's `llama-imatrix` writes as GGUF: for a tensor NAME, `NAME.in_sum2` (sums of squared activations, `[cols]`) and
+    /// `NAME.counts`.
+    ///
+    /// # Errors
+    /// When the file is no such matrix.
+    pub fn read(path: &Path) -> Result<Self> {
+        let file = File::open(path)?;
+        let mut all = HashMap::new();
+        for sums in file.tensors() {
+            let Some(name) = sums.name().strip_suffix(".in_sum2") else {
+                continue;
+            };
+            ensure!(
+                sums.rows() == 1,
+                "{}: {}: one matrix for each of {} experts; only one is supported",
+                path.display(),
+                sums.name(),
+                sums.rows()
+            );
+            let count = file.tensor(&format!("{name}.counts"))?.dequantize()[0];
+            let mean = |sum: &f32| sum / count.max(1.0);
+            let weights: Vec<f32> = sums.dequantize().iter().map(mean).collect();
+            ensure!(
+                weights.iter().all(|w| w.is_finite() && *w >= 0.0),
+                "{}: {}: expected finite sums of squares",
+                path.display(),
+                sums.name()
+            );
+            all.insert(name.to_string(), weights);
+        }
+        ensure!(
+            !all.is_empty(),
+            "{}: no tensor ends in .in_sum2; expected an importance matrix in GGUF, as llama-imatrix writes it",
+            path.display()
+        );
+        Ok(Importance(all))
+    }
+}
+
+/// A conversion to be made.
+pub struct Requantize<'a> {
+    pub mixture: &'a Mixture,
+    /// Exceptions by name.
+    pub rules: &'a [Rule],
+    pub importance: Option<&'a Importance>,
+    pub threads: usize,
+}
+
+/// A finished tensor, for progress and reports.
+#[derive(Debug, Clone, Copy)]
+pub struct Done<'a> {
+    pub name: &'a str,
+    pub from: &'static Format,
+    pub to: &'static Format,
+    pub bytes: usize,
+    /// Root mean square of the rounding errors over that of the values.
+    pub error: f64,
+}
+
+impl Requantize<'_> {
+    /// Writes `target` from the open `source`. Vectors, norms and position tables stay as they are; everything else of two dimensions is
+    /// rounded. A matrix too narrow for 256-value blocks gets the next format with blocks of 32, as llama.cpp chooses it.
+    ///
+    /// # Errors
+    /// When a tensor to be rounded is not in floating point, an importance matrix does not fit, a rule matches nothing, or the disk refuses.
+    pub fn run(&self, source: &File, target: &Path, each: &mut dyn FnMut(Done<'_>)) -> Result<()> {
+        let tensors: Vec<Tensor<'_>> = source.tensors().collect();
+        for rule in self.rules {
+            ensure!(
+                tensors.iter().any(|t| rule.matches(t.name())),
+                "no tensor is called {}; `dram inspect` lists them",
+                rule.pattern
+            );
+        }
+        let plans = self.plan(source, &tensors)?;
+        let file_type = self
+            .mixture
+            .file_type()
+            .map(|number| ("general.file_type", Value::U32(number)));
+        let changed: Vec<_> = file_type
+            .into_iter()
+            .chain([("general.quantization_version", Value::U32(2))])
+            .collect();
+        write_beside(target, |beside| {
+            write_copy(beside, source, &changed, &plans, &mut |index| {
+                let (tensor, plan) = (tensors[index], &plans[index]);
+                let (bytes, error) = self.convert(tensor, plan.format)?;
+                each(Done {
+                    name: tensor.name(),
+                    from: tensor.format(),
+                    to: plan.format,
+                    bytes: bytes.len(),
+                    error,
+                });
+                Ok(bytes)
+            })
+        })
+    }
+
+    fn plan(&self, source: &File, tensors: &[Tensor<'_>]) -> Result<Vec<Plan>> {
+        let metadata = source.metadata();
+        let architecture = metadata.str("general.architecture")?;
+        let number = |key: &str| -> Result<Option<usize>> {
+            Ok(metadata
+                .opt_u32(&format!("{architecture}.{key}"))?
+                .map(|n| n as usize))
+        };
+        let layers = number("block_count")?.unwrap_or(0);
+        let heads = number("attention.head_count")?.unwrap_or(1);
+        let group = heads / number("attention.head_count_kv")?.unwrap_or(heads).max(1);
+        let tied = !tensors.iter().any(|t| t.name() == "output.weight");
+        tensors
+            .iter()
+            .map(|tensor| {
+                let place = layer_of(tensor.name()).map(|layer| Place {
+                    layer,
+                    layers,
+                    group,
+                });
+                let format = self.choose(*tensor, place, tied)?;
+                Ok(Plan {
+                    name: tensor.name().into(),
+                    shape: tensor.shape().iter().map(|&n| n as u64).collect(),
+                    format,
+                })
+            })
+            .collect()
+    }
+
+    fn choose(
+        &self,
+        tensor: Tensor<'_>,
+        place: Option<Place>,
+        tied: bool,
+    ) -> Result<&'static Format> {
+        let name = tensor.name();
+        if let Some(rule) = self.rules.iter().find(|rule| rule.matches(name)) {
+            ensure!(
+                tensor.cols().is_multiple_of(rule.format.block),
+                "{name}: rows of {} values do not divide into {} blocks of {}",
+                tensor.cols(),
+                rule.format.name,
+                rule.format.block
+            );
+            return Ok(rule.format);
+        }
+        let kept = tensor.shape().len() < 2
+            || !name.ends_with(".weight")
+            || [
+                "_norm",
+                "position_embd",
+                "token_types",
+                "ffn_gate_inp",
+                "rope_",
+            ]
+            .iter()
+            .any(|part| name.contains(part));
+        if kept {
+            return Ok(tensor.format());
+        }
+        let head = name == "output.weight" || tied && name == "token_embd.weight";
+        let base = self.mixture.base;
+        let wanted = match place {
+            _ if !base.takes_int8() => base.name,
+            _ if head && base.name != "q8_0" => "q6_k",
+            _ if name == "token_embd.weight" && base.name.starts_with("tq") => "q4_k",
+            Some(place) => {
+                let kind = name.split('.').nth(2).unwrap_or_default();
+                self.mixture.format_of(kind, place)
+            }
+            None => base.name,
+        };
+        let wanted = if format(wanted)?.block <= 32 || tensor.cols().is_multiple_of(256) {
+            wanted
+        } else {
+            match wanted {
+                "q2_k" | "q3_k" | "iq4_xs" => "iq4_nl",
+                "tq1_0" | "tq2_0" => "q4_0",
+                "q4_k" => "q5_0",
+                "q5_k" => "q5_1",
+                _ => "q8_0",
+            }
+        };
+        let wanted = format(wanted)?;
+        if tensor.cols().is_multiple_of(wanted.block) {
+            Ok(wanted)
+        } else {
+            format("f16")
+        }
+    }
+
+    /// The blocks of one tensor, and the relative error.
+    fn convert(&self, tensor: Tensor<'_>, to: &'static Format) -> Result<(Vec<u8>, f64)> {
+        let from = tensor.format();
+        if from.ggml_id == to.ggml_id {
+            return Ok((tensor.bytes().to_vec(), 0.0));
+        }
+        if from.takes_int8() {
+            bail!(
+                "it is {} already: a second rounding adds to the first; start from a file in f32, f16 or bf16",
+                from.name
+            );
+        }
+        let cols = tensor.cols();
+        let importance = self.importance.and_then(|all| all.0.get(tensor.name()));
+        if let Some(importance) = importance {
+            ensure!(
+                importance.len() == cols,
+                "the importance matrix has {} columns for it, the model {cols}",
+                importance.len()
+            );
+        }
+        let too_large = "its size overflows";
+        let (from_row, to_row) = (
+            from.bytes(cols).context(too_large)?,
+            to.bytes(cols).context(too_large)?,
+        );
+        // Some hundred thousand values at a time.
+        let rows = (1 << 18usize).div_ceil(cols.max(1));
+        let mut blocks = vec![0; tensor.rows() * to_row];
+        let pieces: Vec<_> = tensor
+            .bytes()
+            .chunks(rows * from_row)
+            .zip(blocks.chunks_mut(rows * to_row))
+            .collect();
+        let sums = Mutex::new((0.0f64, 0.0f64));
+        for_each(self.threads, pieces, |(source, target)| {
+            let count = source.len() / from_row * cols;
+            let (mut values, mut back) = (vec![0.0; count], vec![0.0; count]);
+            from.dequantize(source, &mut values);
+            match importance {
+                Some(importance) => to.quantize_with_importance(&values, importance, target),
+                None => to.quantize(&values, target),
+            }
+            to.dequantize(target, &mut back);
+            let square = |x: f32| f64::from(x) * f64::from(x);
+            let error: f64 = values.iter().zip(&back).map(|(a, b)| square(a - b)).sum();
+            let size: f64 = values.iter().map(|x| square(*x)).sum();
+            let mut sums = sums.lock().unwrap_or_else(|e| e.into_inner());
+            *sums = (sums.0 + error, sums.1 + size);
+        });
+        let (error, size) = sums.into_inner().unwrap_or_else(|e| e.into_inner());
+        ensure!(size.is_finite(), "it holds a value that is not finite");
+        Ok((blocks, (error / size.max(f64::MIN_POSITIVE)).sqrt()))
+    }
+}
+
+fn format(name: &str) -> Result<&'static Format> {
+    format_by_name(name).with_context(|| format!("no format {name}"))
+}
+
+/// `blk.3.attn_v.weight` → 3
+fn layer_of(name: &str) -> Option<usize> {
+    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_match_whole_names() {
+        let matches = |pattern: &str, name| {
+            Rule {
+                pattern: pattern.into(),
+                format: &FORMATS[0],
+            }
+            .matches(name)
+        };
+        assert!(matches("blk.*.attn_v.weight", "blk.12.attn_v.weight"));
+        assert!(matches("*ffn*", "blk.0.ffn_up.weight"));
+        assert!(matches("output.weight", "output.weight"));
+        assert!(!matches("output.weight", "attn_output.weight"));
+        assert!(!matches("blk.1.*", "blk.12.attn_v.weight"));
+        assert!(!matches("*.bias", "blk.0.attn_q.weight"));
+        assert!(!matches("a*a", "a"));
+    }
+
+    #[test]
+    fn q4_k_m_gives_the_layers_of_llama_cpp_more_bits() {
+        // llama-quantize of a model of 16 layers (Llama-3.2-1B): Q6_K values in these layers.
+        let mixture = Mixture::by_name("Q4_K_M").unwrap();
+        let more: Vec<usize> = (0..16)
+            .filter(|&layer| {
+                mixture.format_of(
+                    "attn_v",
+                    Place {
+                        layer,
+                        layers: 16,
+                        group: 4,
+                    },
+                ) == "q6_k"
+            })
+            .collect();
+        assert_eq!(more, [0, 1, 4, 7, 10, 13, 14, 15]);
+        assert!(
+            Mixture::by_name("q9")
+                .unwrap_err()
+                .to_string()
+                .contains("q4_k_m")
+        );
+    }
+}
