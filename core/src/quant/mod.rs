@@ -26,6 +26,7 @@ mod search;
 mod superblock;
 pub(crate) mod tq1_0;
 pub(crate) mod tq2_0;
+mod unread;
 
 use crate::kernels;
 use activation::Quantized;
@@ -108,7 +109,28 @@ pub fn format_by_id(ggml_id: u32) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.ggml_id == ggml_id)
 }
 
+/// The names of [`FORMATS`], for errors.
+pub(crate) fn names() -> String {
+    FORMATS
+        .iter()
+        .map(|format| format.name)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The format with this GGML number, if its name and size are known at all; see [`Format::is_read`].
+pub(crate) fn known_by_id(ggml_id: u32) -> Option<&'static Format> {
+    format_by_id(ggml_id).or_else(|| unread::UNREAD.iter().find(|f| f.ggml_id == ggml_id))
+}
+
 impl Format {
+    /// Whether this runtime reads the format. A few are known by name and size only, so that files that hold them can be listed; their
+    /// values read as NaN, and [`crate::Model`] refuses them.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        format_by_id(self.ggml_id).is_some()
+    }
+
     /// Bytes of `values` consecutive values, or `None` when these are no whole number of blocks or too many for this machine.
     #[must_use]
     pub fn bytes(&self, values: usize) -> Option<usize> {
