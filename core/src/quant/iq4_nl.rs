@@ -25,9 +25,10 @@ pub(crate) const TABLE: [i8; 16] = [
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
 ];
 
-/// Where the greatest magnitude of a block may lie: near the table's end of greatest magnitude.
+/// Where the greatest magnitude of a block may lie: near either end of the table.
 pub(super) fn targets() -> impl Iterator<Item = f32> + Clone {
-    (-7..=7).map(|step| (TABLE[0] as i32 + step) as f32)
+    let ends = [TABLE[0], TABLE[15]].into_iter();
+    ends.flat_map(|end| (-4..=4).map(move |step| (end as i32 + 2 * step) as f32))
 }
 
 /// The index of the entry nearest to `value`, the higher one on a tie; NaN gives 0.

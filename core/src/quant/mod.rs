@@ -157,7 +157,7 @@ impl Format {
     /// As [`Format::quantize`], but moves rounding errors to where they matter least.
     ///
     /// `source`: `[rows, cols]`; `importance`: `[cols]`, how much the squared error of a column weighs (an importance matrix holds the mean
-    /// square of the activations that meet the column). Formats whose rounding leaves no choice (`f32`, `f16`, `bf16`, `q8_0`) pass it over.
+    /// square of the activations that meet the column), finite and not negative. Formats whose rounding leaves no choice (`f32`, `f16`, `bf16`, `q8_0`) pass it over.
     ///
     /// # Panics
     /// When `source` is no whole number of rows, a row is no whole number of blocks, or `blocks` is not exactly as long as they are.

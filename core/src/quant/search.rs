@@ -15,7 +15,8 @@ pub(super) fn nearest(value: f32, low: f32, high: f32) -> f32 {
     (value + TO_WHOLE) - TO_WHOLE
 }
 
-/// How much the squared error of each value weighs: `importance · √(mean square + x²)` with an importance matrix, else `plain(mean square, x)`.
+/// How much the squared error of each value weighs: `importance · √(2 · mean square + x²)` with an importance matrix, else
+/// `plain(mean square, x)`; all the same where nothing weighs anything.
 #[inline(always)]
 pub(super) fn weights<const N: usize>(
     source: &[f32],
@@ -23,11 +24,14 @@ pub(super) fn weights<const N: usize>(
     mean_square: f32,
     plain: impl Fn(f32, f32) -> f32,
 ) -> [f32; N] {
-    match importance {
-        Some(importance) => {
-            std::array::from_fn(|i| importance[i] * (mean_square + source[i] * source[i]).sqrt())
-        }
-        None => std::array::from_fn(|i| plain(mean_square, source[i])),
+    let weights: [f32; N] = std::array::from_fn(|i| match importance {
+        Some(importance) => importance[i] * (2.0 * mean_square + source[i] * source[i]).sqrt(),
+        None => plain(mean_square, source[i]),
+    });
+    if weights.iter().any(|weight| *weight > 0.0) {
+        weights
+    } else {
+        [1.0; N]
     }
 }
 

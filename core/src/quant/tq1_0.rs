@@ -50,7 +50,7 @@ impl Block<VALUES, BYTES> for Tq1_0 {
             values: std::array::from_fn(|i| {
                 let (byte, digit) = place(index * PART + i);
                 let rest = block[byte].wrapping_mul(POWERS[digit]);
-                (rest as u16 * 3 >> 8) as i8 - 1
+                ((rest as u16 * 3) >> 8) as i8 - 1
             }),
             scales: [half_at(block, 52); 2],
             minimums: [0.0; 2],
