@@ -1,7 +1,8 @@
 //! The formats with small integers against the gguf package and GGML itself (`golden/make_blocks.py`), and against anything a file may hold.
 
-use dram_core::kernels;
-use dram_core::quant::{FORMATS, Format, format_by_name};
+use dram_core::kernels::{self, Activations, Weight};
+use dram_core::quant::{FORMATS, Format, activation, format_by_name};
+use dram_core::threads::Pool;
 
 const GOLDEN: &[u8] = include_bytes!("golden/blocks.bin");
 /// make_blocks.py's order.
@@ -64,6 +65,45 @@ fn blocks_read_as_in_the_gguf_package() {
                     kernels.name()
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn products_are_those_of_the_values() {
+    let mut activations = activation::Buffer::new(VALUES);
+    let x: Vec<f32> = (0..VALUES).map(|i| (i as f32 * 0.7).sin()).collect();
+    activation::quantize(&x, activations.view_mut(VALUES));
+    let int8 = activations.view(VALUES);
+    let mut x = vec![0.0; VALUES];
+    activation::dequantize(int8, &mut x);
+    let pool = Pool::new(Some(1)).unwrap();
+    for case in golden().0 {
+        let terms = case.values.iter().zip(&x);
+        let terms = terms.map(|(w, x)| f64::from(*w) * f64::from(*x));
+        let expected: f64 = terms.clone().sum();
+        let size: f64 = terms.map(f64::abs).sum();
+        let weight = Weight {
+            format: case.format,
+            bytes: case.blocks,
+            rows: 1,
+            cols: VALUES,
+        };
+        let x = Activations {
+            tokens: 1,
+            float: &[],
+            int8,
+        };
+        for kernels in kernels::every() {
+            let mut out = [f32::NAN];
+            kernels.product(&pool, x, weight, &mut out);
+            assert!(
+                (f64::from(out[0]) - expected).abs() < 1e-6 * size,
+                "{} on {}: expected {expected}, got {}",
+                case.format.name,
+                kernels.name(),
+                out[0]
+            );
         }
     }
 }
