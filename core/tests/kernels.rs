@@ -108,11 +108,13 @@ fn products_equal_the_scalar_code() {
         vec![1, 2, 3, 4, 5, 6, 7, 13]
     };
     for format in FORMATS {
-        let cols: &[usize] = match (format.takes_int8(), FEW) {
-            (true, false) => &[32, 64, 96, 512, 544, 1088],
-            (true, true) => &[32, 96, 544],
-            (false, false) => &[1, 7, 16, 33, 100, 256],
-            (false, true) => &[1, 33, 64],
+        let cols: &[usize] = match (format.block, FEW) {
+            (256, false) => &[256, 768],
+            (256, true) => &[512],
+            (32, false) => &[32, 64, 96, 512, 544, 1088],
+            (32, true) => &[32, 96, 544],
+            (_, false) => &[1, 7, 16, 33, 100, 256],
+            (_, true) => &[1, 33, 64],
         };
         for (&rows, &cols, &tokens) in rows.iter().flat_map(|r| {
             cols.iter()
@@ -223,7 +225,7 @@ fn products_do_not_depend_on_threads_or_on_tokens_beside_them() {
     }
 }
 
-/// Blocks of 32 that rounding finds hard: ties of either sign, zeros, the ends of the range, infinities and NaN.
+/// Blocks that rounding finds hard: ties of either sign, zeros, the ends of the range, infinities and NaN. A multiple of 256 values.
 fn hard_blocks(random: &mut Random) -> Vec<f32> {
     let mut values = random.values(if FEW { 64 } else { 4096 });
     for scale in [1e-44f32, 1e-38, 1e-10, 3.0, 1e5, 1e30, f32::MAX] {
@@ -250,6 +252,7 @@ fn hard_blocks(random: &mut Random) -> Vec<f32> {
     values.extend(&tie);
     (tie[5], tie[9]) = (2.0, -2.0);
     values.extend(&tie);
+    values.extend(random.values(values.len().next_multiple_of(256) - values.len()));
     values
 }
 

@@ -238,8 +238,8 @@ const CASES: &[Case] = &[
     ("removed format", |f| f.tensor(Q).ggml_type = 4, Q),
     (
         "format not read here",
-        |f| f.tensor(Q).ggml_type = 12,
-        "q4_k",
+        |f| f.tensor(Q).ggml_type = 16,
+        "iq2_xxs",
     ),
     (
         "rows no multiple of the block",

@@ -167,7 +167,8 @@ impl<'a> Tensor<'a> {
         &self.entry.name
     }
 
-    /// How its values are stored.
+    /// How its values are stored: one of [`crate::quant::FORMATS`], or a format that is known by name and size only
+    /// ([`Format::is_read`]).
     #[must_use]
     pub fn format(&self) -> &'static Format {
         self.entry.format

@@ -4,7 +4,7 @@ use super::cursor::Cursor;
 use super::metadata::{Pair, Table};
 use super::value::{Kind, shorten, split_string};
 use super::{Bytes, Entry, File};
-use crate::quant::{FORMATS, format_by_id};
+use crate::quant::{known_by_id, names};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,36 +21,6 @@ const ALIGNMENTS: std::ops::RangeInclusive<u32> = 8..=65_536;
 const LEAST_PAIR: usize = 8 + 1 + 4 + 1;
 /// Bytes that the shortest tensor description takes: name length, a name of one byte, dimensions, one dimension, format, offset.
 const LEAST_TENSOR: usize = 8 + 1 + 4 + 8 + 4 + 8;
-
-/// Formats that other runtimes read, for errors that a person understands.
-const OTHER_FORMATS: [(u32, &str); 26] = [
-    (3, "q4_1"),
-    (6, "q5_0"),
-    (7, "q5_1"),
-    (9, "q8_1"),
-    (10, "q2_k"),
-    (11, "q3_k"),
-    (12, "q4_k"),
-    (13, "q5_k"),
-    (14, "q6_k"),
-    (15, "q8_k"),
-    (16, "iq2_xxs"),
-    (17, "iq2_xs"),
-    (18, "iq3_xxs"),
-    (19, "iq1_s"),
-    (20, "iq4_nl"),
-    (21, "iq3_s"),
-    (22, "iq2_s"),
-    (23, "iq4_xs"),
-    (24, "i8"),
-    (25, "i16"),
-    (26, "i32"),
-    (27, "i64"),
-    (28, "f64"),
-    (29, "iq1_m"),
-    (34, "tq1_0"),
-    (39, "mxfp4"),
-];
 
 pub(super) fn read(name: String, bytes: Bytes) -> Result<File> {
     let all: &[u8] = match &bytes {
@@ -260,18 +230,11 @@ fn tensors(cursor: &mut Cursor<'_>, count: usize, alignment: u64) -> Result<Tens
         let what = format!("tensor `{name}`");
         let shape = shape(cursor, &what)?;
         let id = cursor.u32(&what)?;
-        let format = format_by_id(id).ok_or_else(|| Error::UnsupportedFormat {
+        let format = known_by_id(id).ok_or_else(|| Error::UnsupportedFormat {
             file: cursor.file.to_owned(),
             tensor: name.to_owned(),
-            expected: FORMATS
-                .iter()
-                .map(|format| format.name)
-                .collect::<Vec<_>>()
-                .join(", "),
-            got: OTHER_FORMATS
-                .iter()
-                .find(|other| other.0 == id)
-                .map_or_else(|| format!("number {id}"), |other| other.1.to_owned()),
+            expected: names(),
+            got: format!("number {id}"),
         })?;
         if !shape[0].is_multiple_of(format.block) {
             let expected = format!(

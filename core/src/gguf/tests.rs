@@ -243,8 +243,12 @@ fn wrong_files_say_what_is_wrong() {
             "a multiple of 32 values for q8_0, got 33",
         ),
         (
-            tensor(&[256], 12, 0),
-            "expected one of the formats f32, f16, bf16, q8_0, q4_0, got q4_k",
+            tensor(&[32], 12, 0),
+            "a multiple of 256 values for q4_k, got 32",
+        ),
+        (
+            tensor(&[256], 4242, 0),
+            "expected one of the formats f32, f16, bf16, q8_0, q4_0, q4_1, ",
         ),
         (tensor(&[256], 4242, 0), "got number 4242"),
         (tensor(&[4], 0, 4), "multiple of the alignment, 32, got 4"),

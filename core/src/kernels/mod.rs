@@ -14,6 +14,8 @@ mod attention;
 mod attention_lanes;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod lanes;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+mod parts;
 mod product;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod recompile;
@@ -25,6 +27,7 @@ pub use attention::{KEYS, Mix, Scores};
 pub use product::{Activations, Product, Weight};
 
 use crate::quant::activation::{BLOCK, QuantizedMut};
+use crate::quant::blocks::Unpack;
 use crate::quant::{Codec, Format};
 use crate::{Error, Result};
 use half::f16;
@@ -37,6 +40,10 @@ pub struct Kernels {
     codecs: &'static [(u32, Codec)],
     /// Products by GGML number; a format that is not listed takes its own scalar code.
     products: &'static [(u32, product::Kernel)],
+    /// Unpacking to parts by GGML number; a format that is not listed takes its own scalar code.
+    unpackers: &'static [(u32, Unpack)],
+    /// Products of unpacked parts, one for each [`crate::quant::blocks::Kind`], in its order.
+    parts: [product::PartsKernel; 5],
     quantize_activations: unsafe fn(&[f32], QuantizedMut<'_>),
     round_activations: unsafe fn(&[f32], &mut [f32]),
     scores: unsafe fn(Scores<'_>),

@@ -1,8 +1,9 @@
 //! Matrix products: weights × activations, split by rows over the pool's threads.
 
 use super::Kernels;
-use crate::quant::Format;
 use crate::quant::activation::{BLOCK, Quantized};
+use crate::quant::blocks::Unpack;
+use crate::quant::{Dot, Format};
 use crate::threads::Pool;
 
 /// Rows that one kernel call takes together; ranges of rows start at multiples of it.
@@ -79,6 +80,9 @@ pub(crate) struct Tile<'a> {
 
 /// Computes a tile. Safe to call where the processor has the instructions and the tile has been checked.
 pub(crate) type Kernel = unsafe fn(&Tile<'_>);
+
+/// As [`Kernel`], for formats that the function given unpacks to parts.
+pub(crate) type PartsKernel = unsafe fn(&Tile<'_>, Unpack);
 
 /// A pointer to outputs of which each chunk of rows writes its own.
 #[derive(Clone, Copy)]
@@ -161,13 +165,19 @@ impl Kernels {
             out: out.at(rows.start),
             stride: weight.rows,
         };
-        let kernel = self
-            .products
-            .iter()
-            .find(|row| row.0 == weight.format.ggml_id)
-            .map_or(super::scalar::product as Kernel, |row| row.1);
+        let id = weight.format.ggml_id;
         // SAFETY: the processor has this table's instructions, `check` compared all lengths with the shapes, and no other chunk has these rows.
-        unsafe { kernel(&tile) }
+        unsafe {
+            if let Some((_, kernel)) = self.products.iter().find(|row| row.0 == id) {
+                kernel(&tile);
+            } else if let Dot::Parts(parts) = weight.format.dot {
+                let unpacker = self.unpackers.iter().find(|row| row.0 == id);
+                let unpack = unpacker.map_or(parts.unpack as Unpack, |row| row.1);
+                self.parts[parts.kind as usize](&tile, unpack);
+            } else {
+                super::scalar::product(&tile);
+            }
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Compiles the scalar specification again with an instruction set's features, and puts the functions into a table.
 
-/// `table!(name, "features", Lanes, [R, T], int8: [(id, fn)…])` defines `KERNELS` in an instruction set's file: the float products,
-/// attention and elementwise functions for `Lanes`, and the int8 products that the file wrote by hand.
+/// `table!(name, "features", Lanes, [R, T], int8: [(id, fn)…], parts: [RowLanes, H, T])` defines `KERNELS` in an instruction set's file: the
+/// float products, attention and elementwise functions for `Lanes`, the int8 products that the file wrote by hand, and the product of
+/// unpacked parts for `RowLanes`.
 macro_rules! table {
-    ($name:literal, $features:literal, $lanes:ty, [$rows:literal, $tokens:literal], int8: [$(($id:literal, $int8:path)),* $(,)?]) => {
+    ($name:literal, $features:literal, $lanes:ty, [$rows:literal, $tokens:literal], int8: [$(($id:literal, $int8:path)),* $(,)?], parts: [$row_lanes:ty, $registers:literal, $part_tokens:literal]) => {
         pub(in crate::kernels) static KERNELS: crate::kernels::Kernels = crate::kernels::Kernels {
             name: $name,
             codecs: &[
@@ -17,6 +18,29 @@ macro_rules! table {
                 (1, table!(@fn $features, crate::kernels::lanes::product::<$lanes, crate::kernels::lanes::F16, $rows, $tokens>, (tile: &crate::kernels::product::Tile<'_>))),
                 (30, table!(@fn $features, crate::kernels::lanes::product::<$lanes, crate::kernels::lanes::Bf16, $rows, $tokens>, (tile: &crate::kernels::product::Tile<'_>))),
                 $(($id, $int8)),*
+            ],
+            unpackers: &[
+                (3, table!(@unpack $features, q4_1::Q4_1)),
+                (6, table!(@unpack $features, q5_0::Q5_0)),
+                (7, table!(@unpack $features, q5_1::Q5_1)),
+                (10, table!(@unpack $features, q2_k::Q2K)),
+                (11, table!(@unpack $features, q3_k::Q3K)),
+                (12, table!(@unpack $features, q4_k::Q4K)),
+                (13, table!(@unpack $features, q5_k::Q5K)),
+                (14, table!(@unpack $features, q6_k::Q6K)),
+                (20, table!(@unpack $features, iq4_nl::Iq4Nl)),
+                (23, table!(@unpack $features, iq4_xs::Iq4Xs)),
+                (34, table!(@unpack $features, tq1_0::Tq1_0)),
+                (35, table!(@unpack $features, tq2_0::Tq2_0)),
+                (39, table!(@unpack $features, mxfp4::Mxfp4)),
+            ],
+            // Kind's order; [halves, minimums, wide].
+            parts: [
+                table!(@parts $features, $row_lanes, $registers, $part_tokens, [false, false, false]),
+                table!(@parts $features, $row_lanes, $registers, $part_tokens, [false, false, true]),
+                table!(@parts $features, $row_lanes, $registers, $part_tokens, [false, true, false]),
+                table!(@parts $features, $row_lanes, $registers, $part_tokens, [true, false, false]),
+                table!(@parts $features, $row_lanes, $registers, $part_tokens, [true, true, false]),
             ],
             quantize_activations: table!(@fn $features, crate::quant::activation::quantize_blocks, (source: &[f32], out: crate::quant::activation::QuantizedMut<'_>)),
             round_activations: table!(@fn $features, crate::quant::activation::round_blocks, (source: &[f32], rounded: &mut [f32])),
@@ -36,6 +60,12 @@ macro_rules! table {
             dequantize: table!(@fn $features, crate::quant::$format::dequantize, (blocks: &[u8], values: &mut [f32])),
             quantize_dequantize: table!(@fn $features, crate::quant::$format::quantize_dequantize, (source: &[f32], rounded: &mut [f32])),
         }
+    };
+    (@unpack $features:literal, $($format:ident)::+) => {
+        table!(@fn $features, crate::quant::blocks::unpack::<crate::quant::$($format)::+, _, _>, (blocks: &[u8], parts: &mut [crate::quant::blocks::Part]))
+    };
+    (@parts $features:literal, $row_lanes:ty, $registers:literal, $tokens:literal, [$halves:literal, $minimums:literal, $wide:literal]) => {
+        table!(@fn $features, crate::kernels::parts::product::<$row_lanes, $registers, $tokens, $halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>, unpack: crate::quant::blocks::Unpack))
     };
     (@fn $features:literal, $function:expr, ($($argument:ident: $kind:ty),*)) => {{
         #[target_feature(enable = $features)]

@@ -6,13 +6,15 @@
 use super::product::Tile;
 use super::{Kernels, Pairs, attention};
 use crate::quant::float16::f32_to_f16;
-use crate::quant::{Dot, activation, sum16};
+use crate::quant::{Dot, activation, blocks, sum16};
 use half::f16;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "scalar",
     codecs: &[],
     products: &[],
+    unpackers: &[],
+    parts: [|tile, _| product(tile); 5],
     quantize_activations: activation::quantize_blocks,
     round_activations: activation::round_blocks,
     scores: attention::scores,
@@ -31,16 +33,15 @@ pub(super) fn product(tile: &Tile<'_>) {
         let blocks = tile.cols / activation::BLOCK;
         for row in 0..tile.rows {
             let bytes = &tile.bytes[row * tile.row_bytes..][..tile.row_bytes];
+            let int8 = || activation::Quantized {
+                values: &tile.int8.values[token * tile.cols..][..tile.cols],
+                scales: &tile.int8.scales[token * blocks..][..blocks],
+                sums: &tile.int8.sums[token * blocks..][..blocks],
+            };
             let sum = match tile.format.dot {
                 Dot::Float(dot) => dot(bytes, &tile.float[token * tile.cols..][..tile.cols]),
-                Dot::Int8(dot) => dot(
-                    bytes,
-                    activation::Quantized {
-                        values: &tile.int8.values[token * tile.cols..][..tile.cols],
-                        scales: &tile.int8.scales[token * blocks..][..blocks],
-                        sums: &tile.int8.sums[token * blocks..][..blocks],
-                    },
-                ),
+                Dot::Int8(dot) => dot(bytes, int8()),
+                Dot::Parts(parts) => blocks::dot(parts, tile.format, bytes, int8()),
             };
             // SAFETY: `row < rows` and `token < tokens`, which the output holds.
             unsafe { *tile.out.add(token * tile.stride + row) = sum };

@@ -3,7 +3,7 @@
 use super::config::Config;
 use crate::gguf::{self, Tensor};
 use crate::kernels::Weight;
-use crate::quant::Format;
+use crate::quant::{self, Format};
 use crate::{Error, Result};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -106,6 +106,14 @@ impl<'a> Finder<'a> {
                 .map_or(1, |last| last + 1)]
                 .to_vec()
         };
+        if !tensor.format().is_read() {
+            return Err(Error::UnsupportedFormat {
+                file: self.file.name().into(),
+                tensor: tensor.name().into(),
+                expected: quant::names(),
+                got: tensor.format().name.into(),
+            });
+        }
         if trimmed(tensor.shape()) != trimmed(expected) {
             return Err(Error::BadShape {
                 file: self.file.name().into(),

@@ -15,6 +15,7 @@ pub(super) const FORMAT: Format = Format {
         dequantize,
         quantize_dequantize,
     },
+    weighted: None,
     dot: Dot::Float(dot),
 };
 

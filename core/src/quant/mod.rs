@@ -5,11 +5,28 @@
 
 pub mod activation;
 pub(crate) mod bf16;
+pub(crate) mod blocks;
 pub(crate) mod f16;
 mod f32;
 pub(crate) mod float16;
+pub(crate) mod iq4_nl;
+pub(crate) mod iq4_xs;
+pub(crate) mod mxfp4;
+pub(crate) mod q2_k;
+pub(crate) mod q3_k;
 pub(crate) mod q4_0;
+pub(crate) mod q4_1;
+pub(crate) mod q4_k;
+pub(crate) mod q5_0;
+pub(crate) mod q5_1;
+pub(crate) mod q5_k;
+pub(crate) mod q6_k;
 pub(crate) mod q8_0;
+mod search;
+mod superblock;
+pub(crate) mod tq1_0;
+pub(crate) mod tq2_0;
+mod unread;
 
 use crate::kernels;
 use activation::Quantized;
@@ -27,6 +44,8 @@ pub struct Format {
     pub block_bytes: usize,
     /// The scalar conversions, which are the specification.
     pub(crate) codec: Codec,
+    /// Rounds one row, given the importance of its values; absent where that would change nothing. `(source, importance, blocks)`
+    pub(crate) weighted: Option<fn(&[f32], &[f32], &mut [u8])>,
     /// The scalar product of one row with one token's activations, which is the specification.
     pub(crate) dot: Dot,
 }
@@ -50,6 +69,8 @@ pub(crate) enum Dot {
     Float(fn(&[u8], &[f32]) -> f32),
     /// Weights in small integers: `(row bytes, activations [cols])`.
     Int8(fn(&[u8], Quantized<'_>) -> f32),
+    /// Weights in small integers that unpack to parts; [`blocks::dot`] multiplies them.
+    Parts(blocks::Parts),
 }
 
 /// Every format that the runtime reads.
@@ -59,6 +80,19 @@ pub static FORMATS: &[Format] = &[
     bf16::FORMAT,
     q8_0::FORMAT,
     q4_0::FORMAT,
+    q4_1::FORMAT,
+    q5_0::FORMAT,
+    q5_1::FORMAT,
+    q2_k::FORMAT,
+    q3_k::FORMAT,
+    q4_k::FORMAT,
+    q5_k::FORMAT,
+    q6_k::FORMAT,
+    iq4_nl::FORMAT,
+    iq4_xs::FORMAT,
+    tq1_0::FORMAT,
+    tq2_0::FORMAT,
+    mxfp4::FORMAT,
 ];
 
 /// The format with this name, upper or lower case.
@@ -75,7 +109,28 @@ pub fn format_by_id(ggml_id: u32) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.ggml_id == ggml_id)
 }
 
+/// The names of [`FORMATS`], for errors.
+pub(crate) fn names() -> String {
+    FORMATS
+        .iter()
+        .map(|format| format.name)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The format with this GGML number, if its name and size are known at all; see [`Format::is_read`].
+pub(crate) fn known_by_id(ggml_id: u32) -> Option<&'static Format> {
+    format_by_id(ggml_id).or_else(|| unread::UNREAD.iter().find(|f| f.ggml_id == ggml_id))
+}
+
 impl Format {
+    /// Whether this runtime reads the format. A few are known by name and size only, so that files that hold them can be listed; their
+    /// values read as NaN, and [`crate::Model`] refuses them.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        format_by_id(self.ggml_id).is_some()
+    }
+
     /// Bytes of `values` consecutive values, or `None` when these are no whole number of blocks or too many for this machine.
     #[must_use]
     pub fn bytes(&self, values: usize) -> Option<usize> {
@@ -88,7 +143,7 @@ impl Format {
     /// Whether products take activations rounded to int8 ([`activation`]) rather than f32.
     #[must_use]
     pub fn takes_int8(&self) -> bool {
-        matches!(self.dot, Dot::Int8(_))
+        matches!(self.dot, Dot::Int8(_) | Dot::Parts(_))
     }
 
     /// Rounds `source` to blocks. `source` holds any number of whole rows.
@@ -97,6 +152,38 @@ impl Format {
     /// When `source` is no whole number of blocks, or `blocks` is not exactly as long as they are.
     pub fn quantize(&self, source: &[f32], blocks: &mut [u8]) {
         kernels::selected().quantize(self, source, blocks);
+    }
+
+    /// As [`Format::quantize`], but moves rounding errors to where they matter least.
+    ///
+    /// `source`: `[rows, cols]`; `importance`: `[cols]`, how much the squared error of a column weighs (an importance matrix holds the mean
+    /// square of the activations that meet the column), finite and not negative. Formats whose rounding leaves no choice (`f32`, `f16`, `bf16`, `q8_0`) pass it over.
+    ///
+    /// # Panics
+    /// When `source` is no whole number of rows, a row is no whole number of blocks, or `blocks` is not exactly as long as they are.
+    pub fn quantize_with_importance(&self, source: &[f32], importance: &[f32], blocks: &mut [u8]) {
+        let Some(weighted) = self.weighted else {
+            return self.quantize(source, blocks);
+        };
+        let cols = importance.len();
+        let row_bytes = self.bytes(cols).unwrap_or(0);
+        assert!(
+            cols > 0 && row_bytes > 0 && source.len().is_multiple_of(cols),
+            "{}: {} values in rows of {cols}",
+            self.name,
+            source.len()
+        );
+        assert_eq!(
+            self.bytes(source.len()),
+            Some(blocks.len()),
+            "{}: bytes of {} values",
+            self.name,
+            source.len()
+        );
+        let rows = source.chunks_exact(cols);
+        for (source, blocks) in rows.zip(blocks.chunks_exact_mut(row_bytes)) {
+            weighted(source, importance, blocks);
+        }
     }
 
     /// Reads `blocks` back. `values` holds any number of whole rows.

@@ -1,10 +1,12 @@
 //! Q4_0: 32 four-bit values and one binary16 scale; value = scale · (nibble − 8). Byte `i` holds value `i` below and value `i + 16` above.
 //!
 //! Layout and rounding follow GGML's `quantize_row_q4_0_ref`: scale = m / −8 with m the value of greatest magnitude, sign kept
-//! (the first one on a tie); nibble = min(15, ⌊x / scale + 8.5⌋) with the scale before it is rounded to binary16.
+//! (the first one on a tie); nibble = min(15, ⌊x / scale + 8.5⌋) with the scale before it is rounded to binary16. With an importance matrix, the scale is searched.
 
 use super::activation::{self, Quantized};
+use super::blocks::put_nibbles;
 use super::float16::{f16_to_f32, f32_to_f16};
+use super::q5_0::round_symmetric;
 use super::{Codec, Dot, Format, TO_WHOLE, inverse};
 
 pub(crate) const BLOCK: usize = 32;
@@ -34,6 +36,7 @@ pub(super) const FORMAT: Format = Format {
         dequantize,
         quantize_dequantize,
     },
+    weighted: Some(quantize_weighted),
     dot: Dot::Int8(dot),
 };
 
@@ -84,6 +87,15 @@ pub(crate) fn quantize(source: &[f32], blocks: &mut [u8]) {
             let whole = |value: f32| (nibble(value, inverse) + TO_WHOLE).to_bits() as u8;
             *byte = whole(*low) | (whole(*high) << 4);
         }
+    }
+}
+
+fn quantize_weighted(source: &[f32], importance: &[f32], blocks: &mut [u8]) {
+    let sources = source.as_chunks::<BLOCK>().0.iter();
+    let weighted = sources.zip(importance.as_chunks::<BLOCK>().0);
+    for ((source, importance), bytes) in weighted.zip(blocks.as_chunks_mut::<BYTES>().0) {
+        let codes = round_symmetric(source, Some(importance), 8.0, bytes);
+        put_nibbles(&mut bytes[2..], |i| codes[i]);
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) const FORMAT: Format = Format {
         dequantize,
         quantize_dequantize,
     },
+    weighted: None,
     dot: Dot::Int8(dot),
 };
 

@@ -3,11 +3,12 @@
 use super::super::product::Tile;
 use super::super::recompile::table;
 use super::neon::V128x4;
+use super::rows4::{Rows4, Sixteen};
 use super::{Group, Multiply, Q4_0, Q8_0, product, transpose};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-table!("dotprod", "neon,dotprod", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)]);
+table!("dotprod", "neon,dotprod", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, 4, 2]);
 
 #[target_feature(enable = "neon,dotprod")]
 pub(super) unsafe fn product_q8_0(tile: &Tile<'_>) {
@@ -21,7 +22,7 @@ pub(super) unsafe fn product_q4_0(tile: &Tile<'_>) {
     unsafe { product::<Q4_0, DotProduct>(tile) }
 }
 
-struct DotProduct;
+pub(super) struct DotProduct;
 
 impl Multiply for DotProduct {
     const TOKENS: usize = 4;
@@ -62,6 +63,20 @@ unsafe fn half_block<const FIRST: usize, const T: usize>(
                 products[t][half] = sdot::<3>(sum, weights[half][FIRST + 3], x);
             }
         }
+    }
+}
+
+impl Sixteen for DotProduct {
+    #[inline(always)]
+    unsafe fn dots<const T: usize>(weights: &[int8x16_t], x: [*const i8; T]) -> [int32x4_t; T] {
+        // SAFETY: the caller's.
+        x.map(|x| unsafe {
+            let x = vld1q_s8(x);
+            let sum = sdot::<0>(vdupq_n_s32(0), weights[0], x);
+            let sum = sdot::<1>(sum, weights[1], x);
+            let sum = sdot::<2>(sum, weights[2], x);
+            sdot::<3>(sum, weights[3], x)
+        })
     }
 }
 

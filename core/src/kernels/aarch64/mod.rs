@@ -7,6 +7,7 @@
 pub(super) mod dotprod;
 pub(super) mod i8mm;
 pub(super) mod neon;
+mod rows4;
 
 use super::product::Tile;
 use crate::quant::activation::BLOCK;

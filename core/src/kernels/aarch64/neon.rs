@@ -3,10 +3,11 @@
 use super::super::lanes::Lanes;
 use super::super::product::Tile;
 use super::super::recompile::table;
+use super::rows4::{Rows4, Sixteen};
 use super::{Group, Multiply, Q4_0, Q8_0, narrow, product, transpose, widen_high, widen_low};
 use std::arch::aarch64::*;
 
-table!("neon", "neon", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)]);
+table!("neon", "neon", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<Plain>, 4, 2]);
 
 /// Four registers of four f32.
 #[derive(Clone, Copy)]
@@ -127,24 +128,38 @@ impl Multiply for Plain {
             let mut products = [[zero; 2]; T];
             for t in 0..T {
                 for half in 0..2 {
-                    let (mut rows01, mut rows23) = (zero, zero);
-                    for g in (0..8).step_by(2) {
-                        let quad = |g: usize| {
-                            vreinterpretq_s8_s32(vdupq_n_s32(
-                                x[t].add(g * 4).cast::<i32>().read_unaligned(),
-                            ))
-                        };
-                        let (w0, w1, x0, x1) =
-                            (weights[half][g], weights[half][g + 1], quad(g), quad(g + 1));
-                        let low = vmull_s8(vget_low_s8(w0), vget_low_s8(x0));
-                        rows01 =
-                            vpadalq_s16(rows01, vmlal_s8(low, vget_low_s8(w1), vget_low_s8(x1)));
-                        rows23 = vpadalq_s16(rows23, vmlal_high_s8(vmull_high_s8(w0, x0), w1, x1));
-                    }
-                    products[t][half] = vpaddq_s32(rows01, rows23);
+                    products[t][half] = groups(&weights[half], x[t]);
                 }
             }
             products
         }
+    }
+}
+
+/// The sums of the products of each group with four activations from `x` on.
+#[inline(always)]
+unsafe fn groups(weights: &[int8x16_t], x: *const i8) -> int32x4_t {
+    // SAFETY: the caller's: four activations for each of an even number of groups.
+    unsafe {
+        let (mut rows01, mut rows23) = (vdupq_n_s32(0), vdupq_n_s32(0));
+        for g in (0..weights.len()).step_by(2) {
+            let quad = |g: usize| {
+                let quad = x.add(g * 4).cast::<i32>().read_unaligned();
+                vreinterpretq_s8_s32(vdupq_n_s32(quad))
+            };
+            let (w0, w1, x0, x1) = (weights[g], weights[g + 1], quad(g), quad(g + 1));
+            let low = vmull_s8(vget_low_s8(w0), vget_low_s8(x0));
+            rows01 = vpadalq_s16(rows01, vmlal_s8(low, vget_low_s8(w1), vget_low_s8(x1)));
+            rows23 = vpadalq_s16(rows23, vmlal_high_s8(vmull_high_s8(w0, x0), w1, x1));
+        }
+        vpaddq_s32(rows01, rows23)
+    }
+}
+
+impl Sixteen for Plain {
+    #[inline(always)]
+    unsafe fn dots<const T: usize>(weights: &[int8x16_t], x: [*const i8; T]) -> [int32x4_t; T] {
+        // SAFETY: the caller's.
+        x.map(|x| unsafe { groups(weights, x) })
     }
 }

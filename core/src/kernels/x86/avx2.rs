@@ -8,11 +8,12 @@ use super::super::lanes::Lanes;
 use super::super::product::{ROWS, Tile};
 use super::super::recompile::table;
 use super::prefetch;
+use super::rows8::Rows8;
 use crate::quant::activation::BLOCK;
 use crate::quant::{q4_0, q8_0};
 use std::arch::x86_64::*;
 
-table!("avx2", "avx2,fma,f16c", V256, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)]);
+table!("avx2", "avx2,fma,f16c", V256, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows8, 2, 2]);
 
 /// Two registers of eight f32.
 #[derive(Clone, Copy)]
@@ -170,7 +171,7 @@ impl Block for Q4_0 {
 
 /// Sixteen bytes at `at` of eight rows, transposed: register `j` holds bytes `4j .. 4j + 4`, one row per lane.
 #[inline(always)]
-unsafe fn transposed(rows: &[*const u8; 8], at: usize) -> [__m256i; 4] {
+pub(super) unsafe fn transposed(rows: &[*const u8; 8], at: usize) -> [__m256i; 4] {
     // SAFETY: the caller's: every row has sixteen bytes at `at`.
     unsafe {
         let load = |r: usize| _mm_loadu_si128(rows[r].add(at).cast());

@@ -9,11 +9,12 @@ use super::super::lanes::Lanes;
 use super::super::product::{ROWS, Tile};
 use super::super::recompile::table;
 use super::prefetch;
+use super::rows16::Rows16;
 use crate::quant::activation::BLOCK;
 use crate::quant::{q4_0, q8_0};
 use std::arch::x86_64::*;
 
-table!("avx512vnni", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c", V512, [4, 6], int8: [(8, product_q8_0), (2, product_q4_0)]);
+table!("avx512vnni", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c", V512, [4, 6], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows16, 2, 4]);
 
 /// One register of sixteen f32.
 #[derive(Clone, Copy)]
@@ -82,11 +83,11 @@ impl Lanes for V512 {
 
 /// Sixteen rows of weights, of which the last may be repeated.
 #[derive(Clone, Copy)]
-struct Rows {
-    first: *const u8,
-    row_bytes: usize,
+pub(super) struct Rows {
+    pub(super) first: *const u8,
+    pub(super) row_bytes: usize,
     /// How many there are, at most sixteen.
-    count: usize,
+    pub(super) count: usize,
 }
 
 impl Rows {
@@ -114,7 +115,7 @@ impl Rows {
 
     /// Sixteen bytes at `at` of every row, transposed: register `j` holds bytes `4j .. 4j + 4`, one row per lane.
     #[inline(always)]
-    unsafe fn transposed<const ALL: bool>(&self, at: usize) -> [__m512i; 4] {
+    pub(super) unsafe fn transposed<const ALL: bool>(&self, at: usize) -> [__m512i; 4] {
         // SAFETY: the caller's: every row has sixteen bytes at `at`.
         unsafe {
             let load = |r: usize| _mm_loadu_si128(self.row::<ALL>(r).add(at).cast());
