@@ -2,38 +2,25 @@
 
 mod attention;
 mod config;
+mod families;
 pub(crate) mod forward;
-mod llama;
+mod keys;
 mod operations;
 pub(crate) mod parallel;
+mod rope;
 mod weights;
 
-pub use config::{Config, Rope};
+pub use config::{Activation, Config, HeadNorm, NormKind, Pooling, Rope, Rotation, Scope, Yarn};
+use families::ARCHITECTURES;
+use keys::Keys;
 use weights::Weights;
 
 use crate::gguf;
 use crate::session::{Session, SessionOptions};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, kernels, kv, sampling, scratch};
-use config::Keys;
 use std::path::Path;
 use std::sync::Arc;
-use weights::Names;
-
-/// A family of models: how its metadata becomes a [`Config`], and what it calls its tensors.
-struct Architecture {
-    /// `general.architecture`.
-    name: &'static str,
-    config: fn(&Keys<'_>) -> Result<Config>,
-    names: &'static Names,
-}
-
-/// Every family that the runtime reads.
-static ARCHITECTURES: &[Architecture] = &[Architecture {
-    name: "llama",
-    config: llama::config,
-    names: &llama::NAMES,
-}];
 
 /// Context of a session that asks for none, where the model allows it: the cache of a longer one can be large.
 const DEFAULT_CONTEXT: usize = 4096;
@@ -79,7 +66,7 @@ pub struct ModelInfo {
     pub architecture: String,
     /// Number of weights.
     pub parameters: u64,
-    /// Decoder layers.
+    /// Layers.
     pub layers: usize,
     /// Length of the residual stream.
     pub embedding_length: usize,
@@ -177,7 +164,7 @@ impl Model {
         &self.inner.info
     }
 
-    /// The shape of the decoder.
+    /// The shape of the model.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.inner.config
