@@ -111,11 +111,6 @@ impl<'a> Decoder<'a> {
         logits
     }
 
-    /// The vectors in the first `rows` rows of `x`, `[rows, embedding]`.
-    pub(crate) fn vectors(&self, rows: usize) -> &[f32] {
-        &self.scratch.x[..rows * self.config.embedding_length]
-    }
-
     /// x = the tokens' rows of the embedding, with what a family adds to them; the first token is at position `start`.
     fn embed(&mut self, ids: &[u32], start: usize) {
         let (o, c, weights) = (self.operations, self.config, self.model.weights());

@@ -15,6 +15,7 @@ use families::ARCHITECTURES;
 use keys::Keys;
 use weights::Weights;
 
+use crate::encoder::Encoder;
 use crate::gguf;
 use crate::session::{Session, SessionOptions};
 use crate::tokenizer::Tokenizer;
@@ -249,9 +250,36 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::InvalidOption`] for a context or thread count of 0, or a context longer than the model's; [`Error::MemoryLimit`];
-    /// [`Error::Thread`] when the system starts no thread.
+    /// [`Error::Thread`] when the system starts no thread; [`Error::WrongUse`] when the model is an encoder.
     pub fn session(&self, options: SessionOptions) -> Result<Session> {
-        Session::new(self.clone(), options)
+        match self.config().pooling {
+            None => Session::new(self.clone(), options),
+            Some(_) => {
+                Err(self
+                    .wrong_use("generates: this one turns texts into vectors, take Model::encoder"))
+            }
+        }
+    }
+
+    /// An encoder's session: texts to vectors.
+    ///
+    /// # Errors
+    /// As [`Model::session`]; [`Error::WrongUse`] when the model generates.
+    pub fn encoder(&self, options: SessionOptions) -> Result<Encoder> {
+        match self.config().pooling {
+            Some(pooling) => Ok(Encoder::new(Session::new(self.clone(), options)?, pooling)),
+            None => {
+                Err(self
+                    .wrong_use("turns texts into vectors: this one generates, take Model::session"))
+            }
+        }
+    }
+
+    fn wrong_use(&self, expected: &'static str) -> Error {
+        Error::WrongUse {
+            file: self.inner.file.name().to_owned(),
+            expected,
+        }
     }
 }
 
