@@ -1,7 +1,7 @@
 //! Every family against Hugging Face transformers, on the tiny random models of tests/golden/families; `make_families.py` there made them with
 //! llama.cpp's converter.
 
-use dram_core::{Error, Model, SessionOptions};
+use dram_core::{Error, Model, OpenOptions, SessionOptions, gguf};
 use std::path::{Path, PathBuf};
 
 const VOCABULARY: usize = 64;
@@ -171,5 +171,78 @@ fn vectors_equal_transformers() {
             model.session(options(8, 1)),
             Err(Error::WrongUse { .. })
         ));
+    }
+}
+
+/// A file with `from` written over by `to`, of the same length.
+fn changed(file: &str, from: &[u8], to: &[u8]) -> String {
+    let mut bytes = std::fs::read(folder().join(file)).unwrap();
+    let at = bytes.windows(from.len()).position(|window| window == from);
+    let at = at.unwrap_or_else(|| panic!("{file} lacks {}", String::from_utf8_lossy(from)));
+    bytes[at..at + to.len()].copy_from_slice(to);
+    let file = gguf::File::from_bytes(file, bytes).unwrap();
+    match Model::from_gguf(file, &OpenOptions::default()) {
+        Ok(_) => "none".into(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// The same, for a whole number of 32 bits in the metadata.
+fn with_number(file: &str, key: &str, from: u32, to: u32) -> String {
+    let pair = |value: u32| [key.as_bytes(), &4u32.to_le_bytes(), &value.to_le_bytes()].concat();
+    changed(file, &pair(from), &pair(to))
+}
+
+#[test]
+fn what_a_file_says_wrongly_is_named() {
+    let renamed = |file, from: &str, to: &str| changed(file, from.as_bytes(), to.as_bytes());
+    let errors = [
+        (
+            renamed("gemma2.gguf", "blk.1.post_ffw_norm", "blk.1.post_ffw_nine"),
+            ["blk.1.post_ffw_norm.weight", "got none"],
+        ),
+        (
+            renamed("qwen3.gguf", "blk.1.attn_q_norm", "blk.1.attn_q_nine"),
+            ["blk.1.attn_q_norm.weight", "got none"],
+        ),
+        (
+            renamed("qwen2.gguf", "blk.1.attn_q.bias", "blk.1.attn_q.bios"),
+            ["blk.1.attn_q.bios", "expected only tensors"],
+        ),
+        (
+            renamed("stablelm-2.gguf", "output_norm.bias", "output_norm.bios"),
+            ["output_norm.bias", "got none"],
+        ),
+        (
+            renamed("phi3.gguf", "blk.1.attn_qkv", "blk.1.attn_qkw"),
+            ["blk.1.attn_q.weight", "got none"],
+        ),
+        (
+            renamed("llama-yarn.gguf", "yarn", "yawn"),
+            ["llama.rope.scaling.type", "yawn"],
+        ),
+        (
+            with_number("olmo3.gguf", "olmo2.block_count", 4, 3),
+            ["sliding_window_pattern", "each of the 3 layers"],
+        ),
+        (
+            with_number("llama3.gguf", "llama.block_count", 2, 1 << 20),
+            ["llama.block_count", "at most the file's"],
+        ),
+        (
+            with_number("gemma3.gguf", "attention.sliding_window", 17, u32::MAX),
+            ["attention.sliding_window", "from 1 to"],
+        ),
+        (
+            with_number("bert-cls.gguf", "bert.pooling_type", 2, 4),
+            ["bert.pooling_type", "mean"],
+        ),
+        (
+            with_number("bert-cls.gguf", "bert.context_length", 128, 129),
+            ["position_embd.weight", "[32, 129]"],
+        ),
+    ];
+    for (error, parts) in errors {
+        assert!(parts.iter().all(|part| error.contains(part)), "{parts:?}: {error}");
     }
 }

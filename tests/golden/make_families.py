@@ -66,8 +66,8 @@ MODELS = {
                             rope_parameters={FULL: rope(1e2, **YARN), LOCAL: rope(1e2)}), 1),
     "granite": ("Granite", dict(rms_norm_eps=1e-5, embedding_multiplier=6.0, residual_multiplier=0.3, attention_multiplier=0.2,
                                 logits_scaling=3.0, rope_parameters=rope(1e4)), 0.3),
-    "bert-mean": ("Bert", dict(layer_norm_eps=1e-12, pad_token_id=0), 1),
-    "bert-cls": ("Bert", dict(layer_norm_eps=1e-12, pad_token_id=0), 1),
+    "bert-mean": ("Bert", dict(layer_norm_eps=1e-12, num_key_value_heads=4, pad_token_id=0), 1),
+    "bert-cls": ("Bert", dict(layer_norm_eps=1e-12, num_key_value_heads=4, pad_token_id=0), 1),
 }
 # name: (model, tokens); the length decides between Phi's factors for short and long contexts
 CASES = {name: (name, TOKENS) for name in MODELS} | {"phi3-short": ("phi3", 24)}
