@@ -119,6 +119,15 @@ pub enum Error {
         got: String,
     },
 
+    /// A model that generates was asked for vectors of texts, or the other way round.
+    #[error("{file}: expected a model that {expected}")]
+    WrongUse {
+        /// The file.
+        file: String,
+        /// What would have been accepted, and what to do with this model.
+        expected: &'static str,
+    },
+
     /// An instruction set was asked for that this machine or build does not have.
     #[error("DRAM_ISA: expected one of {available}, got `{wanted}`")]
     InstructionSet {

@@ -2,6 +2,7 @@
 
 mod cancel;
 pub mod chat;
+mod encoder;
 pub mod error;
 pub mod gguf;
 pub mod kernels;
@@ -19,6 +20,7 @@ pub mod tokenizer;
 
 pub use cancel::CancelToken;
 pub use chat::Message;
+pub use encoder::Encoder;
 pub use error::{Error, Result};
 pub use model::{Config, Memory, Model, ModelInfo, OpenOptions};
 pub use request::{Completion, Event, Finish, Prompt, Request, Timings};

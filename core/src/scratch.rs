@@ -18,11 +18,12 @@ pub(crate) struct Scratch {
     pub(crate) gate: Vec<f32>,    // [tokens, feed_forward]
     pub(crate) up: Vec<f32>,      // [tokens, feed_forward]
     pub(crate) int8: Buffer,      // [tokens, widest]: inputs of products with quantised weights
-    pub(crate) vector: Vec<f32>,  // [widest]: a norm's weights or a bias, unpacked
-    pub(crate) cosine: Vec<f32>,  // [tokens, rope dimensions / 2]
-    pub(crate) sine: Vec<f32>,    // [tokens, rope dimensions / 2]
-    pub(crate) scores: Vec<f32>,  // [LANES, TOGETHER, context in whole blocks]
-    pub(crate) logits: Vec<f32>,  // [logit_rows, vocabulary]
+    pub(crate) spare: Vec<f32>, // [tokens, embedding] where branches are parallel: what attention adds, until both have read x
+    pub(crate) vector: Vec<f32>, // [2, widest]: a norm's weights and bias, unpacked
+    pub(crate) cosine: Vec<f32>, // [ropes, tokens, rope dimensions / 2]
+    pub(crate) sine: Vec<f32>,  // [ropes, tokens, rope dimensions / 2]
+    pub(crate) scores: Vec<f32>, // [LANES, TOGETHER, context in whole blocks]
+    pub(crate) logits: Vec<f32>, // [logit_rows, vocabulary]
 }
 
 /// Queries that attention takes together: what it reads and widens of the cache serves them all.
@@ -33,7 +34,7 @@ struct Sizes {
     tokens: usize,
     logit_rows: usize,
     widest: usize,
-    floats: [usize; 13],
+    floats: [usize; 14],
 }
 
 /// Most tokens evaluated together. More would amortise little, cost memory, and keep a cancelled prompt waiting.
@@ -50,7 +51,7 @@ fn sizes(config: &Config, context: usize) -> Sizes {
     let (d, ff, pairs) = (
         config.embedding_length,
         config.feed_forward_length,
-        config.rope.dimensions / 2,
+        config.rope.dimensions / 2 * config.ropes().count(),
     );
     let (query, key, value, mixed) = (
         config.query_length(),
@@ -59,9 +60,14 @@ fn sizes(config: &Config, context: usize) -> Sizes {
         config.mixed_length(),
     );
     let widest = d.max(query).max(mixed).max(ff).max(key).max(value);
-    let per_token = 2 * d + query + key + value + mixed + 2 * ff + 2 * pairs;
+    let spare = if config.parallel { d } else { 0 };
+    let per_token = 2 * d + spare + query + key + value + mixed + 2 * ff + 2 * pairs;
     let wanted = ENOUGH_BYTES / (per_token * size_of::<f32>()) / LEAST_TOKENS * LEAST_TOKENS;
-    let tokens = wanted.clamp(LEAST_TOKENS, MOST_TOKENS).min(context);
+    let tokens = if config.causal {
+        wanted.clamp(LEAST_TOKENS, MOST_TOKENS).min(context)
+    } else {
+        context // what sees the whole text is evaluated with the whole text
+    };
     let logit_rows = (LOGIT_BYTES / (config.vocabulary * size_of::<f32>()))
         .clamp(1, MOST_LOGIT_ROWS)
         .min(tokens);
@@ -75,7 +81,8 @@ fn sizes(config: &Config, context: usize) -> Sizes {
         n * mixed,
         n * ff,
         n * ff,
-        widest,
+        n * spare,
+        2 * widest,
         n * pairs,
         n * pairs,
         LANES * TOGETHER * context.next_multiple_of(KEYS),
@@ -113,6 +120,7 @@ impl Scratch {
             mixed,
             gate,
             up,
+            spare,
             vector,
             cosine,
             sine,
@@ -132,6 +140,7 @@ impl Scratch {
             gate,
             up,
             int8,
+            spare,
             vector,
             cosine,
             sine,

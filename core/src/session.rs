@@ -173,6 +173,17 @@ impl Session {
         Ok(())
     }
 
+    /// The vectors `[ids, embedding]` of an encoder's text, evaluated from an empty cache.
+    pub(crate) fn vectors(&mut self, ids: &[u32]) -> Result<&[f32]> {
+        self.reset();
+        self.check(ids)?;
+        let mut decoder = Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
+        let result = decoder.run(ids, 0, Want::All, &self.cancellation);
+        self.cancellation.next();
+        result?;
+        Ok(&self.scratch.x[..ids.len() * self.model.config().embedding_length])
+    }
+
     /// Refuses tokens that cannot be evaluated next.
     fn check(&self, ids: &[u32]) -> Result<()> {
         let vocabulary = self.model.config().vocabulary;

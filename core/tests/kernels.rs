@@ -420,14 +420,32 @@ fn elementwise_functions_equal_the_scalar_code_and_the_formula() {
             kernels.silu_mul(&mut gate, &y);
             let mut sum = x.clone();
             kernels.add(&mut sum, &y);
-            [norm, softmax, gate, sum]
+            let mut in_place = x.clone();
+            kernels.rms_norm_in_place(&mut in_place, &y, 1e-5);
+            assert_eq!(in_place, norm, "rms_norm in place");
+            let mut layer = x.clone();
+            kernels.layer_norm(&mut layer, &y, &x, 1e-5);
+            let mut gelu_mul = x.clone();
+            kernels.gelu_mul(&mut gelu_mul, &y);
+            let mut capped = x.clone();
+            kernels.soft_cap(&mut capped, 30.0);
+            let mut scaled = x.clone();
+            kernels.scale(&mut scaled, 0.3);
+            [norm, softmax, gate, sum, layer, gelu_mul, capped, scaled]
         };
         let expected = run(scalar());
         for kernels in others() {
-            for (name, (got, expected)) in ["rms_norm", "softmax", "silu_mul", "add"]
-                .iter()
-                .zip(run(kernels).iter().zip(&expected))
-            {
+            let names = [
+                "rms_norm",
+                "softmax",
+                "silu_mul",
+                "add",
+                "layer_norm",
+                "gelu_mul",
+                "soft_cap",
+                "scale",
+            ];
+            for (name, (got, expected)) in names.iter().zip(run(kernels).iter().zip(&expected)) {
                 assert_same(
                     kernels.name(),
                     &format!("{name} of {length}"),
@@ -438,6 +456,13 @@ fn elementwise_functions_equal_the_scalar_code_and_the_formula() {
         }
         let squares: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
         let exps: f64 = x.iter().map(|x| f64::from(*x).exp()).sum();
+        let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / length as f64;
+        let variance = x
+            .iter()
+            .map(|x| (f64::from(*x) - mean).powi(2))
+            .sum::<f64>()
+            / length as f64;
+        let root = (2.0 / std::f64::consts::PI).sqrt();
         for i in 0..length {
             let (x, y) = (f64::from(x[i]), f64::from(y[i]));
             let formulas = [
@@ -445,9 +470,15 @@ fn elementwise_functions_equal_the_scalar_code_and_the_formula() {
                 x.exp() / exps,
                 x / (1.0 + (-x).exp()) * y,
                 x + y,
+                (x - mean) / (variance + 1e-5).sqrt() * y + x,
+                x * (1.0 + (root * (x + 0.044715 * x.powi(3))).tanh()) / 2.0 * y,
+                30.0 * (x / 30.0).tanh(),
+                0.3 * x,
             ];
-            for (formula, got) in formulas.iter().zip(&expected) {
-                let error = (formula - f64::from(got[i])).abs() / formula.abs().max(1e-3);
+            for (function, (formula, got)) in formulas.iter().zip(&expected).enumerate() {
+                // Where a mean or 1 is subtracted, what is left has the error of what was there.
+                let least = [1e-3, 1e-3, 1e-3, 1e-3, 30.0, 1e-1, 10.0, 1e-3][function];
+                let error = (formula - f64::from(got[i])).abs() / formula.abs().max(least);
                 assert!(
                     error < 2e-6,
                     "value {i} of {length}: expected {formula:e}, got {:e}",
@@ -455,6 +486,44 @@ fn elementwise_functions_equal_the_scalar_code_and_the_formula() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn gelu_equals_the_scalar_code_and_known_values() {
+    // x · Φ(x) by Python's math.erfc, for x as f32 holds it.
+    let known = [
+        (-9.0, -1.015729565358458e-18),
+        (-4.0, -0.00012668496733247986),
+        (-1.5, -0.10021080190328713),
+        (-0.1, -0.04601721689885652),
+        (0.0, 0.0),
+        (0.3, 0.1853734353867131),
+        (1.0, 0.8413447460685429),
+        (5.0, 4.99999856674214),
+        (40.0, 40.0),
+    ];
+    let inputs: Vec<f32> = known.iter().map(|known| known.0).collect();
+    for kernels in kernels::every() {
+        let mut got = inputs.clone();
+        kernels.gelu(&mut got);
+        for ((x, expected), got) in known.iter().zip(&got) {
+            let error = (f64::from(*got) - expected).abs() / f64::max(f64::abs(*expected), 1e-18);
+            assert!(
+                error < 5e-6,
+                "{}: {x}: expected {expected:e}, got {got:e}",
+                kernels.name()
+            );
+        }
+    }
+    let mut random = Random(9);
+    let x: Vec<f32> = random.values(100).iter().map(|x| 9.0 * x).collect();
+    let mut expected = x.clone();
+    scalar().gelu(&mut expected);
+    for kernels in others() {
+        let mut got = x.clone();
+        kernels.gelu(&mut got);
+        assert_same(kernels.name(), "gelu", &got, &expected);
     }
 }
 

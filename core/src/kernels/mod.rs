@@ -50,9 +50,15 @@ pub struct Kernels {
     mix: unsafe fn(Mix<'_>),
     narrow: unsafe fn(&[f32], &mut [f16]),
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    rms_norm_in_place: unsafe fn(&mut [f32], &[f32], f32),
+    layer_norm: unsafe fn(&mut [f32], &[f32], &[f32], f32),
     softmax: unsafe fn(&mut [f32]),
     silu_mul: unsafe fn(&mut [f32], &[f32]),
+    gelu_mul: unsafe fn(&mut [f32], &[f32]),
+    gelu: unsafe fn(&mut [f32]),
+    soft_cap: unsafe fn(&mut [f32], f32),
     add: unsafe fn(&mut [f32], &[f32]),
+    scale: unsafe fn(&mut [f32], f32),
     rope: unsafe fn(&mut [f32], usize, &[f32], &[f32], Pairs),
 }
 
@@ -247,6 +253,24 @@ impl Kernels {
         unsafe { (self.rms_norm)(x, weight, epsilon, out) }
     }
 
+    /// [`Kernels::rms_norm`] in place. `x`, `weight`: `[cols]`.
+    pub fn rms_norm_in_place(&self, x: &mut [f32], weight: &[f32], epsilon: f32) {
+        assert_eq!(x.len(), weight.len(), "x and weight of one length");
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.rms_norm_in_place)(x, weight, epsilon) }
+    }
+
+    /// Layer norm in place: `x = (x - mean) / √(variance + epsilon) · weight + bias`. All `[cols]`; `bias` may be empty. Ba et al., 2016
+    /// (arXiv 1607.06450).
+    pub fn layer_norm(&self, x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
+        assert!(
+            x.len() == weight.len() && (bias.is_empty() || bias.len() == x.len()),
+            "x, weight and bias of one length"
+        );
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.layer_norm)(x, weight, bias, epsilon) }
+    }
+
     /// Softmax in place over `[values]`, with the greatest value subtracted first.
     pub fn softmax(&self, values: &mut [f32]) {
         // SAFETY: the processor has this table's instructions.
@@ -258,6 +282,32 @@ impl Kernels {
         assert_eq!(gate.len(), up.len(), "gate and up of one length");
         // SAFETY: the processor has this table's instructions, and the lengths agree.
         unsafe { (self.silu_mul)(gate, up) }
+    }
+
+    /// GeGLU's product in place: `gate = gelu(gate) · up`, with `gelu(x) = x · (1 + tanh(√(2/π) · (x + 0.044715 · x³))) / 2`. Both `[values]`.
+    /// Shazeer, 2020 (arXiv 2002.05202); Hendrycks and Gimpel, 2016 (arXiv 1606.08415).
+    pub fn gelu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len(), "gate and up of one length");
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.gelu_mul)(gate, up) }
+    }
+
+    /// GELU in place: `x = x · Φ(x)`, Φ being the normal distribution's function. `[values]`. Hendrycks and Gimpel, 2016 (arXiv 1606.08415).
+    pub fn gelu(&self, x: &mut [f32]) {
+        // SAFETY: the processor has this table's instructions.
+        unsafe { (self.gelu)(x) }
+    }
+
+    /// `x = cap · tanh(x / cap)`. `[values]`. Gemma Team, 2024 (arXiv 2408.00118).
+    pub fn soft_cap(&self, x: &mut [f32], cap: f32) {
+        // SAFETY: the processor has this table's instructions.
+        unsafe { (self.soft_cap)(x, cap) }
+    }
+
+    /// `x *= factor`. `[values]`.
+    pub fn scale(&self, x: &mut [f32], factor: f32) {
+        // SAFETY: the processor has this table's instructions.
+        unsafe { (self.scale)(x, factor) }
     }
 
     /// `x += y`. Both `[values]`.

@@ -48,9 +48,15 @@ macro_rules! table {
             mix: table!(@fn $features, crate::kernels::attention_lanes::mix::<$lanes>, (mix: crate::kernels::Mix<'_>)),
             narrow: table!(@fn $features, crate::kernels::lanes::narrow::<$lanes>, (source: &[f32], out: &mut [half::f16])),
             rms_norm: table!(@fn $features, crate::kernels::scalar::rms_norm, (x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32])),
+            rms_norm_in_place: table!(@fn $features, crate::kernels::scalar::rms_norm_in_place, (x: &mut [f32], weight: &[f32], epsilon: f32)),
+            layer_norm: table!(@fn $features, crate::kernels::scalar::layer_norm, (x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32)),
             softmax: table!(@fn $features, crate::kernels::scalar::softmax, (values: &mut [f32])),
             silu_mul: table!(@fn $features, crate::kernels::scalar::silu_mul, (gate: &mut [f32], up: &[f32])),
+            gelu_mul: table!(@fn $features, crate::kernels::scalar::gelu_mul, (gate: &mut [f32], up: &[f32])),
+            gelu: table!(@fn $features, crate::kernels::scalar::gelu, (x: &mut [f32])),
+            soft_cap: table!(@fn $features, crate::kernels::scalar::soft_cap, (x: &mut [f32], cap: f32)),
             add: table!(@fn $features, crate::kernels::scalar::add, (x: &mut [f32], y: &[f32])),
+            scale: table!(@fn $features, crate::kernels::scalar::scale, (x: &mut [f32], factor: f32)),
             rope: table!(@fn $features, crate::kernels::scalar::rope, (x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: crate::kernels::Pairs)),
         };
     };

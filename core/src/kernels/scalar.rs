@@ -21,9 +21,15 @@ pub(super) static KERNELS: Kernels = Kernels {
     mix: attention::mix,
     narrow,
     rms_norm,
+    rms_norm_in_place,
+    layer_norm,
     softmax,
     silu_mul,
+    gelu_mul,
+    gelu,
+    soft_cap,
     add,
+    scale,
     rope,
 };
 
@@ -72,13 +78,38 @@ fn fold16(values: &[f32], start: f32, step: impl Fn(f32, f32) -> f32) -> [f32; 1
     lanes
 }
 
+/// 1 / √(mean(x²) + epsilon)
+#[inline(always)]
+fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
+    let squares = sum16(&fold16(x, 0.0, |sum, x| x.mul_add(x, sum)));
+    1.0 / (squares / x.len() as f32 + epsilon).sqrt()
+}
+
 #[inline(always)]
 pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-    let squares = sum16(&fold16(x, 0.0, |sum, x| x.mul_add(x, sum)));
-    let scale = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
+    let scale = inverse_rms(x, epsilon);
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * scale * weight;
     }
+}
+
+#[inline(always)]
+pub(super) fn rms_norm_in_place(x: &mut [f32], weight: &[f32], epsilon: f32) {
+    let scale = inverse_rms(x, epsilon);
+    for (x, weight) in x.iter_mut().zip(weight) {
+        *x = *x * scale * weight;
+    }
+}
+
+#[inline(always)]
+pub(super) fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
+    let mean = sum16(&fold16(x, 0.0, |sum, x| sum + x)) / x.len() as f32;
+    for x in x.iter_mut() {
+        *x -= mean;
+    }
+    rms_norm_in_place(x, weight, epsilon);
+    // Without a bias there is nothing to add.
+    add(x, bias);
 }
 
 /// eˣ to about one unit in the last place; x is held between −87.3 and 88.3, where f32's ordinary numbers end.
@@ -124,6 +155,63 @@ pub(super) fn softmax(values: &mut [f32]) {
 pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
     for (gate, up) in gate.iter_mut().zip(up) {
         *gate = *gate / (1.0 + exp(-*gate)) * up;
+    }
+}
+
+/// x · sigmoid(2y) is x · (1 + tanh(y)) / 2.
+#[inline(always)]
+pub(super) fn gelu_mul(gate: &mut [f32], up: &[f32]) {
+    const ROOT: f32 = 0.797_884_6; // √(2/π)
+    for (gate, up) in gate.iter_mut().zip(up) {
+        let x = *gate;
+        let y = ROOT * x * (x * x).mul_add(0.044_715, 1.0);
+        *gate = x / (1.0 + exp(-2.0 * y)) * up;
+    }
+}
+
+/// The complementary error function of z ≥ 0, with a relative error below 1.2·10⁻⁷: a Chebyshev fit (Press et al., Numerical Recipes, section 6.2).
+#[inline(always)]
+fn erfc(z: f32) -> f32 {
+    const FIT: [f32; 9] = [
+        0.170_872_77,
+        -0.822_152_23,
+        1.488_515_87,
+        -1.135_203_98,
+        0.278_868_07,
+        -0.186_288_06,
+        0.096_784_18,
+        0.374_091_96,
+        1.000_023_68,
+    ];
+    let t = 1.0 / 0.5f32.mul_add(z, 1.0);
+    let mut p = FIT[0];
+    for fit in &FIT[1..] {
+        p = p.mul_add(t, *fit);
+    }
+    t * exp((-z).mul_add(z, p.mul_add(t, -1.265_512_23)))
+}
+
+/// x · Φ(x), Φ being the normal distribution's function.
+#[inline(always)]
+pub(super) fn gelu(x: &mut [f32]) {
+    for x in x.iter_mut() {
+        let tail = 0.5 * erfc(x.abs() * std::f32::consts::FRAC_1_SQRT_2);
+        *x *= if *x > 0.0 { 1.0 - tail } else { tail };
+    }
+}
+
+/// cap · tanh(x / cap), by tanh(y) = 1 − 2 / (e²ʸ + 1).
+#[inline(always)]
+pub(super) fn soft_cap(x: &mut [f32], cap: f32) {
+    for x in x.iter_mut() {
+        *x = cap * (1.0 - 2.0 / (exp(2.0 * (*x / cap)) + 1.0));
+    }
+}
+
+#[inline(always)]
+pub(super) fn scale(x: &mut [f32], factor: f32) {
+    for x in x.iter_mut() {
+        *x *= factor;
     }
 }
 

@@ -1,4 +1,4 @@
-//! What queries find in the cache: softmax(query · keysᵀ / √length) · values, for one job's share of the heads.
+//! What queries find in the cache: softmax(query · keysᵀ · scale) · values, for one job's share of the heads.
 
 use super::Config;
 use crate::kernels::{KEYS, Kernels, Mix, Scores};
@@ -12,12 +12,14 @@ pub(super) struct Attention<'a> {
     pub(super) config: &'a Config,
     pub(super) cache: &'a KvCache,
     pub(super) layer: usize,
+    pub(super) window: Option<usize>, // how many of the positions up to its own a query sees; none: all
     pub(super) query: &'a [f32],      // [rows, key_length]
     pub(super) mixed: &'a mut [f32],  // [rows, value_length]: the result
     pub(super) scores: &'a mut [f32], // [TOGETHER, positions in whole blocks]
 }
 
-/// Rows that read one head's keys and values: `first`, `first + step`, … Each sees `more` positions more than the one before.
+/// Rows that read one head's keys and values: `first`, `first + step`, … Each sees `more` positions more than the one before, or the last `window`
+/// of these.
 struct Bundle {
     first: usize,
     step: usize,
@@ -47,12 +49,16 @@ impl Attention<'_> {
         }
     }
 
-    /// All heads of the tokens at `positions`: neighbouring tokens' queries of one head go together.
-    pub(super) fn tokens(&mut self, positions: Range<usize>) {
+    /// All heads of the tokens at `positions`, of a sequence of `end` positions so far: neighbouring tokens' queries of one head go together.
+    pub(super) fn tokens(&mut self, positions: Range<usize>, end: usize) {
         let (heads, group) = (self.config.heads, self.config.group());
         for token in (0..positions.len()).step_by(TOGETHER) {
             let count = TOGETHER.min(positions.len() - token);
-            let seen = positions.start + token + 1;
+            let (seen, more) = if self.config.causal {
+                (positions.start + token + 1, 1)
+            } else {
+                (end, 0)
+            };
             for head in 0..heads {
                 let first = token * heads + head;
                 self.bundle(&Bundle {
@@ -61,7 +67,7 @@ impl Attention<'_> {
                     count,
                     head: head / group,
                     seen,
-                    more: 1,
+                    more,
                 });
             }
         }
@@ -82,29 +88,38 @@ impl Attention<'_> {
             ..
         } = *self.config;
         let longest = seen + (count - 1) * more;
-        let stride = longest.next_multiple_of(KEYS);
+        // Whole blocks that no row's window reaches are left out.
+        let left = |seen: usize| self.window.map_or(0, |window| seen.saturating_sub(window));
+        let start = left(seen) / KEYS * KEYS;
+        let stride = longest.next_multiple_of(KEYS) - start;
         self.kernels.scores(Scores {
             queries: &self.query[first * key_length..],
             query_stride: step * key_length,
             count,
             head_dim: key_length,
-            keys: self.cache.keys(self.layer, head, longest),
-            scale: 1.0 / (key_length as f32).sqrt(),
+            keys: &self.cache.keys(self.layer, head, longest)[start * key_length..],
+            scale: self.config.attention_scale,
             out: self.scores,
             out_stride: stride,
         });
         for (row, weights) in self.scores.chunks_exact_mut(stride).take(count).enumerate() {
-            let (weights, later) = weights.split_at_mut(seen + row * more);
+            let seen = seen + row * more;
+            let (weights, later) = weights.split_at_mut(seen - start);
+            let (earlier, weights) = weights.split_at_mut(left(seen) - start);
+            if let Some(cap) = self.config.attention_cap {
+                self.kernels.soft_cap(weights, cap);
+            }
             self.kernels.softmax(weights);
+            earlier.fill(0.0);
             later.fill(0.0);
         }
         self.kernels.mix(Mix {
             weights: self.scores,
             weight_stride: stride,
             count,
-            positions: longest,
+            positions: longest - start,
             head_dim: value_length,
-            values: self.cache.values(self.layer, head, longest),
+            values: &self.cache.values(self.layer, head, longest)[start * value_length..],
             out: &mut self.mixed[first * value_length..],
             out_stride: step * value_length,
         });

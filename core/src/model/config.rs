@@ -1,13 +1,11 @@
 //! The numbers that shape a forward pass. A family fills them in from metadata; the forward pass reads them and asks for nothing else.
 
-use crate::gguf;
-use crate::kernels::Pairs;
-use crate::{Error, Result};
+pub use super::rope::{Rope, Yarn};
 
-/// What a decoder looks like.
+/// What a model looks like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Number of decoder layers.
+    /// Number of layers.
     pub layers: usize,
     /// Length of the residual stream.
     pub embedding_length: usize,
@@ -25,23 +23,116 @@ pub struct Config {
     pub vocabulary: usize,
     /// Positions the model was trained for.
     pub context_length: usize,
-    /// Added to the mean square in RMS norm (arXiv:1910.07467).
+    /// Which norm it has everywhere.
+    pub norm: NormKind,
+    /// Added to the mean square, or to the variance, in norms.
     pub norm_epsilon: f32,
-    /// Rotary position embedding.
+    /// Norm of queries and keys before they are rotated.
+    pub head_norm: Option<HeadNorm>,
+    /// Attention and the feed-forward part read the same normalised vector, and both results are added to it.
+    pub parallel: bool,
+    /// What stands between the feed-forward part's matrices.
+    pub activation: Activation,
+    /// Rotary position embedding; no dimensions where positions come in another way.
     pub rope: Rope,
+    /// Rotary position embedding of some layers, where they have their own: with as many dimensions as `rope`.
+    pub local_rope: Option<Rope>,
+    /// What each layer's attention sees, `[layers]`.
+    pub scopes: Vec<Scope>,
+    /// A position sees only itself and those before it.
+    pub causal: bool,
+    /// Multiplies the tokens' embeddings.
+    pub embedding_scale: f32,
+    /// Multiplies the products of queries and keys.
+    pub attention_scale: f32,
+    /// Multiplies what a branch adds to the residual stream.
+    pub residual_scale: f32,
+    /// Multiplies the logits.
+    pub logit_scale: f32,
+    /// Bound of attention's scores: `cap · tanh(score / cap)` (arXiv:2408.00118).
+    pub attention_cap: Option<f32>,
+    /// Bound of the logits, likewise.
+    pub logit_cap: Option<f32>,
+    /// How an encoder makes one vector of a text's; `None` for a model that generates.
+    pub pooling: Option<Pooling>,
 }
 
-/// Rotary position embedding (RoFormer, arXiv:2104.09864): pair `i` of a head turns by `position · scale · base^(-2i / dimensions)`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rope {
-    /// How many leading values of a head are rotated; even.
-    pub dimensions: usize,
-    /// The base of the frequencies.
-    pub base: f32,
-    /// Multiplies every frequency: 1, or 1 / factor for linear scaling (arXiv:2306.15595).
-    pub scale: f32,
-    /// Which values make a pair.
-    pub pairs: Pairs,
+/// What a norm divides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// The root of the mean square (arXiv:1910.07467); no bias.
+    Rms,
+    /// The mean is subtracted and the standard deviation divided by (arXiv:1607.06450); with a bias.
+    Layer,
+}
+
+/// How queries and keys are normalised. The norm is the model's own kind, without a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadNorm {
+    /// Each head by itself; all heads share one vector of weights.
+    Shared,
+    /// Each head by itself, with its own weights.
+    Own,
+    /// All heads of a token together.
+    Whole,
+}
+
+impl HeadNorm {
+    /// Values that are normalised together, of `heads` heads.
+    pub(crate) fn length(self, config: &Config, heads: usize) -> usize {
+        match self {
+            HeadNorm::Shared | HeadNorm::Own => config.key_length,
+            HeadNorm::Whole => config.key_length * heads,
+        }
+    }
+}
+
+/// The function between the feed-forward part's matrices (arXiv:2002.05202).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// silu(gate) · up
+    SiluGated,
+    /// gelu(gate) · up, in GELU's form with tanh
+    GeluGated,
+    /// gelu(up), by the normal distribution's own function (arXiv:1606.08415)
+    Gelu,
+}
+
+impl Activation {
+    /// Whether there is a gate beside the matrix `up`.
+    #[must_use]
+    pub fn gated(self) -> bool {
+        self != Activation::Gelu
+    }
+}
+
+/// What one layer's attention sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// How many positions, the token's own among them; `None`: all.
+    pub window: Option<usize>,
+    /// How queries and keys are rotated.
+    pub rotation: Rotation,
+}
+
+/// Which rotary embedding a layer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// None: the layer does not know positions.
+    None,
+    /// [`Config::rope`].
+    Global,
+    /// [`Config::local_rope`].
+    Local,
+}
+
+/// How the vectors of a text's tokens become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The first token's.
+    Cls,
 }
 
 impl Config {
@@ -74,66 +165,35 @@ impl Config {
     pub fn mixed_length(&self) -> usize {
         self.heads * self.value_length
     }
-}
 
-/// Metadata keys of one file under its architecture's name, with the checks that every family shares.
-pub(crate) struct Keys<'a> {
-    pub(crate) file: &'a gguf::File,
-    pub(crate) architecture: &'a str,
-}
-
-/// No dimension of a model is longer than this; products of two fit a 64-bit number with room to spare.
-const LONGEST: u32 = 1 << 24;
-
-impl Keys<'_> {
-    pub(crate) fn name(&self, key: &str) -> String {
-        format!("{}.{key}", self.architecture)
+    /// The rotary embeddings: the model's, then the local layers' own.
+    pub(crate) fn ropes(&self) -> impl Iterator<Item = &Rope> {
+        std::iter::once(&self.rope).chain(&self.local_rope)
     }
 
-    /// A length or count: from 1 to 2²⁴.
-    pub(crate) fn length(&self, key: &str) -> Result<usize> {
-        let key = self.name(key);
-        let value = self.file.metadata().u32(&key)?;
-        self.in_range(&key, value)
-    }
-
-    /// A length or count that may be absent.
-    pub(crate) fn opt_length(&self, key: &str) -> Result<Option<usize>> {
-        let key = self.name(key);
-        let value = self.file.metadata().opt_u32(&key)?;
-        value.map(|value| self.in_range(&key, value)).transpose()
-    }
-
-    fn in_range(&self, key: &str, value: u32) -> Result<usize> {
-        if (1..=LONGEST).contains(&value) {
-            Ok(value as usize)
-        } else {
-            Err(self.bad(key, format!("a number from 1 to {LONGEST}"), value))
-        }
-    }
-
-    /// A finite number greater than 0, or `default` where the file has none.
-    pub(crate) fn positive(&self, key: &str, default: Option<f32>) -> Result<f32> {
-        let key = self.name(key);
-        let value = match (self.file.metadata().opt_f32(&key)?, default) {
-            (Some(value), _) => value,
-            (None, Some(default)) => default,
-            (None, None) => self.file.metadata().f32(&key)?,
+    /// Whether this is the decoder of Llama and nothing else: no option of later families is on.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let plain = Scope {
+            window: None,
+            rotation: Rotation::Global,
         };
-        if value > 0.0 && value.is_finite() {
-            Ok(value)
-        } else {
-            Err(self.bad(&key, "a finite number greater than 0".into(), value))
-        }
-    }
-
-    /// The error for a value of `key` (its full name) that cannot be.
-    pub(crate) fn bad(&self, key: &str, expected: String, got: impl ToString) -> Error {
-        Error::BadKey {
-            file: self.file.name().to_owned(),
-            key: key.to_owned(),
-            expected,
-            got: got.to_string(),
-        }
+        let scales = [
+            self.embedding_scale,
+            self.residual_scale,
+            self.logit_scale,
+            self.rope.attention_factor,
+        ];
+        self.norm == NormKind::Rms
+            && self.head_norm.is_none()
+            && !self.parallel
+            && self.activation == Activation::SiluGated
+            && self.rope.yarn.is_none()
+            && self.scopes.iter().all(|scope| *scope == plain)
+            && self.causal
+            && scales == [1.0; 4]
+            && self.attention_scale == 1.0 / (self.key_length as f32).sqrt()
+            && self.attention_cap.is_none()
+            && self.logit_cap.is_none()
     }
 }

@@ -1,13 +1,15 @@
-//! The forward pass of a decoder: tokens in, logits out.
+//! The forward pass: tokens in, logits or the encoder's vectors out.
 //!
 //! Each token's vector `x` runs through the layers; in each, attention and the feed-forward part read a normalised copy and add what they found.
-//! (Vaswani et al. 2017, arXiv:1706.03762; Touvron et al. 2023, arXiv:2302.13971.)
+//! (Vaswani et al. 2017, arXiv:1706.03762; Touvron et al. 2023, arXiv:2302.13971.) What else a family does, norms in other places, scales, caps,
+//! windows, is in the config and in which tensors a layer has; what is off costs nothing.
 
+use super::Model;
 use super::attention::Attention;
+use super::config::{Config, Rotation};
 use super::operations::Operations;
 use super::parallel::{each, rows_per_job};
-use super::weights::Layer;
-use super::{Config, Model};
+use super::weights::{Layer, Norm};
 use crate::cancel::Cancellation;
 use crate::kernels::KEYS;
 use crate::kv::KvCache;
@@ -43,7 +45,7 @@ impl<'a> Decoder<'a> {
         Decoder {
             model,
             config: model.config(),
-            operations: Operations::new(model.gguf(), pool),
+            operations: Operations::new(model.gguf(), model.config(), pool),
             cache,
             scratch,
         }
@@ -61,7 +63,7 @@ impl<'a> Decoder<'a> {
         want: Want,
         cancellation: &Cancellation,
     ) -> Result<()> {
-        self.embed(ids);
+        self.embed(ids, start);
         self.angles(start..start + ids.len());
         let layers = &self.model.weights().layers;
         for (number, layer) in layers.iter().enumerate() {
@@ -90,43 +92,72 @@ impl<'a> Decoder<'a> {
         let (o, weights, s) = (self.operations, self.model.weights(), &mut *self.scratch);
         let (tokens, d) = (rows.len(), self.config.embedding_length);
         let x = &s.x[rows.start * d..rows.end * d];
-        o.unpack(&weights.output_norm, &mut s.vector);
         let x = o.normalise(
+            weights.output_norm.as_ref(),
             x,
-            &s.vector[..d],
-            self.config.norm_epsilon,
             &mut s.branch,
             &mut s.int8,
+            &mut s.vector,
             &[&weights.output],
         );
         o.product(x, &weights.output, &mut s.logits);
-        &s.logits[..tokens * self.config.vocabulary]
+        let logits = &mut s.logits[..tokens * self.config.vocabulary];
+        if self.config.logit_scale != 1.0 {
+            o.kernels.scale(logits, self.config.logit_scale);
+        }
+        if let Some(cap) = self.config.logit_cap {
+            o.kernels.soft_cap(logits, cap);
+        }
+        logits
     }
 
-    /// x = the tokens' rows of the embedding.
-    fn embed(&mut self, ids: &[u32]) {
-        let embedding = &self.model.weights().embedding;
-        for (&id, x) in ids
-            .iter()
-            .zip(self.scratch.x.chunks_exact_mut(embedding.cols))
-        {
-            self.operations.unpack_row(embedding, id as usize, x);
+    /// x = the tokens' rows of the embedding, with what a family adds to them; the first token is at position `start`.
+    fn embed(&mut self, ids: &[u32], start: usize) {
+        let (o, c, weights) = (self.operations, self.config, self.model.weights());
+        let Scratch { x, vector, .. } = &mut *self.scratch;
+        let d = c.embedding_length;
+        let x = &mut x[..ids.len() * d];
+        for (&id, x) in ids.iter().zip(x.chunks_exact_mut(d)) {
+            o.unpack_row(&weights.embedding, id as usize, x);
+        }
+        if c.embedding_scale != 1.0 {
+            o.kernels.scale(x, c.embedding_scale);
+        }
+        if let Some(types) = &weights.token_types {
+            o.unpack_row(types, 0, &mut vector[..d]);
+            x.chunks_exact_mut(d)
+                .for_each(|x| o.kernels.add(x, &vector[..d]));
+        }
+        if let Some(positions) = &weights.positions {
+            for (position, x) in (start..).zip(x.chunks_exact_mut(d)) {
+                o.unpack_row(positions, position, &mut vector[..d]);
+                o.kernels.add(x, &vector[..d]);
+            }
+        }
+        if let Some(norm) = &weights.embedding_norm {
+            o.normalise_in_place(norm, d, x, vector);
         }
     }
 
-    /// How far each pair of a head turns at each of these positions.
+    /// How far each pair of a head turns at each of these positions, for each rotary embedding.
     fn angles(&mut self, positions: Range<usize>) {
-        let frequencies = &self.model.weights().frequencies; // [pairs]
-        let turns = positions.flat_map(|position| {
-            frequencies
-                .iter()
-                .map(move |frequency| position as f32 * frequency)
-        });
-        let s = &mut *self.scratch;
-        for ((cosine, sine), turn) in s.cosine.iter_mut().zip(&mut s.sine).zip(turns) {
-            // In f64, so that platforms' libraries agree on the f32.
-            let (sin, cos) = f64::from(turn).sin_cos();
-            (*cosine, *sine) = (cos as f32, sin as f32);
+        let (c, s, context) = (self.config, &mut *self.scratch, self.cache.context());
+        let all = s.tokens * (c.rope.dimensions / 2); // angles of one embedding
+        for (number, (turns, rope)) in self.model.weights().turns.iter().zip(c.ropes()).enumerate()
+        {
+            let frequencies = turns.of(rope, context); // [pairs]
+            let turns = positions.clone().flat_map(|position| {
+                frequencies
+                    .iter()
+                    .map(move |frequency| position as f32 * frequency)
+            });
+            let cosine = s.cosine[number * all..].iter_mut();
+            for ((cosine, sine), turn) in cosine.zip(&mut s.sine[number * all..]).zip(turns) {
+                // In f64, so that platforms' libraries agree on the f32.
+                let (sin, cos) = f64::from(turn).sin_cos();
+                *cosine = cos as f32 * rope.attention_factor;
+                *sine = sin as f32 * rope.attention_factor;
+            }
         }
     }
 
@@ -139,14 +170,13 @@ impl<'a> Decoder<'a> {
             query, key, value, ..
         } = layer;
 
-        o.unpack(&layer.attention_norm, &mut s.vector);
         let readers = [&query.matrix, &key.matrix, &value.matrix];
         let x = o.normalise(
+            layer.attention_norm.as_ref(),
             &s.x[..tokens * d],
-            &s.vector[..d],
-            c.norm_epsilon,
             &mut s.branch,
             &mut s.int8,
+            &mut s.vector,
             &readers,
         );
         o.project(
@@ -158,28 +188,46 @@ impl<'a> Decoder<'a> {
             ],
             &mut s.vector,
         );
-
-        let per = rows_per_job(o.pool, tokens, (queries + keys) * size_of::<f32>());
-        let parts = s.query[..tokens * queries]
-            .chunks_mut(per * queries)
-            .zip(s.key[..tokens * keys].chunks_mut(per * keys));
-        let angles = s.cosine.chunks(per * pairs).zip(s.sine.chunks(per * pairs));
-        each(
-            o.pool,
-            parts.zip(angles),
-            |_, ((query, key), (cosine, sine))| {
-                let rows = query
-                    .chunks_exact_mut(queries)
-                    .zip(key.chunks_exact_mut(keys));
-                let angles = cosine.chunks_exact(pairs).zip(sine.chunks_exact(pairs));
-                for ((query, key), (cosine, sine)) in rows.zip(angles) {
-                    o.kernels
-                        .rope(query, c.key_length, cosine, sine, c.rope.pairs);
-                    o.kernels
-                        .rope(key, c.key_length, cosine, sine, c.rope.pairs);
-                }
-            },
+        let (query, key) = (
+            &mut s.query[..tokens * queries],
+            &mut s.key[..tokens * keys],
         );
+        if let (Some(kind), Some([of_queries, of_keys])) = (c.head_norm, &layer.head_norms) {
+            o.normalise_in_place(of_queries, kind.length(c, c.heads), query, &mut s.vector);
+            o.normalise_in_place(of_keys, kind.length(c, c.kv_heads), key, &mut s.vector);
+        }
+
+        let rope = match c.scopes[number].rotation {
+            Rotation::None => None,
+            Rotation::Global => Some(0),
+            Rotation::Local => Some(1),
+        };
+        if let Some(rope) = rope {
+            let per = rows_per_job(o.pool, tokens, (queries + keys) * size_of::<f32>());
+            let parts = query
+                .chunks_mut(per * queries)
+                .zip(key.chunks_mut(per * keys));
+            let first = rope * s.tokens * pairs;
+            let angles = s.cosine[first..]
+                .chunks(per * pairs)
+                .zip(s.sine[first..].chunks(per * pairs));
+            each(
+                o.pool,
+                parts.zip(angles),
+                |_, ((query, key), (cosine, sine))| {
+                    let rows = query
+                        .chunks_exact_mut(queries)
+                        .zip(key.chunks_exact_mut(keys));
+                    let angles = cosine.chunks_exact(pairs).zip(sine.chunks_exact(pairs));
+                    for ((query, key), (cosine, sine)) in rows.zip(angles) {
+                        o.kernels
+                            .rope(query, c.key_length, cosine, sine, c.rope.pairs);
+                        o.kernels
+                            .rope(key, c.key_length, cosine, sine, c.rope.pairs);
+                    }
+                },
+            );
+        }
         self.cache.write(
             o.kernels,
             number,
@@ -222,6 +270,7 @@ impl<'a> Decoder<'a> {
                     config: c,
                     cache,
                     layer: number,
+                    window: c.scopes[number].window,
                     query,
                     mixed,
                     scores,
@@ -230,7 +279,7 @@ impl<'a> Decoder<'a> {
                     attention.heads(first..first + rows, start + tokens.start);
                 } else {
                     let first = start + tokens.start + first / c.heads;
-                    attention.tokens(first..first + rows / c.heads);
+                    attention.tokens(first..first + rows / c.heads, start + tokens.end);
                 }
             },
         );
@@ -241,39 +290,77 @@ impl<'a> Decoder<'a> {
         let found = o.round(
             &s.mixed[..rows * c.value_length],
             &mut s.int8,
-            &output.matrix,
+            &[&output.matrix],
         );
+        if c.parallel {
+            o.project(found, [(output, &mut s.spare)], &mut s.vector);
+            return;
+        }
         o.project(found, [(output, &mut s.branch)], &mut s.vector);
-        o.kernels
-            .add(&mut s.x[..tokens.len() * d], &s.branch[..tokens.len() * d]);
+        self.join(
+            layer.attention_post_norm.as_ref(),
+            layer.attention_sum_norm.as_ref(),
+            tokens.len(),
+        );
     }
 
-    /// x += down(silu(gate(x)) · up(x)), reading a normalised x.
+    /// x += down(activation of gate(x) and up(x)), reading a normalised x.
     fn feed_forward(&mut self, layer: &Layer, tokens: usize) {
         let (o, c, s) = (self.operations, self.config, &mut *self.scratch);
         let (d, ff) = (c.embedding_length, c.feed_forward_length);
-        let Layer { gate, up, down, .. } = layer;
+        let (up, down) = (&layer.up, &layer.down);
 
-        o.unpack(&layer.feed_forward_norm, &mut s.vector);
-        let readers = [&gate.matrix, &up.matrix];
+        let norm = if c.parallel {
+            &layer.attention_norm
+        } else {
+            &layer.feed_forward_norm
+        };
+        let readers = [&up.matrix, &layer.gate.as_ref().unwrap_or(up).matrix];
         let x = o.normalise(
+            norm.as_ref(),
             &s.x[..tokens * d],
-            &s.vector[..d],
-            c.norm_epsilon,
             &mut s.branch,
             &mut s.int8,
+            &mut s.vector,
             &readers,
         );
-        o.project(x, [(gate, &mut s.gate), (up, &mut s.up)], &mut s.vector);
+        match &layer.gate {
+            Some(gate) => o.project(x, [(gate, &mut s.gate), (up, &mut s.up)], &mut s.vector),
+            None => o.project(x, [(up, &mut s.gate)], &mut s.vector),
+        }
 
-        let inner = o.gated(
+        let inner = o.activate(
             &mut s.gate[..tokens * ff],
             &s.up[..tokens * ff],
             &mut s.int8,
             &down.matrix,
         );
         o.project(inner, [(down, &mut s.branch)], &mut s.vector);
-        o.kernels
-            .add(&mut s.x[..tokens * d], &s.branch[..tokens * d]);
+        if c.parallel {
+            o.kernels
+                .add(&mut s.x[..tokens * d], &s.spare[..tokens * d]);
+        }
+        self.join(
+            layer.feed_forward_post_norm.as_ref(),
+            layer.feed_forward_sum_norm.as_ref(),
+            tokens,
+        );
+    }
+
+    /// x += the branch, by `post` normalised where there is one; then the sum by `sum`.
+    fn join(&mut self, post: Option<&Norm>, sum: Option<&Norm>, tokens: usize) {
+        let (o, c, s) = (self.operations, self.config, &mut *self.scratch);
+        let d = c.embedding_length;
+        let (x, branch) = (&mut s.x[..tokens * d], &mut s.branch[..tokens * d]);
+        if let Some(norm) = post {
+            o.normalise_in_place(norm, d, branch, &mut s.vector);
+        }
+        if c.residual_scale != 1.0 {
+            o.kernels.scale(branch, c.residual_scale);
+        }
+        o.kernels.add(x, branch);
+        if let Some(norm) = sum {
+            o.normalise_in_place(norm, d, x, &mut s.vector);
+        }
     }
 }

@@ -2,38 +2,26 @@
 
 mod attention;
 mod config;
+mod families;
 pub(crate) mod forward;
-mod llama;
+mod keys;
 mod operations;
 pub(crate) mod parallel;
+mod rope;
 mod weights;
 
-pub use config::{Config, Rope};
+pub use config::{Activation, Config, HeadNorm, NormKind, Pooling, Rope, Rotation, Scope, Yarn};
+use families::ARCHITECTURES;
+use keys::Keys;
 use weights::Weights;
 
+use crate::encoder::Encoder;
 use crate::gguf;
 use crate::session::{Session, SessionOptions};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, kernels, kv, sampling, scratch};
-use config::Keys;
 use std::path::Path;
 use std::sync::Arc;
-use weights::Names;
-
-/// A family of models: how its metadata becomes a [`Config`], and what it calls its tensors.
-struct Architecture {
-    /// `general.architecture`.
-    name: &'static str,
-    config: fn(&Keys<'_>) -> Result<Config>,
-    names: &'static Names,
-}
-
-/// Every family that the runtime reads.
-static ARCHITECTURES: &[Architecture] = &[Architecture {
-    name: "llama",
-    config: llama::config,
-    names: &llama::NAMES,
-}];
 
 /// Context of a session that asks for none, where the model allows it: the cache of a longer one can be large.
 const DEFAULT_CONTEXT: usize = 4096;
@@ -79,7 +67,7 @@ pub struct ModelInfo {
     pub architecture: String,
     /// Number of weights.
     pub parameters: u64,
-    /// Decoder layers.
+    /// Layers.
     pub layers: usize,
     /// Length of the residual stream.
     pub embedding_length: usize,
@@ -177,7 +165,7 @@ impl Model {
         &self.inner.info
     }
 
-    /// The shape of the decoder.
+    /// The shape of the model.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.inner.config
@@ -262,9 +250,36 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::InvalidOption`] for a context or thread count of 0, or a context longer than the model's; [`Error::MemoryLimit`];
-    /// [`Error::Thread`] when the system starts no thread.
+    /// [`Error::Thread`] when the system starts no thread; [`Error::WrongUse`] when the model is an encoder.
     pub fn session(&self, options: SessionOptions) -> Result<Session> {
-        Session::new(self.clone(), options)
+        match self.config().pooling {
+            None => Session::new(self.clone(), options),
+            Some(_) => {
+                Err(self
+                    .wrong_use("generates: this one turns texts into vectors, take Model::encoder"))
+            }
+        }
+    }
+
+    /// An encoder's session: texts to vectors.
+    ///
+    /// # Errors
+    /// As [`Model::session`]; [`Error::WrongUse`] when the model generates.
+    pub fn encoder(&self, options: SessionOptions) -> Result<Encoder> {
+        match self.config().pooling {
+            Some(pooling) => Ok(Encoder::new(Session::new(self.clone(), options)?, pooling)),
+            None => {
+                Err(self
+                    .wrong_use("turns texts into vectors: this one generates, take Model::session"))
+            }
+        }
+    }
+
+    fn wrong_use(&self, expected: &'static str) -> Error {
+        Error::WrongUse {
+            file: self.inner.file.name().to_owned(),
+            expected,
+        }
     }
 }
 

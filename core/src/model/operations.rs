@@ -1,7 +1,8 @@
 //! The steps that the forward pass is told in: kernels with the rounding of activations, the unpacking of vectors and the pool's threads around them.
 
+use super::config::{Activation, Config, NormKind};
 use super::parallel::{each, pieces, rows_per_job};
-use super::weights::{Linear, Matrix};
+use super::weights::{Linear, Matrix, Norm};
 use crate::gguf;
 use crate::kernels::{self, Activations, Kernels, Product};
 use crate::quant::activation::{Buffer, Quantized, QuantizedMut};
@@ -11,14 +12,16 @@ use crate::threads::Pool;
 #[derive(Clone, Copy)]
 pub(crate) struct Operations<'a> {
     file: &'a gguf::File,
+    config: &'a Config,
     pub(crate) kernels: &'static Kernels,
     pub(crate) pool: &'a Pool,
 }
 
 impl<'a> Operations<'a> {
-    pub(crate) fn new(file: &'a gguf::File, pool: &'a Pool) -> Self {
+    pub(crate) fn new(file: &'a gguf::File, config: &'a Config, pool: &'a Pool) -> Self {
         Operations {
             file,
+            config,
             kernels: kernels::selected(),
             pool,
         }
@@ -40,17 +43,36 @@ impl<'a> Operations<'a> {
         );
     }
 
-    /// RMS norm of `x` `[tokens, cols]` by `weight` `[cols]`, to the front of `out` and, where a reader takes int8, of `int8`.
+    /// A norm's weights and bias as f32 in `vector` `[2, widest]`; no bias is empty.
+    fn unpack_norm<'v>(&self, norm: &Norm, vector: &'v mut [f32]) -> [&'v [f32]; 2] {
+        let (weight, bias) = vector.split_at_mut(vector.len() / 2);
+        self.unpack(&norm.weight, weight);
+        let cols = norm.weight.rows * norm.weight.cols;
+        match &norm.bias {
+            Some(matrix) => {
+                self.unpack(matrix, bias);
+                [&weight[..cols], &bias[..cols]]
+            }
+            None => [&weight[..cols], &[]],
+        }
+    }
+
+    /// `x` `[tokens, embedding]` as its readers take it, normalised to the front of `out` where there is a norm, and of `int8` where a reader takes
+    /// int8. `vector`: `[2, widest]`.
     pub(crate) fn normalise<'o>(
         &self,
-        x: &[f32],
-        weight: &[f32],
-        epsilon: f32,
+        norm: Option<&Norm>,
+        x: &'o [f32],
         out: &'o mut [f32],
         int8: &'o mut Buffer,
+        vector: &mut [f32],
         readers: &[&Matrix],
     ) -> Activations<'o> {
-        let cols = weight.len();
+        let Some(norm) = norm else {
+            return self.round(x, int8, readers);
+        };
+        let [weight, bias] = self.unpack_norm(norm, vector);
+        let (cols, epsilon) = (weight.len(), self.config.norm_epsilon);
         let out = &mut out[..x.len()];
         let per = cols * rows_per_job(self.pool, x.len() / cols, 2 * cols * size_of::<f32>());
         let rounded = pieces(wanted(int8, x.len(), readers), per, x.len().div_ceil(per));
@@ -59,7 +81,13 @@ impl<'a> Operations<'a> {
             x.chunks(per).zip(out.chunks_mut(per)).zip(rounded),
             |_, ((x, out), rounded)| {
                 for (x, out) in x.chunks_exact(cols).zip(out.chunks_exact_mut(cols)) {
-                    self.kernels.rms_norm(x, weight, epsilon, out);
+                    match self.config.norm {
+                        NormKind::Rms => self.kernels.rms_norm(x, weight, epsilon, out),
+                        NormKind::Layer => {
+                            out.copy_from_slice(x);
+                            self.kernels.layer_norm(out, weight, bias, epsilon);
+                        }
+                    }
                 }
                 self.quantize(out, rounded);
             },
@@ -67,8 +95,32 @@ impl<'a> Operations<'a> {
         activations(out, int8, cols)
     }
 
-    /// `gate` `[tokens, cols]` = silu(gate) · up, and rounded to `int8` where the reader takes that.
-    pub(crate) fn gated<'o>(
+    /// Normalises `x` in place: every `cols` values together, by the norm's weights, which begin again where `x` is longer. `vector`: `[2, widest]`.
+    pub(crate) fn normalise_in_place(
+        &self,
+        norm: &Norm,
+        cols: usize,
+        x: &mut [f32],
+        vector: &mut [f32],
+    ) {
+        let [weight, bias] = self.unpack_norm(norm, vector);
+        let (row, epsilon) = (weight.len(), self.config.norm_epsilon);
+        let per = row * rows_per_job(self.pool, x.len() / row, 2 * row * size_of::<f32>());
+        each(self.pool, x.chunks_mut(per), |_, x| {
+            for (x, weight) in x
+                .chunks_exact_mut(cols)
+                .zip(weight.chunks_exact(cols).cycle())
+            {
+                match self.config.norm {
+                    NormKind::Rms => self.kernels.rms_norm_in_place(x, weight, epsilon),
+                    NormKind::Layer => self.kernels.layer_norm(x, weight, bias, epsilon),
+                }
+            }
+        });
+    }
+
+    /// `gate` `[tokens, cols]` = the activation of it, times `up` where that is gated, and rounded to `int8` where the reader takes that.
+    pub(crate) fn activate<'o>(
         &self,
         gate: &'o mut [f32],
         up: &[f32],
@@ -86,23 +138,27 @@ impl<'a> Operations<'a> {
             self.pool,
             gate.chunks_mut(per).zip(up.chunks(per)).zip(rounded),
             |_, ((gate, up), rounded)| {
-                self.kernels.silu_mul(gate, up);
+                match self.config.activation {
+                    Activation::SiluGated => self.kernels.silu_mul(gate, up),
+                    Activation::GeluGated => self.kernels.gelu_mul(gate, up),
+                    Activation::Gelu => self.kernels.gelu(gate),
+                }
                 self.quantize(gate, rounded);
             },
         );
         activations(gate, int8, cols)
     }
 
-    /// `x` `[tokens, cols]` as the reader takes it.
+    /// `x` `[tokens, cols]` as its readers take it.
     pub(crate) fn round<'o>(
         &self,
         x: &'o [f32],
         int8: &'o mut Buffer,
-        reader: &Matrix,
+        readers: &[&Matrix],
     ) -> Activations<'o> {
-        let cols = reader.cols;
+        let cols = readers[0].cols;
         let per = cols * rows_per_job(self.pool, x.len() / cols, cols * size_of::<f32>());
-        let rounded = pieces(wanted(int8, x.len(), &[reader]), per, x.len().div_ceil(per));
+        let rounded = pieces(wanted(int8, x.len(), readers), per, x.len().div_ceil(per));
         each(self.pool, x.chunks(per).zip(rounded), |_, (x, rounded)| {
             self.quantize(x, rounded)
         });

@@ -257,6 +257,12 @@ pub fn scheme_of(file: &File, config: &Config) -> Result<Scheme> {
 /// When the model has something the decoder does not (biases, partial rotation, another architecture), or a tensor is missing or misshapen.
 pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f32>)> {
     let c = runtime;
+    let architecture = file.metadata().str("general.architecture")?;
+    ensure!(
+        architecture == "llama" && c.is_plain(),
+        "{}: the decoder is that of the llama family without windows or YaRN; this is {architecture}",
+        file.name()
+    );
     ensure!(
         c.key_length == c.value_length && c.rope.dimensions == c.key_length,
         "{}: heads of {} keys, {} values and {} rotated dimensions; the decoder has one length for all three",

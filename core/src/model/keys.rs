@@ -1,0 +1,121 @@
+//! Metadata keys of one file under its architecture's name, with the checks that every family shares.
+
+use crate::gguf::{self, Kind, Value};
+use crate::{Error, Result};
+
+/// A file, and the prefix of its keys.
+pub(crate) struct Keys<'a> {
+    pub(crate) file: &'a gguf::File,
+    pub(crate) architecture: &'a str,
+}
+
+/// No dimension of a model is longer than this; products of two fit a 64-bit number with room to spare.
+const LONGEST: u32 = 1 << 24;
+
+impl Keys<'_> {
+    pub(crate) fn name(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture)
+    }
+
+    /// A length or count: from 1 to 2²⁴.
+    pub(crate) fn length(&self, key: &str) -> Result<usize> {
+        let key = self.name(key);
+        let value = self.file.metadata().u32(&key)?;
+        self.in_range(&key, value)
+    }
+
+    /// A length or count that may be absent.
+    pub(crate) fn opt_length(&self, key: &str) -> Result<Option<usize>> {
+        let key = self.name(key);
+        let value = self.file.metadata().opt_u32(&key)?;
+        value.map(|value| self.in_range(&key, value)).transpose()
+    }
+
+    /// A length that may be absent or 0, which means the same.
+    pub(crate) fn window(&self, key: &str) -> Result<Option<usize>> {
+        match self.file.metadata().opt_u32(&self.name(key))? {
+            None | Some(0) => Ok(None),
+            Some(_) => self.opt_length(key),
+        }
+    }
+
+    fn in_range(&self, key: &str, value: u32) -> Result<usize> {
+        if (1..=LONGEST).contains(&value) {
+            Ok(value as usize)
+        } else {
+            Err(self.bad(key, format!("a number from 1 to {LONGEST}"), value))
+        }
+    }
+
+    /// `block_count`: every layer has a tensor, so there are no more layers than tensors.
+    pub(crate) fn layers(&self) -> Result<usize> {
+        let (layers, tensors) = (self.length("block_count")?, self.file.tensors().len());
+        if layers <= tensors {
+            return Ok(layers);
+        }
+        let key = self.name("block_count");
+        Err(self.bad(
+            &key,
+            format!("at most the file's {tensors} tensors"),
+            layers,
+        ))
+    }
+
+    /// A finite number greater than 0, or `default` where the file has none.
+    pub(crate) fn positive(&self, key: &str, default: Option<f32>) -> Result<f32> {
+        match (self.opt_positive(key)?, default) {
+            (Some(value), _) => Ok(value),
+            (None, Some(default)) => Ok(default),
+            (None, None) => self.file.metadata().f32(&self.name(key)),
+        }
+    }
+
+    /// A finite number greater than 0, if the file has the key.
+    pub(crate) fn opt_positive(&self, key: &str) -> Result<Option<f32>> {
+        let key = self.name(key);
+        match self.file.metadata().opt_f32(&key)? {
+            Some(value) if !(value > 0.0 && value.is_finite()) => {
+                Err(self.bad(&key, "a finite number greater than 0".into(), value))
+            }
+            value => Ok(value),
+        }
+    }
+
+    /// A finite number greater than 0; absent and 0 mean the same.
+    pub(crate) fn nonzero(&self, key: &str) -> Result<Option<f32>> {
+        match self.file.metadata().opt_f32(&self.name(key))? {
+            Some(0.0) => Ok(None),
+            _ => self.opt_positive(key),
+        }
+    }
+
+    /// Which layers see only a window, `[layers]`: the file's list, or all but the last of every `period`, which the file may name too.
+    pub(crate) fn local_layers(&self, layers: usize, period: usize) -> Result<Vec<bool>> {
+        let key = self.name("attention.sliding_window_pattern");
+        let every = |period: usize| (0..layers).map(|i| i % period + 1 < period).collect();
+        match self.file.metadata().get(&key) {
+            None => Ok(every(period)),
+            Some(Value::Array(list)) if list.kind() == Kind::Bool => {
+                if list.len() == layers {
+                    return Ok(list
+                        .iter()
+                        .map(|local| local == Value::Bool(true))
+                        .collect());
+                }
+                let expected = format!("one truth value for each of the {layers} layers");
+                Err(self.bad(&key, expected, format!("{} of them", list.len())))
+            }
+            Some(_) => Ok(every(self.length("attention.sliding_window_pattern")?)),
+        }
+    }
+
+    /// The error for a value of `key` (its full name) that cannot be.
+    pub(crate) fn bad(&self, key: &str, expected: String, got: impl ToString) -> Error {
+        Error::BadKey {
+            file: self.file.name().to_owned(),
+            key: key.to_owned(),
+            expected,
+            got: got.to_string(),
+        }
+    }
+}

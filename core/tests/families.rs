@@ -1,0 +1,248 @@
+//! Every family against Hugging Face transformers, on the tiny random models of tests/golden/families; `make_families.py` there made them with
+//! llama.cpp's converter.
+
+use dram_core::{Error, Model, OpenOptions, SessionOptions, gguf};
+use std::path::{Path, PathBuf};
+
+const VOCABULARY: usize = 64;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/families")
+}
+
+/// One line of families.tsv, with its part of families.f32.
+struct Case {
+    name: String,
+    file: String,
+    embedding: bool,
+    ids: Vec<u32>,
+    positions: Vec<usize>,
+    /// [positions, vocabulary], transformers as it is; or the embedding
+    plain: Vec<f32>,
+    /// [positions, vocabulary], with keys and values rounded to f16
+    cached: Vec<f32>,
+}
+
+impl Case {
+    fn open(&self) -> Model {
+        Model::open(folder().join(&self.file)).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let read = |name: &str| std::fs::read(folder().join(name)).unwrap();
+    let text = String::from_utf8(read("families.tsv")).unwrap();
+    let values: Vec<f32> = read("families.f32")
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
+        .collect();
+    let mut rest = &values[..];
+    let mut take = |count: usize| rest.split_off(..count).unwrap().to_vec();
+    let mut cases = Vec::new();
+    for line in text.lines() {
+        if line.starts_with('#') {
+            println!("{line}");
+            continue;
+        }
+        let fields: Vec<&str> = line.split('\t').collect();
+        let numbers = |text: &str| {
+            text.split_whitespace()
+                .map(|n| n.parse().unwrap())
+                .collect()
+        };
+        let (embedding, positions): (_, Vec<usize>) =
+            (fields[2] == "embedding", numbers(fields[4]));
+        let (plain, cached) = if embedding {
+            (take(32), Vec::new())
+        } else {
+            let count = positions.len() * VOCABULARY;
+            (take(count), take(count))
+        };
+        cases.push(Case {
+            name: fields[0].into(),
+            file: fields[1].into(),
+            embedding,
+            ids: fields[3].split(' ').map(|n| n.parse().unwrap()).collect(),
+            positions,
+            plain,
+            cached,
+        });
+    }
+    assert!(
+        rest.is_empty(),
+        "families.f32 holds more than families.tsv tells of"
+    );
+    cases
+}
+
+fn options(context: usize, threads: usize) -> SessionOptions {
+    SessionOptions {
+        context: Some(context),
+        threads: Some(threads),
+    }
+}
+
+/// The largest error within a position over its largest logit, and at how many positions the top token is another.
+fn compare(ours: &[f32], theirs: &[f32]) -> (f32, usize) {
+    let top = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+    let (mut worst, mut other) = (0f32, 0);
+    for (ours, theirs) in ours.chunks(VOCABULARY).zip(theirs.chunks(VOCABULARY)) {
+        let most = theirs.iter().fold(0f32, |most, x| most.max(x.abs()));
+        let apart = ours.iter().zip(theirs).fold(0f32, |most, (a, b)| {
+            if (a - b).is_nan() {
+                f32::NAN
+            } else {
+                most.max((a - b).abs())
+            }
+        });
+        worst = if apart.is_nan() {
+            f32::INFINITY
+        } else {
+            worst.max(apart / most)
+        };
+        other += usize::from(top(ours) != top(theirs));
+    }
+    (worst, other)
+}
+
+#[test]
+fn logits_equal_transformers() {
+    let mut wrong = Vec::new();
+    for case in cases().iter().filter(|case| !case.embedding) {
+        let model = case.open();
+        let mut all = Vec::new(); // [ids, vocabulary]
+        model
+            .session(options(case.ids.len(), 2))
+            .unwrap()
+            .evaluate(&case.ids, &mut |_, logits| all.extend_from_slice(logits))
+            .unwrap();
+        let kept: Vec<f32> = case
+            .positions
+            .iter()
+            .flat_map(|at| &all[at * VOCABULARY..][..VOCABULARY])
+            .copied()
+            .collect();
+        let (cached, other) = compare(&kept, &case.cached);
+        let (plain, _) = compare(&kept, &case.plain);
+        println!(
+            "{:<16} off by {cached:.1e} with an f16 cache, {plain:.1e} without",
+            case.name
+        );
+
+        let mut session = model.session(options(case.ids.len(), 1)).unwrap();
+        let steps: Vec<f32> = case
+            .ids
+            .iter()
+            .flat_map(|&id| session.decode(id).unwrap().to_vec())
+            .collect();
+        // Sums in another order turn the f16 rounding of a key or value now and then: 2⁻¹¹ of it.
+        if cached > 5e-4 || plain > 5e-3 || other > 0 || steps != all {
+            wrong.push(format!(
+                "{}: {other} other tops, same bits stepwise: {}",
+                case.name,
+                steps == all
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn vectors_equal_transformers() {
+    for case in cases().iter().filter(|case| case.embedding) {
+        let model = case.open();
+        let ours = |threads| {
+            let mut encoder = model.encoder(options(case.ids.len(), threads)).unwrap();
+            encoder.embed(&case.ids[..1]).unwrap(); // what was there before changes nothing
+            encoder.embed(&case.ids).unwrap()
+        };
+        let vector = ours(2);
+        assert_eq!(vector, ours(1));
+        let cosine: f64 = vector
+            .iter()
+            .zip(&case.plain)
+            .map(|(a, b)| f64::from(a * b))
+            .sum();
+        println!("{:<16} cosine {cosine:.7}", case.name);
+        assert!((cosine - 1.0).abs() < 1e-5, "{}: {cosine}", case.name);
+        assert!(matches!(
+            model.session(options(8, 1)),
+            Err(Error::WrongUse { .. })
+        ));
+    }
+}
+
+/// A file with `from` written over by `to`, of the same length.
+fn changed(file: &str, from: &[u8], to: &[u8]) -> String {
+    let mut bytes = std::fs::read(folder().join(file)).unwrap();
+    let at = bytes.windows(from.len()).position(|window| window == from);
+    let at = at.unwrap_or_else(|| panic!("{file} lacks {}", String::from_utf8_lossy(from)));
+    bytes[at..at + to.len()].copy_from_slice(to);
+    let file = gguf::File::from_bytes(file, bytes).unwrap();
+    match Model::from_gguf(file, &OpenOptions::default()) {
+        Ok(_) => "none".into(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// The same, for a whole number of 32 bits in the metadata.
+fn with_number(file: &str, key: &str, from: u32, to: u32) -> String {
+    let pair = |value: u32| [key.as_bytes(), &4u32.to_le_bytes(), &value.to_le_bytes()].concat();
+    changed(file, &pair(from), &pair(to))
+}
+
+#[test]
+fn what_a_file_says_wrongly_is_named() {
+    let renamed = |file, from: &str, to: &str| changed(file, from.as_bytes(), to.as_bytes());
+    let errors = [
+        (
+            renamed("gemma2.gguf", "blk.1.post_ffw_norm", "blk.1.post_ffw_nine"),
+            ["blk.1.post_ffw_norm.weight", "got none"],
+        ),
+        (
+            renamed("qwen3.gguf", "blk.1.attn_q_norm", "blk.1.attn_q_nine"),
+            ["blk.1.attn_q_norm.weight", "got none"],
+        ),
+        (
+            renamed("qwen2.gguf", "blk.1.attn_q.bias", "blk.1.attn_q.bios"),
+            ["blk.1.attn_q.bios", "expected only tensors"],
+        ),
+        (
+            renamed("stablelm-2.gguf", "output_norm.bias", "output_norm.bios"),
+            ["output_norm.bias", "got none"],
+        ),
+        (
+            renamed("phi3.gguf", "blk.1.attn_qkv", "blk.1.attn_qkw"),
+            ["blk.1.attn_q.weight", "got none"],
+        ),
+        (
+            renamed("llama-yarn.gguf", "yarn", "yawn"),
+            ["llama.rope.scaling.type", "yawn"],
+        ),
+        (
+            with_number("olmo3.gguf", "olmo2.block_count", 4, 3),
+            ["sliding_window_pattern", "each of the 3 layers"],
+        ),
+        (
+            with_number("llama3.gguf", "llama.block_count", 2, 1 << 20),
+            ["llama.block_count", "at most the file's"],
+        ),
+        (
+            with_number("gemma3.gguf", "attention.sliding_window", 17, u32::MAX),
+            ["attention.sliding_window", "from 1 to"],
+        ),
+        (
+            with_number("bert-cls.gguf", "bert.pooling_type", 2, 4),
+            ["bert.pooling_type", "mean"],
+        ),
+        (
+            with_number("bert-cls.gguf", "bert.context_length", 128, 129),
+            ["position_embd.weight", "[32, 129]"],
+        ),
+    ];
+    for (error, parts) in errors {
+        assert!(parts.iter().all(|part| error.contains(part)), "{parts:?}: {error}");
+    }
+}

@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""Make tests/golden/families: a tiny random model of every family, and what Hugging Face transformers makes of it.
+
+    make_families.py --llama-cpp DIR    DIR: llama.cpp's source, as the sdist of llama-cpp-python carries it in vendor/llama.cpp
+
+The GGUF files are written by llama.cpp's own converter, so that the names, the permutations and the metadata are its and not ours; only the tokenizer
+is replaced (the files hold 64 single-byte tokens), and Mistral's window is added, which the converter leaves out. Kept are
+
+NAME.gguf      the model, matrices in f16, which hold the weights exactly
+families.tsv   the versions used, then for each case: its name, file, what it asks for, token ids, and the positions whose values are kept
+families.f32   little-endian f32, case after case. `logits`: [2, positions, vocabulary], transformers as it is, and transformers with keys and values
+               rounded to f16, as the runtime's cache holds them. `embedding`: [width], pooled and normalised to length 1 as sentence-transformers does
+"""
+import argparse
+import json
+import pathlib
+import sys
+import tempfile
+from importlib.metadata import version
+
+import numpy as np
+import torch
+import transformers
+
+HERE = pathlib.Path(__file__).resolve().parent / "families"
+VOCABULARY = 64
+TOKENS = 80
+
+SHARED = dict(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+              num_key_value_heads=2, max_position_embeddings=128, pad_token_id=None, bos_token_id=0, eos_token_id=1)
+
+
+def rope(base, **scaling):
+    return dict(rope_type=scaling.pop("type", "default"), rope_theta=base, **scaling)
+
+
+FULL, LOCAL = "full_attention", "sliding_attention"
+YARN = dict(type="yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=8.0, beta_slow=1.0)
+LONG = [1.0 + 0.6 * i for i in range(4)]
+SHORT = [1.0 + 0.1 * i for i in range(4)]
+# name: (configuration's class, its values, standard deviation of the embeddings, seed)
+MODELS = {
+    "llama3": ("Llama", dict(rms_norm_eps=1e-5, tie_word_embeddings=True, rope_parameters=rope(
+        1e4, type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)), 1),
+    "llama-linear": ("Llama", dict(rms_norm_eps=1e-5, rope_parameters=rope(1e4, type="linear", factor=4.0)), 1),
+    "llama-yarn": ("Llama", dict(rms_norm_eps=1e-5, head_dim=16, rope_parameters=rope(1e2, **YARN)), 1),
+    "mistral": ("Mistral", dict(rms_norm_eps=1e-5, sliding_window=19, head_dim=16, rope_parameters=rope(1e4)), 1),
+    "qwen2": ("Qwen2", dict(rms_norm_eps=1e-6, rope_parameters=rope(1e6)), 1),
+    "qwen3": ("Qwen3", dict(rms_norm_eps=1e-6, head_dim=16, tie_word_embeddings=True, rope_parameters=rope(1e6)), 1),
+    "stablelm-2": ("StableLm", dict(layer_norm_eps=1e-5, use_qkv_bias=True, partial_rotary_factor=0.5,
+                                    rope_parameters=rope(1e4, partial_rotary_factor=0.5)), 1),
+    "stablelm-2-12b": ("StableLm", dict(layer_norm_eps=1e-5, qk_layernorm=True, use_parallel_residual=True,
+                                        rope_parameters=rope(1e4, partial_rotary_factor=0.25)), 1),
+    "gemma2": ("Gemma2", dict(num_hidden_layers=3, head_dim=16, query_pre_attn_scalar=16, sliding_window=21, rms_norm_eps=1e-6,
+                              attn_logit_softcapping=3.0, final_logit_softcapping=4.0, rope_parameters=rope(1e4)), 0.2),
+    "gemma3": ("Gemma3Text", dict(num_hidden_layers=7, intermediate_size=32, head_dim=8, query_pre_attn_scalar=8, sliding_window=17,
+                                  rms_norm_eps=1e-6, rope_parameters={
+                                      FULL: rope(1e6, type="linear", factor=8.0), LOCAL: rope(1e4)}), 0.2),
+    "phi3": ("Phi3", dict(rms_norm_eps=1e-5, original_max_position_embeddings=32, rope_parameters=rope(
+        1e4, type="longrope", long_factor=LONG, short_factor=SHORT, original_max_position_embeddings=32)), 1),
+    "phi3-window": ("Phi3", dict(rms_norm_eps=1e-5, original_max_position_embeddings=128, sliding_window=23,
+                                 rope_parameters=rope(1e4)), 1),
+    "smollm3": ("SmolLM3", dict(num_hidden_layers=4, rms_norm_eps=1e-6, rope_parameters=rope(5e6)), 1),
+    "olmo2": ("Olmo2", dict(rms_norm_eps=1e-6, rope_parameters=rope(5e5)), 1),
+    "olmo3": ("Olmo3", dict(num_hidden_layers=4, intermediate_size=32, rms_norm_eps=1e-6, sliding_window=18,
+                            rope_parameters={FULL: rope(1e2, **YARN), LOCAL: rope(1e2)}), 1),
+    "granite": ("Granite", dict(rms_norm_eps=1e-5, embedding_multiplier=6.0, residual_multiplier=0.3, attention_multiplier=0.2,
+                                logits_scaling=3.0, rope_parameters=rope(1e4)), 0.3),
+    "bert-mean": ("Bert", dict(layer_norm_eps=1e-12, num_key_value_heads=4, pad_token_id=0), 1),
+    "bert-cls": ("Bert", dict(layer_norm_eps=1e-12, num_key_value_heads=4, pad_token_id=0), 1),
+}
+# name: (model, tokens); the length decides between Phi's factors for short and long contexts
+CASES = {name: (name, TOKENS) for name in MODELS} | {"phi3-short": ("phi3", 24)}
+
+
+def build(name):
+    kind, values, spread = MODELS[name]
+    config = getattr(transformers, f"{kind}Config")(**SHARED | values, attn_implementation="eager")
+    torch.manual_seed(sum(name.encode()))
+    model = getattr(transformers, f"{kind.removesuffix('Text')}ForCausalLM" if kind != "Bert" else "BertModel")(config)
+    model = model.float().eval()
+    shifted = kind.startswith("Gemma")  # these norms add 1 to their weights
+    with torch.no_grad():
+        for key, weight in model.named_parameters():
+            noise = torch.randn_like(weight)
+            if "embeddings.LayerNorm.weight" in key or "norm" in key.lower() and key.endswith("weight"):
+                weight.copy_(0.3 * noise + (0.0 if shifted else 1.0))
+            elif weight.dim() == 1:
+                weight.copy_(0.3 * noise)
+            else:
+                scale = spread if "embed" in key and "token_type" not in key else 1.2 / weight.shape[1] ** 0.5
+                weight.copy_((scale * noise).half().float())
+    return model
+
+
+def f16_cache(model):
+    """The model with keys and values rounded as an f16 cache rounds them."""
+    module = sys.modules[type(model).__module__]
+    plain = module.eager_attention_forward
+
+    def rounded(this, query, key, value, *rest, **named):
+        return plain(this, query, key.half().float(), value.half().float(), *rest, **named)
+    module.eager_attention_forward = rounded
+    return lambda: setattr(module, "eager_attention_forward", plain)
+
+
+def run(model, ids):
+    with torch.no_grad():
+        out = model(torch.tensor([ids]), use_cache=False) if model.config.model_type != "bert" else model(torch.tensor([ids]))
+    return (out.logits if hasattr(out, "logits") else out.last_hidden_state)[0].float().numpy()
+
+
+def convert(model, name, llama_cpp, path):
+    sys.path[:0] = [str(llama_cpp), str(llama_cpp / "gguf-py")]
+    import gguf
+    from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        model.save_pretrained(folder)
+        tokens = [chr(ord("0") + i) for i in range(VOCABULARY)]
+        (folder / "tokenizer.json").write_text(
+            json.dumps({"model": {"vocab": {t: i for i, t in enumerate(tokens)}}, "added_tokens": []}))
+        if name.startswith("bert"):
+            mode = {f"pooling_mode_{m}": m.startswith(name[5:]) for m in ("mean_tokens", "cls_token", "max_tokens")}
+            (folder / "modules.json").write_text(json.dumps([{"type": "models.Pooling", "path": "pooling"}]))
+            (folder / "pooling").mkdir()
+            (folder / "pooling/config.json").write_text(json.dumps(mode))
+        converter = get_model_class(get_model_architecture(ModelBase.load_hparams(folder, False), ModelType.TEXT))
+
+        def set_vocab(self):
+            w = self.gguf_writer
+            w.add_tokenizer_model("gpt2")
+            w.add_tokenizer_pre("gpt-2")
+            w.add_token_list(tokens)
+            w.add_token_types([gguf.TokenType.NORMAL] * VOCABULARY)
+            w.add_add_bos_token(False)
+            if name.startswith("bert"):
+                w.add_token_type_count(model.config.type_vocab_size)
+            if name == "mistral":
+                w.add_sliding_window(model.config.sliding_window)
+
+        def modify_tensors(self, data_torch, name, bid):
+            # StableLM's returns its stacked norms from a generator, where they are lost, instead of yielding them.
+            rest = yield from converter.modify_tensors(self, data_torch, name, bid) or ()
+            yield from rest or ()
+        changed = type(converter.__name__, (converter,), dict(
+            set_vocab=set_vocab, modify_tensors=modify_tensors, model_arch=converter.model_arch))
+        changed(folder, gguf.LlamaFileType.MOSTLY_F16, path, eager=True, model_name=f"tiny random {name}").write()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--llama-cpp", type=pathlib.Path, required=True)
+    parser.add_argument("--release", required=True, help="the release of llama-cpp-python that carries it")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE)
+    parser.add_argument("--only", nargs="*", default=list(CASES))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    lines, values = [], []
+    for case in args.only:
+        name, count = CASES[case]
+        model = build(name)
+        path = args.out / f"{name}.gguf"
+        if case == name:
+            convert(model, name, args.llama_cpp, path)
+        ids = np.random.default_rng(len(case)).integers(0, VOCABULARY, count).tolist()
+        plain = run(model, ids)
+        restore = f16_cache(model)
+        cached = run(model, ids)
+        restore()
+        if name.startswith("bert"):
+            kind, positions = "embedding", []
+            pooled = plain.mean(0) if name == "bert-mean" else plain[0]
+            kept = [pooled / np.linalg.norm(pooled)]
+        else:
+            kind, positions = "logits", sorted({*range(0, count, 4), count - 2, count - 1})
+            kept = [plain[positions], cached[positions]]
+        values += kept
+        lines.append("\t".join([case, path.name, kind, " ".join(map(str, ids)), " ".join(map(str, positions))]))
+        print(f"{case:<16} {path.stat().st_size:>7} bytes, largest |value| {np.abs(plain).max():.3f}, "
+              f"an f16 cache moves it by {np.abs(plain - cached).max():.2e}")
+    versions = {p.__name__: p.__version__ for p in (torch, transformers, np)} | {"llama-cpp-python": args.release}
+    header = "# made by make_families.py with " + ", ".join(f"{k} {v}" for k, v in versions.items())
+    (args.out / "families.tsv").write_text("\n".join([header, *lines]) + "\n")
+    np.concatenate([v.ravel() for v in values]).astype("<f4").tofile(args.out / "families.f32")
+
+
+if __name__ == "__main__":
+    main()
