@@ -76,6 +76,26 @@ impl KvCache {
         }
     }
 
+    /// Takes the first `positions` positions of `other`, a cache of the same model with at least as long a context.
+    pub(crate) fn copy(&mut self, other: &KvCache, positions: usize) {
+        let heads = self.keys.len() / (self.context.next_multiple_of(KEYS) * self.key_length);
+        let (keys, values) = (
+            positions.next_multiple_of(KEYS) * self.key_length,
+            positions * self.value_length,
+        );
+        for head in 0..heads {
+            let (to, from) = (
+                self.context.next_multiple_of(KEYS),
+                other.context.next_multiple_of(KEYS),
+            );
+            self.keys[head * to * self.key_length..][..keys]
+                .copy_from_slice(&other.keys[head * from * self.key_length..][..keys]);
+            let (to, from) = (self.context, other.context);
+            self.values[head * to * self.value_length..][..values]
+                .copy_from_slice(&other.values[head * from * self.value_length..][..values]);
+        }
+    }
+
     /// One head's keys at the first `positions`, rounded up to whole blocks: `[blocks, key_length, KEYS]`.
     pub(crate) fn keys(&self, layer: usize, head: usize, positions: usize) -> &[f16] {
         let row = (layer * self.kv_heads + head) * self.context.next_multiple_of(KEYS);

@@ -20,6 +20,7 @@ fn session(model: &Model) -> Session {
         .session(SessionOptions {
             context: None,
             threads: Some(2),
+            ..SessionOptions::default()
         })
         .unwrap()
 }
@@ -38,6 +39,7 @@ fn hot(seed: u64) -> Sampling {
         top_p: 1.0,
         min_p: 0.0,
         seed,
+        ..Sampling::default()
     }
 }
 
@@ -47,7 +49,7 @@ fn generate(session: &mut Session, request: &Request) -> Completion {
     let completion = session
         .generate(request, &mut |event| {
             match event {
-                Event::Prefilled { tokens } => prefilled += tokens,
+                Event::Prefilled { tokens, .. } => prefilled += tokens,
                 Event::Piece {
                     text: piece,
                     tokens: made,
@@ -56,6 +58,7 @@ fn generate(session: &mut Session, request: &Request) -> Completion {
                     text.push_str(piece);
                     tokens += made;
                 }
+                _ => {}
             }
             ControlFlow::Continue(())
         })
@@ -303,7 +306,7 @@ fn cancelling_from_the_callback_or_before_the_start() {
                 pieces += 1;
                 ControlFlow::Continue(())
             }
-            Event::Prefilled { .. } => ControlFlow::Continue(()),
+            _ => ControlFlow::Continue(()),
         })
         .unwrap();
     assert_eq!(completion.finish, Finish::Cancelled);

@@ -12,7 +12,7 @@ pub use config::{Config, Rope};
 use weights::Weights;
 
 use crate::gguf;
-use crate::session::{Session, SessionOptions};
+use crate::session::{self, Session, SessionOptions};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, kernels, kv, sampling, scratch};
 use config::Keys;
@@ -52,7 +52,7 @@ pub struct Memory {
     pub mapped: u64,
     /// Keys and values for the whole context, in f16. Pages count against the process as the context fills.
     pub kv_cache: u64,
-    /// Activations, logits and the sampler's candidates.
+    /// Activations, logits, the sampler's buffers and the sequence's tokens.
     pub scratch: u64,
 }
 
@@ -220,7 +220,8 @@ impl Model {
             mapped: self.inner.info.file_bytes,
             kv_cache: kv::bytes(config, context),
             scratch: scratch::bytes(config, context)
-                .saturating_add(sampling::bytes(config.vocabulary)),
+                .saturating_add(sampling::bytes(config.vocabulary, context))
+                .saturating_add(session::bytes(context)),
         }
     }
 
