@@ -83,30 +83,33 @@ impl Attention<'_> {
         } = *self.config;
         let longest = seen + (count - 1) * more;
         let stride = longest.next_multiple_of(KEYS);
-        self.kernels.scores(Scores {
+        let scores = Scores {
             queries: &self.query[first * key_length..],
             query_stride: step * key_length,
             count,
             head_dim: key_length,
-            keys: self.cache.keys(self.layer, head, longest),
+            keys: &[],
             scale: 1.0 / (key_length as f32).sqrt(),
             out: self.scores,
             out_stride: stride,
-        });
+        };
+        let (kernels, layer) = (self.kernels, self.layer);
+        self.cache.scores(kernels, layer, head, longest, scores);
         for (row, weights) in self.scores.chunks_exact_mut(stride).take(count).enumerate() {
             let (weights, later) = weights.split_at_mut(seen + row * more);
             self.kernels.softmax(weights);
             later.fill(0.0);
         }
-        self.kernels.mix(Mix {
+        let mix = Mix {
             weights: self.scores,
             weight_stride: stride,
             count,
             positions: longest,
             head_dim: value_length,
-            values: self.cache.values(self.layer, head, longest),
+            values: &[],
             out: &mut self.mixed[first * value_length..],
             out_stride: step * value_length,
-        });
+        };
+        self.cache.mix(kernels, layer, head, mix);
     }
 }

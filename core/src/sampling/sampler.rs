@@ -26,7 +26,7 @@ pub(crate) fn bytes(vocabulary: usize, context: usize) -> u64 {
 pub(crate) struct Sampler {
     options: Sampling,
     rng: Rng,
-    candidates: Vec<Candidate>, // ≤ [vocabulary]; in order of id, until a step puts them into another
+    pub(super) candidates: Vec<Candidate>, // ≤ [vocabulary]; in order of id, until a step puts them into another
     repetition: Repetition,
 }
 

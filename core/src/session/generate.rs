@@ -155,6 +155,9 @@ impl Session {
             completion.tokens.push(id);
             unsent += 1;
             self.accept(&model, id);
+            let found = self.output.push(&request.stop, |bytes| {
+                model.tokenizer().decode_bytes(id, bytes)
+            });
             if let Some(logprobs) = &mut completion.logprobs {
                 logprobs.push(&self.scratch.logits[..vocabulary], id);
                 let event = Event::Token {
@@ -163,12 +166,9 @@ impl Session {
                     top: logprobs.top(index),
                 };
                 if on_event(event).is_break() {
-                    break Finish::Cancelled;
+                    return Ok(Finish::Cancelled);
                 }
             }
-            let found = self.output.push(&request.stop, |bytes| {
-                model.tokenizer().decode_bytes(id, bytes)
-            });
             if let Found::Stop(index) = found {
                 break Finish::StopString(request.stop[index].clone());
             }
@@ -204,7 +204,6 @@ impl Session {
         };
         let dropped = ContextPolicy::dropped(keep_first, self.position + 1, self.context());
         self.position = keep_first;
-        // With a context of one the token in the cache is the one that goes.
         self.ids.drain(keep_first..keep_first + dropped);
         self.ids.push(id);
         let kept = self.ids.len();

@@ -1,9 +1,10 @@
 //! A session: one sequence, its cache and its threads.
 
 mod generate;
+mod saved;
 
 use crate::cancel::{CancelToken, Cancellation};
-use crate::kv::KvCache;
+use crate::kv::{CacheFormat, KvCache};
 use crate::model::Model;
 use crate::model::forward::{Decoder, Want};
 use crate::output::Output;
@@ -19,6 +20,8 @@ pub struct SessionOptions {
     pub context: Option<usize>,
     /// Threads that compute, the caller's among them; `None`: [`threads::default_threads`].
     pub threads: Option<usize>,
+    /// How keys and values are kept.
+    pub cache_format: CacheFormat,
 }
 
 /// One sequence being evaluated. Not shared between threads, but may move from one to another. Sessions of one model share its weights.
@@ -63,9 +66,16 @@ impl Session {
                 got: threads.to_string(),
             });
         }
-        model.check_memory(context)?;
+        let format = options.cache_format;
+        format.check(model.config())?;
+        model.check_memory(context, format)?;
         // The buffers below are made infallibly; ask first whether they can be.
-        let bytes = model.memory(context).anonymous();
+        let bytes = model
+            .memory_for(&SessionOptions {
+                context: Some(context),
+                ..options
+            })
+            .anonymous();
         let mut probe = Vec::<u8>::new();
         if !usize::try_from(bytes).is_ok_and(|bytes| {
             std::hint::black_box(&mut probe)
@@ -77,7 +87,7 @@ impl Session {
         drop(probe);
         Ok(Session {
             pool: Pool::new(Some(threads))?,
-            cache: KvCache::new(model.config(), context),
+            cache: KvCache::new(model.config(), context, format),
             scratch: Scratch::new(model.config(), context),
             sampler: Sampler::new(model.config().vocabulary, context),
             output: Output::default(),
@@ -94,7 +104,7 @@ impl Session {
     /// As [`Model::session`].
     pub fn fork(&self) -> Result<Session> {
         let mut fork = Session::new(self.model.clone(), self.options())?;
-        fork.cache.copy(&self.cache, self.position);
+        fork.cache = self.cache.fork(self.position);
         fork.ids.extend_from_slice(&self.ids);
         fork.position = self.position;
         Ok(fork)
@@ -106,6 +116,7 @@ impl Session {
         SessionOptions {
             context: Some(self.context()),
             threads: Some(self.threads()),
+            cache_format: self.cache.format(),
         }
     }
 
