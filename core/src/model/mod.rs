@@ -171,8 +171,7 @@ impl Model {
                 fingerprint: OnceLock::new(),
             }),
         };
-        // A cache in Q8_0 takes least.
-        model.check_memory(1, CacheFormat::Q8_0)?;
+        model.check_memory(1, CacheFormat::default())?;
         Ok(model)
     }
 
