@@ -48,6 +48,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut session = model.session(SessionOptions {
         context: args.context,
         threads: args.threads,
+        ..SessionOptions::default()
     })?;
     let interrupt = Interrupt::listen()?;
     let system: Vec<Message> = args

@@ -38,6 +38,7 @@ impl SamplingArgs {
             top_p: self.top_p,
             min_p: self.min_p,
             seed: self.seed,
+            ..Sampling::default()
         }
     }
 }

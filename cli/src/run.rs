@@ -68,6 +68,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut session = model.session(SessionOptions {
         context: args.context,
         threads: args.threads,
+        ..SessionOptions::default()
     })?;
     let prompt = if args.raw || model.chat_template().is_none() {
         Prompt::Text(prompt)

@@ -240,6 +240,19 @@ pub enum Error {
         what: String,
     },
 
+    /// A saved session that this session cannot take up.
+    #[error("{}: saved session: expected {expected}, got {got}: {advice}", path.display())]
+    SavedSession {
+        /// The file.
+        path: PathBuf,
+        /// What would have been accepted.
+        expected: String,
+        /// What was found.
+        got: String,
+        /// What to do.
+        advice: &'static str,
+    },
+
     /// No logit was a number: the weights are broken.
     #[error("expected logits, got only NaN: the model's weights are broken")]
     NoLogits,

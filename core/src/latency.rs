@@ -136,6 +136,7 @@ pub fn measure(
     let mut session = model.session(SessionOptions {
         context: Some(context),
         threads,
+        ..SessionOptions::default()
     })?;
     let mut rng = Rng::new(0);
     let vocabulary = model.config().vocabulary as u64;

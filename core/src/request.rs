@@ -2,7 +2,7 @@
 
 use crate::chat::{self, Message};
 use crate::model::Model;
-use crate::sampling::Sampling;
+use crate::sampling::{Logprobs, MOST_TOP, Sampling, TokenLogprob};
 use crate::{Error, Result};
 use std::time::Duration;
 
@@ -26,8 +26,12 @@ pub struct Request {
     pub max_tokens: usize,
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Text that ends the completion, and is no part of it.
+    /// Texts that end the completion, and are no part of it: the first of them to come up.
     pub stop: Vec<String>,
+    /// `Some(n)`: report each token's log-probability and the `n` likeliest tokens, at most 100, as the model gave them.
+    pub logprobs: Option<usize>,
+    /// What happens when prompt and completion outgrow the session's context.
+    pub context_policy: ContextPolicy,
     /// Whether [`Prompt::Text`] may name special tokens, such as `<|im_start|>`. Leave it off for text that others wrote.
     pub parse_special: bool,
 }
@@ -39,6 +43,8 @@ impl Default for Request {
             max_tokens: 256,
             sampling: Sampling::default(),
             stop: Vec::new(),
+            logprobs: None,
+            context_policy: ContextPolicy::Error,
             parse_special: false,
         }
     }
@@ -55,13 +61,54 @@ impl Request {
     }
 }
 
+/// What happens when the session's context is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContextPolicy {
+    /// A prompt that is too long is [`Error::ContextFull`]; a completion ends with [`Finish::ContextFull`].
+    #[default]
+    Error,
+    /// Forget the older half of what follows the first `keep_first` tokens, as often as needed, and go on with [`Event::Slid`]. What is left is
+    /// evaluated again at its new positions, as if it had been the whole sequence: exact for every model, at the price of that prefill.
+    Slide {
+        /// Tokens that are never forgotten, such as a system prompt. Less than the context.
+        keep_first: usize,
+    },
+}
+
+impl ContextPolicy {
+    /// How many of `tokens` tokens to drop, beginning after the first `keep_first`, so that they fit `context`.
+    pub(crate) fn dropped(keep_first: usize, tokens: usize, context: usize) -> usize {
+        let step = ((context - keep_first) / 2).max(1);
+        tokens.saturating_sub(context).next_multiple_of(step)
+    }
+}
+
 /// What happens during a request, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Event<'a> {
     /// The prompt has been evaluated. Sent once.
     Prefilled {
         /// Tokens of the prompt.
         tokens: usize,
+        /// The first of them, which were in the cache already and were not evaluated again.
+        reused: usize,
+    },
+    /// The context was full: tokens were dropped, and the others are about to be evaluated again. Only with [`ContextPolicy::Slide`].
+    Slid {
+        /// Tokens that were dropped.
+        dropped: usize,
+        /// Tokens that are left.
+        kept: usize,
+    },
+    /// A token was made. Only with [`Request::logprobs`]; its text comes with a later [`Event::Piece`].
+    Token {
+        /// The token.
+        id: u32,
+        /// The natural logarithm of the probability that the model gave it.
+        logprob: f32,
+        /// The likeliest tokens, likeliest first: as many as the request asked for.
+        top: &'a [TokenLogprob],
     },
     /// More text.
     Piece {
@@ -105,12 +152,45 @@ pub struct Completion {
     pub text: String,
     /// The tokens made, without the end token; those of a stop string are among them.
     pub tokens: Vec<u32>,
+    /// One entry for each of `tokens`, if the request asked for it.
+    pub logprobs: Option<Logprobs>,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// The first of them, which were in the cache already and were not evaluated again.
+    pub reused_tokens: usize,
     /// Why it ended.
     pub finish: Finish,
     /// How long it took.
     pub timings: Timings,
+}
+
+impl Request {
+    /// Refuses what means nothing, whatever the prompt; the session's sampler checks [`Request::sampling`].
+    pub(crate) fn check(&self, vocabulary: usize, context: usize) -> Result<()> {
+        let refuse = |option, expected: String, got: String| {
+            Err(Error::InvalidOption {
+                option,
+                expected,
+                got,
+            })
+        };
+        if self.stop.iter().any(String::is_empty) {
+            let expected = "strings that are not empty".into();
+            return refuse("stop", expected, "an empty one".into());
+        }
+        let most = MOST_TOP.min(vocabulary);
+        if let Some(n) = self.logprobs.filter(|&n| n > most) {
+            return refuse("logprobs", format!("at most {most}"), n.to_string());
+        }
+        match self.context_policy {
+            ContextPolicy::Slide { keep_first } if keep_first >= context => refuse(
+                "keep_first",
+                format!("less than the session's context of {context}"),
+                keep_first.to_string(),
+            ),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Model {

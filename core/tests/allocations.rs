@@ -3,7 +3,8 @@
 mod common;
 
 use common::{Random, Shape};
-use dram_core::{Event, Model, Prompt, Request, Sampling, SessionOptions};
+use dram_core::sampling::{Dry, Penalties, Xtc};
+use dram_core::{CacheFormat, Event, Model, Prompt, Request, Sampling, SessionOptions};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,24 +58,30 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
     let file = Random::new(Shape {
         format: "q4_0",
         context: 1024,
+        head: 32,
+        value: 32,
         ..Shape::default()
     })
     .to_file();
     let model = Model::open(file.path()).unwrap();
-    for context in [64, 1024] {
+    for (context, cache_format) in [
+        (64, CacheFormat::F16),
+        (1024, CacheFormat::F16),
+        (1024, CacheFormat::Q8_0),
+    ] {
+        let options = SessionOptions {
+            context: Some(context),
+            threads: Some(2),
+            cache_format,
+        };
         let before = BYTES.load(Ordering::Relaxed);
-        let session = model
-            .session(SessionOptions {
-                context: Some(context),
-                threads: Some(2),
-            })
-            .unwrap();
+        let session = model.session(options).unwrap();
         let allocated = BYTES.load(Ordering::Relaxed) - before;
-        let said = model.memory(context).anonymous();
+        let said = model.memory_for(&options).anonymous();
         // The pool's and the runtime's own small objects come on top.
         assert!(
             (said..said + 16 * 1024).contains(&allocated),
-            "context {context}: allocated {allocated}, said {said}"
+            "{options:?}: allocated {allocated}, said {said}"
         );
         drop(session);
     }
@@ -83,15 +90,32 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
         .session(SessionOptions {
             context: None,
             threads: Some(2),
+            ..SessionOptions::default()
         })
         .unwrap();
+    // Everything on.
     let sampling = Sampling {
         temperature: 1.0,
+        typical_p: 0.95,
+        xtc: Xtc {
+            probability: 0.5,
+            threshold: 0.1,
+        },
+        dry: Dry {
+            multiplier: 0.1,
+            ..Dry::default()
+        },
+        penalties: Penalties {
+            repetition: 1.1,
+            ..Penalties::default()
+        },
+        logit_bias: vec![(model.tokenizer().eos().unwrap(), -5.0)],
         ..Sampling::default()
     };
     let request = Request {
         max_tokens: 200,
         sampling,
+        logprobs: Some(5),
         stop: vec!["never comes".into()],
         ..Request::new(Prompt::Text("allocate".into()))
     };

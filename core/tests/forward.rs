@@ -16,6 +16,7 @@ fn session(model: &Model, threads: usize) -> Session {
         .session(SessionOptions {
             context: None,
             threads: Some(threads),
+            ..SessionOptions::default()
         })
         .unwrap()
 }
@@ -356,7 +357,8 @@ fn memory_is_known_beforehand_and_limits_hold() {
         model
             .session(SessionOptions {
                 context: Some(100),
-                threads: Some(1)
+                threads: Some(1),
+                ..SessionOptions::default()
             })
             .is_ok()
     );
@@ -364,6 +366,7 @@ fn memory_is_known_beforehand_and_limits_hold() {
         .session(SessionOptions {
             context: Some(101),
             threads: Some(1),
+            ..SessionOptions::default()
         })
         .map(|_| ())
         .unwrap_err();

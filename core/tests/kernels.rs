@@ -1,51 +1,15 @@
 //! Every instruction set against the scalar code, bit for bit, on awkward shapes.
 
-use dram_core::kernels::{self, Activations, KEYS, Kernels, Mix, Pairs, Product, Scores, Weight};
+mod bits;
+
+use bits::{Random, assert_same, others, scalar};
+use dram_core::kernels::{self, Activations, Kernels, Pairs, Product, Weight};
 use dram_core::quant::{FORMATS, Format, activation};
 use dram_core::threads::Pool;
 use half::f16;
 
-/// A small generator of reproducible values (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u32 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
-    }
-
-    /// Between −1 and 1.
-    fn value(&mut self) -> f32 {
-        self.next() as i32 as f32 / 2f32.powi(31)
-    }
-
-    fn values(&mut self, count: usize) -> Vec<f32> {
-        (0..count).map(|_| self.value()).collect()
-    }
-}
-
-fn scalar() -> &'static Kernels {
-    kernels::every().last().unwrap()
-}
-
-fn others() -> impl Iterator<Item = &'static Kernels> {
-    kernels::every().filter(|kernels| kernels.name() != "scalar")
-}
-
 /// Emulated machines are slow: they get the same kinds of shapes, but fewer.
 const FEW: bool = cfg!(target_arch = "aarch64");
-
-fn assert_same(name: &str, what: &str, got: &[f32], expected: &[f32]) {
-    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
-        assert!(
-            got.to_bits() == expected.to_bits() || (got.is_nan() && expected.is_nan()),
-            "{name}: {what}: value {index}: expected {expected:e}, got {got:e}"
-        );
-    }
-    assert_eq!(got.len(), expected.len());
-}
 
 #[test]
 fn the_machine_has_what_the_run_requires() {
@@ -313,91 +277,6 @@ fn conversions_equal_the_scalar_code() {
             &rounded,
             &back,
         );
-    }
-}
-
-#[test]
-fn attention_equals_the_scalar_code() {
-    let mut random = Random(3);
-    for (head_dim, blocks, count) in [
-        (16, 1, 1),
-        (64, 9, 2),
-        (80, 6, 3),
-        (7, 3, 4),
-        (128, 5, 7),
-        (40, 0, 5),
-        (32, 2, 0),
-    ] {
-        let positions = blocks * KEYS;
-        let (query_stride, out_stride, mixed_stride) = (head_dim + 3, positions + 5, head_dim + 1);
-        let queries = random.values(count * query_stride);
-        let source = random.values(positions * head_dim);
-        let mut cache = vec![f16::ZERO; source.len()];
-        scalar().narrow(&source, &mut cache);
-        let weights = random.values(count * out_stride);
-        let run = |kernels: &Kernels| {
-            let (mut scores, mut mixed) = (
-                vec![-1.0; count * out_stride],
-                vec![-1.0; count * mixed_stride],
-            );
-            kernels.scores(Scores {
-                queries: &queries,
-                query_stride,
-                count,
-                head_dim,
-                keys: &cache,
-                scale: 0.125,
-                out: &mut scores,
-                out_stride,
-            });
-            kernels.mix(Mix {
-                weights: &weights,
-                weight_stride: out_stride,
-                count,
-                positions,
-                head_dim,
-                values: &cache,
-                out: &mut mixed,
-                out_stride: mixed_stride,
-            });
-            (scores, mixed)
-        };
-        let (scores, mixed) = run(scalar());
-        // Against the definition, in f64.
-        for query in 0..count {
-            for position in 0..positions {
-                let block = &source[position / KEYS * KEYS * head_dim..][..KEYS * head_dim];
-                let exact: f64 = (0..head_dim)
-                    .map(|at| {
-                        f64::from(block[at * KEYS + position % KEYS])
-                            * f64::from(queries[query * query_stride + at])
-                    })
-                    .sum();
-                let got = f64::from(scores[query * out_stride + position]);
-                assert!(
-                    (got - exact * 0.125).abs() < 0.01 * (head_dim as f64).sqrt(),
-                    "score {got}, exactly {exact} / 8"
-                );
-            }
-        }
-        for kernels in others() {
-            let mut narrow = vec![f16::ZERO; source.len()];
-            kernels.narrow(&source, &mut narrow);
-            assert!(narrow == cache, "{}: narrow", kernels.name());
-            let (got_scores, got_mixed) = run(kernels);
-            assert_same(
-                kernels.name(),
-                &format!("scores, {count} heads of {head_dim}"),
-                &got_scores,
-                &scores,
-            );
-            assert_same(
-                kernels.name(),
-                &format!("mix, {count} heads of {head_dim}"),
-                &got_mixed,
-                &mixed,
-            );
-        }
     }
 }
 

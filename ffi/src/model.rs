@@ -74,6 +74,7 @@ impl NativeModel {
             let session = self.inner.session(dram_core::SessionOptions {
                 context: options.context.map(|n| n as usize),
                 threads: options.threads.map(|n| n as usize),
+                ..dram_core::SessionOptions::default()
             })?;
             Ok(NativeSession::new(session))
         })

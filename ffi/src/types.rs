@@ -197,6 +197,7 @@ impl From<SamplingOptions> for dram_core::Sampling {
             top_p: s.top_p,
             min_p: s.min_p,
             seed: s.seed,
+            ..dram_core::Sampling::default()
         }
     }
 }
@@ -222,6 +223,7 @@ impl From<GenerationRequest> for dram_core::Request {
             sampling: request.sampling.map(Into::into).unwrap_or_default(),
             stop: request.stop,
             parse_special: request.parse_special,
+            ..dram_core::Request::default()
         }
     }
 }

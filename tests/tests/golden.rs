@@ -11,6 +11,7 @@ fn evaluate(model: &Model, ids: &[u32], positions: &[usize]) -> Vec<f32> {
     let options = SessionOptions {
         context: Some(ids.len()),
         threads: Some(2),
+        ..SessionOptions::default()
     };
     let mut session = model.session(options).unwrap();
     let mut all = vec![0f32; ids.len() * VOCABULARY]; // [ids, vocabulary]
@@ -31,6 +32,7 @@ fn stepwise(model: &Model, ids: &[u32], positions: &[usize]) -> Vec<f32> {
     let options = SessionOptions {
         context: Some(ids.len()),
         threads: Some(1),
+        ..SessionOptions::default()
     };
     let mut session = model.session(options).unwrap();
     let mut kept = Vec::new();

@@ -689,6 +689,7 @@ fn use_it(folder: &Path, bytes: &[u8]) -> Result<(), String> {
     let options = SessionOptions {
         context: Some(16),
         threads: Some(1),
+        ..SessionOptions::default()
     };
     let mut session = model.session(options).map_err(|e| e.to_string())?;
     let request = Request {

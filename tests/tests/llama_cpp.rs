@@ -73,6 +73,7 @@ fn compare(shape: &Shape, folder: &Path) -> (Vec<f64>, usize) {
         .session(SessionOptions {
             context: Some(ids.len()),
             threads: Some(2),
+            ..SessionOptions::default()
         })
         .unwrap();
     let (mut divergences, mut same) = (Vec::new(), 0);
@@ -212,6 +213,7 @@ fn greedy_text_equals_llama_cpp() {
         .session(SessionOptions {
             context: None,
             threads: Some(2),
+            ..SessionOptions::default()
         })
         .unwrap();
     let ids = |v: &Value| {

@@ -1,4 +1,4 @@
-//! Attention's two products over the f16 cache, for several query heads that share keys and values: what is read and widened once serves them all.
+//! Attention's two products over the cache, here in f16 ([`super::attention_q8_0`] for Q8_0), for several query heads that share keys and values: what is read and widened once serves them all.
 //!
 //! Keys lie in blocks of sixteen positions, transposed, so that sixteen scores grow side by side and none is added across lanes.
 
@@ -10,7 +10,7 @@ pub const KEYS: usize = 16;
 
 /// Scores: `out[query, position] = scale · (queries[query] · keys[position])`, added in the order of the head's values.
 #[derive(Debug)]
-pub struct Scores<'a> {
+pub struct Scores<'a, K = f16> {
     /// `count` queries of `head_dim` values, `query_stride` values from one to the next
     pub queries: &'a [f32],
     /// From one query to the next; at least `head_dim`.
@@ -19,8 +19,8 @@ pub struct Scores<'a> {
     pub count: usize,
     /// Values of a head.
     pub head_dim: usize,
-    /// `[blocks, head_dim, KEYS]`
-    pub keys: &'a [f16],
+    /// f16: `[blocks, head_dim, KEYS]`; u8: `[blocks, head_dim / 32, KEYS]` blocks of Q8_0, woven together
+    pub keys: &'a [K],
     /// Multiplies every score.
     pub scale: f32,
     /// `count` rows of `blocks · KEYS` scores, `out_stride` values from one to the next; overwritten
@@ -31,7 +31,7 @@ pub struct Scores<'a> {
 
 /// Weighted sums: `out[query] = Σₚ weights[query, p] · values[p]`, added in the order of `p`.
 #[derive(Debug)]
-pub struct Mix<'a> {
+pub struct Mix<'a, V = f16> {
     /// `count` rows of `positions` weights, `weight_stride` values from one to the next
     pub weights: &'a [f32],
     /// From one query's weights to the next's.
@@ -42,8 +42,8 @@ pub struct Mix<'a> {
     pub positions: usize,
     /// Values of a head.
     pub head_dim: usize,
-    /// `[positions, head_dim]`
-    pub values: &'a [f16],
+    /// f16: `[positions, head_dim]`; u8: `[positions, head_dim / 32]` blocks of Q8_0
+    pub values: &'a [V],
     /// `count` rows of `head_dim` values, `out_stride` values from one to the next; overwritten
     pub out: &'a mut [f32],
     /// From one query's output to the next's; at least `head_dim`.
@@ -58,17 +58,41 @@ fn fits(length: usize, count: usize, width: usize, stride: usize) -> bool {
     width <= stride && needed.is_some_and(|needed| needed <= length)
 }
 
-impl Scores<'_> {
-    /// Positions that are scored.
-    pub(super) fn positions(&self) -> usize {
-        self.keys.len() / self.head_dim
+impl<'a> Scores<'a, ()> {
+    /// The same over `keys`; before, it has none.
+    pub(crate) fn over<K>(self, keys: &'a [K]) -> Scores<'a, K> {
+        Scores {
+            keys,
+            queries: self.queries,
+            query_stride: self.query_stride,
+            count: self.count,
+            head_dim: self.head_dim,
+            scale: self.scale,
+            out: self.out,
+            out_stride: self.out_stride,
+        }
     }
+}
 
-    pub(super) fn check(&self) {
-        assert!(
-            self.head_dim > 0 && self.keys.len().is_multiple_of(self.head_dim * KEYS),
-            "whole blocks of keys"
-        );
+impl<'a> Mix<'a, ()> {
+    /// The same over `values`; before, it has none.
+    pub(crate) fn over<V>(self, values: &'a [V]) -> Mix<'a, V> {
+        Mix {
+            values,
+            weights: self.weights,
+            weight_stride: self.weight_stride,
+            count: self.count,
+            positions: self.positions,
+            head_dim: self.head_dim,
+            out: self.out,
+            out_stride: self.out_stride,
+        }
+    }
+}
+
+impl<K> Scores<'_, K> {
+    /// Checks all lengths but the keys'.
+    pub(super) fn check_rows(&self, positions: usize) {
         assert!(
             fits(
                 self.queries.len(),
@@ -81,27 +105,31 @@ impl Scores<'_> {
             self.head_dim
         );
         assert!(
-            fits(
-                self.out.len(),
-                self.count,
-                self.positions(),
-                self.out_stride
-            ),
-            "room for {} scores of {} queries",
-            self.positions(),
+            fits(self.out.len(), self.count, positions, self.out_stride),
+            "room for {positions} scores of {} queries",
             self.count
         );
     }
 }
 
-impl Mix<'_> {
+impl Scores<'_> {
+    /// Positions that are scored.
+    pub(super) fn positions(&self) -> usize {
+        self.keys.len() / self.head_dim
+    }
+
     pub(super) fn check(&self) {
         assert!(
-            self.positions.checked_mul(self.head_dim) == Some(self.values.len()),
-            "{} values of {}",
-            self.positions,
-            self.head_dim
+            self.head_dim > 0 && self.keys.len().is_multiple_of(self.head_dim * KEYS),
+            "whole blocks of keys"
         );
+        self.check_rows(self.positions());
+    }
+}
+
+impl<V> Mix<'_, V> {
+    /// Checks all lengths but the values'.
+    pub(super) fn check_rows(&self) {
         assert!(
             fits(
                 self.weights.len(),
@@ -119,6 +147,18 @@ impl Mix<'_> {
             self.count,
             self.head_dim
         );
+    }
+}
+
+impl Mix<'_> {
+    pub(super) fn check(&self) {
+        assert!(
+            self.positions.checked_mul(self.head_dim) == Some(self.values.len()),
+            "{} values of {}",
+            self.positions,
+            self.head_dim
+        );
+        self.check_rows();
     }
 }
 

@@ -12,6 +12,7 @@ mod aarch64;
 mod attention;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod attention_lanes;
+pub(crate) mod attention_q8_0;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod lanes;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
@@ -48,6 +49,8 @@ pub struct Kernels {
     round_activations: unsafe fn(&[f32], &mut [f32]),
     scores: unsafe fn(Scores<'_>),
     mix: unsafe fn(Mix<'_>),
+    scores_q8_0: unsafe fn(Scores<'_, u8>),
+    mix_q8_0: unsafe fn(Mix<'_, u8>),
     narrow: unsafe fn(&[f32], &mut [f16]),
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     rms_norm_in_place: unsafe fn(&mut [f32], &[f32], f32),
@@ -234,6 +237,20 @@ impl Kernels {
         mix.check();
         // SAFETY: the processor has this table's instructions, and the lengths agree.
         unsafe { (self.mix)(mix) }
+    }
+
+    /// Attention's scores over a Q8_0 cache; see [`Scores`].
+    pub fn scores_q8_0(&self, scores: Scores<'_, u8>) {
+        scores.check();
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.scores_q8_0)(scores) }
+    }
+
+    /// Attention's weighted sums over a Q8_0 cache; see [`Mix`].
+    pub fn mix_q8_0(&self, mix: Mix<'_, u8>) {
+        mix.check();
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.mix_q8_0)(mix) }
     }
 
     /// f32 to f16, nearest, ties to even. Both `[values]`.

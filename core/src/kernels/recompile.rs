@@ -46,6 +46,8 @@ macro_rules! table {
             round_activations: table!(@fn $features, crate::quant::activation::round_blocks, (source: &[f32], rounded: &mut [f32])),
             scores: table!(@fn $features, crate::kernels::attention_lanes::scores::<$lanes>, (scores: crate::kernels::Scores<'_>)),
             mix: table!(@fn $features, crate::kernels::attention_lanes::mix::<$lanes>, (mix: crate::kernels::Mix<'_>)),
+            scores_q8_0: table!(@fn $features, crate::kernels::attention_q8_0::scores, (scores: crate::kernels::Scores<'_, u8>)),
+            mix_q8_0: table!(@fn $features, crate::kernels::attention_q8_0::mix, (mix: crate::kernels::Mix<'_, u8>)),
             narrow: table!(@fn $features, crate::kernels::lanes::narrow::<$lanes>, (source: &[f32], out: &mut [half::f16])),
             rms_norm: table!(@fn $features, crate::kernels::scalar::rms_norm, (x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32])),
             rms_norm_in_place: table!(@fn $features, crate::kernels::scalar::rms_norm_in_place, (x: &mut [f32], weight: &[f32], epsilon: f32)),

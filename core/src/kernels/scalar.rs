@@ -4,7 +4,7 @@
 //! cannot vectorise by itself is written by hand there.
 
 use super::product::Tile;
-use super::{Kernels, Pairs, attention};
+use super::{Kernels, Pairs, attention, attention_q8_0};
 use crate::quant::float16::f32_to_f16;
 use crate::quant::{Dot, activation, blocks, sum16};
 use half::f16;
@@ -19,6 +19,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     round_activations: activation::round_blocks,
     scores: attention::scores,
     mix: attention::mix,
+    scores_q8_0: attention_q8_0::scores,
+    mix_q8_0: attention_q8_0::mix,
     narrow,
     rms_norm,
     rms_norm_in_place,

@@ -92,16 +92,18 @@ impl Attention<'_> {
         let left = |seen: usize| self.window.map_or(0, |window| seen.saturating_sub(window));
         let start = left(seen) / KEYS * KEYS;
         let stride = longest.next_multiple_of(KEYS) - start;
-        self.kernels.scores(Scores {
+        let scores = Scores {
             queries: &self.query[first * key_length..],
             query_stride: step * key_length,
             count,
             head_dim: key_length,
-            keys: &self.cache.keys(self.layer, head, longest)[start * key_length..],
+            keys: &[],
             scale: self.config.attention_scale,
             out: self.scores,
             out_stride: stride,
-        });
+        };
+        let (kernels, layer) = (self.kernels, self.layer);
+        self.cache.scores(kernels, layer, head, start..longest, scores);
         for (row, weights) in self.scores.chunks_exact_mut(stride).take(count).enumerate() {
             let seen = seen + row * more;
             let (weights, later) = weights.split_at_mut(seen - start);
@@ -113,15 +115,16 @@ impl Attention<'_> {
             earlier.fill(0.0);
             later.fill(0.0);
         }
-        self.kernels.mix(Mix {
+        let mix = Mix {
             weights: self.scores,
             weight_stride: stride,
             count,
             positions: longest - start,
             head_dim: value_length,
-            values: &self.cache.values(self.layer, head, longest)[start * value_length..],
+            values: &[],
             out: &mut self.mixed[first * value_length..],
             out_stride: step * value_length,
-        });
+        };
+        self.cache.mix(kernels, layer, head, start, mix);
     }
 }

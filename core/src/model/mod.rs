@@ -17,11 +17,13 @@ use weights::Weights;
 
 use crate::encoder::Encoder;
 use crate::gguf;
-use crate::session::{Session, SessionOptions};
+use crate::hash::Hash;
+use crate::kv::CacheFormat;
+use crate::session::{self, Session, SessionOptions};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, kernels, kv, sampling, scratch};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Context of a session that asks for none, where the model allows it: the cache of a longer one can be large.
 const DEFAULT_CONTEXT: usize = 4096;
@@ -38,9 +40,9 @@ pub struct OpenOptions {
 pub struct Memory {
     /// The file, mapped. The system may drop these pages under pressure and read them again.
     pub mapped: u64,
-    /// Keys and values for the whole context, in f16. Pages count against the process as the context fills.
+    /// Keys and values for the whole context. Pages count against the process as the context fills.
     pub kv_cache: u64,
-    /// Activations, logits and the sampler's candidates.
+    /// Activations, logits, the sampler's buffers and the sequence's tokens.
     pub scratch: u64,
 }
 
@@ -95,6 +97,7 @@ struct Inner {
     info: ModelInfo,
     chat_template: Option<String>,
     options: OpenOptions,
+    fingerprint: OnceLock<u64>,
 }
 
 impl Model {
@@ -153,9 +156,10 @@ impl Model {
                 info,
                 chat_template,
                 options: options.clone(),
+                fingerprint: OnceLock::new(),
             }),
         };
-        model.check_memory(1)?;
+        model.check_memory(1, CacheFormat::default())?;
         Ok(model)
     }
 
@@ -199,33 +203,51 @@ impl Model {
         self.inner.config.context_length.min(DEFAULT_CONTEXT)
     }
 
-    /// Bytes that a session of `context` positions takes, known before it is made. A session allocates `kv_cache + scratch` bytes when it is
-    /// made, and nothing per token.
+    /// [`Model::memory_for`] a session of `context` positions with a cache in f16.
     #[must_use]
     pub fn memory(&self, context: usize) -> Memory {
+        self.memory_for(&SessionOptions {
+            context: Some(context),
+            ..SessionOptions::default()
+        })
+    }
+
+    /// Bytes that a session with these options takes, known before it is made. A session allocates `kv_cache + scratch` bytes when it is made,
+    /// and nothing per token.
+    #[must_use]
+    pub fn memory_for(&self, options: &SessionOptions) -> Memory {
         let config = self.config();
+        let context = options.context.unwrap_or_else(|| self.default_context());
         Memory {
             mapped: self.inner.info.file_bytes,
-            kv_cache: kv::bytes(config, context),
+            kv_cache: kv::bytes(config, context, options.cache_format),
             scratch: scratch::bytes(config, context)
-                .saturating_add(sampling::bytes(config.vocabulary)),
+                .saturating_add(sampling::bytes(config.vocabulary, context))
+                .saturating_add(session::bytes(context)),
         }
     }
 
     /// Refuses a context that does not fit the limit the model was opened with, and says which would.
-    pub(crate) fn check_memory(&self, context: usize) -> Result<()> {
+    pub(crate) fn check_memory(&self, context: usize, cache_format: CacheFormat) -> Result<()> {
         let Some(limit) = self.inner.options.memory_limit else {
             return Ok(());
         };
-        let needs = self.memory(context);
-        if needs.total() <= limit {
+        let needs = |context| {
+            self.memory_for(&SessionOptions {
+                context: Some(context),
+                cache_format,
+                ..SessionOptions::default()
+            })
+        };
+        let needed = needs(context);
+        if needed.total() <= limit {
             return Ok(());
         }
         // Memory grows with the context: halve the interval.
         let (mut fits, mut too_long) = (0, context);
         while too_long - fits > 1 {
             let middle = fits + (too_long - fits) / 2;
-            if self.memory(middle).total() <= limit {
+            if needs(middle).total() <= limit {
                 fits = middle
             } else {
                 too_long = middle
@@ -235,7 +257,7 @@ impl Model {
             mapped,
             kv_cache,
             scratch,
-        } = needs;
+        } = needed;
         Err(Error::MemoryLimit {
             limit,
             context,
@@ -246,11 +268,29 @@ impl Model {
         })
     }
 
+    /// What tells this model from another, for saved sessions: a hash of the file's size, of its metadata and tensor table, of the first bytes of
+    /// every tensor, and of the decoder's shape as this build reads it. Computed once, when it is first asked for.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        *self.inner.fingerprint.get_or_init(|| {
+            let file = &self.inner.file;
+            let mut hash = Hash::default();
+            hash.update(&(file.file_bytes() as u64).to_le_bytes());
+            let first = file.tensors().map(|tensor| tensor.range().start).min();
+            hash.update(&file.bytes()[..first.unwrap_or(0)]);
+            for tensor in file.tensors() {
+                let bytes = tensor.bytes();
+                hash.update(&bytes[..bytes.len().min(64)]);
+            }
+            hash.update(format!("{:?}", self.config()).as_bytes());
+            hash.finish()
+        })
+    }
+
     /// A session: one sequence with its own cache and threads.
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] for a context or thread count of 0, or a context longer than the model's; [`Error::MemoryLimit`];
-    /// [`Error::Thread`] when the system starts no thread; [`Error::WrongUse`] when the model is an encoder.
+    /// [`Error::InvalidOption`] for a context or thread count of 0, a context longer than the model's, or a cache format that does not suit the
+    /// model's heads; [`Error::MemoryLimit`]; [`Error::Thread`] when the system starts no thread; [`Error::WrongUse`] when the model is an encoder.
     pub fn session(&self, options: SessionOptions) -> Result<Session> {
         match self.config().pooling {
             None => Session::new(self.clone(), options),

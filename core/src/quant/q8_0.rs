@@ -23,7 +23,7 @@ const _: () = assert!(
 );
 const _: () = assert!(BLOCK == activation::BLOCK);
 
-pub(super) const FORMAT: Format = Format {
+pub(crate) const FORMAT: Format = Format {
     name: "q8_0",
     ggml_id: 8,
     block: BLOCK,

@@ -67,6 +67,7 @@ impl Runtime {
         let options = SessionOptions {
             context: Some(context),
             threads: Some(threads),
+            ..SessionOptions::default()
         };
         let sessions = (0..workers)
             .map(|_| Ok(Mutex::new(model.session(options)?)))

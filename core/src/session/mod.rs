@@ -1,28 +1,30 @@
-//! A session: one sequence, its cache and its threads. Prompt in, pieces of text out.
+//! A session: one sequence, its cache and its threads.
+
+mod generate;
+mod saved;
 
 use crate::cancel::{CancelToken, Cancellation};
-use crate::kv::KvCache;
+use crate::kv::{CacheFormat, KvCache};
 use crate::model::Model;
 use crate::model::forward::{Decoder, Want};
-use crate::output::{Found, Output};
-use crate::request::{Completion, Event, Finish, Request, Timings};
+use crate::output::Output;
 use crate::sampling::Sampler;
 use crate::scratch::Scratch;
 use crate::threads::{self, Pool};
 use crate::{Error, Result};
-use std::ops::ControlFlow;
-use std::time::Instant;
 
 /// What a session may use.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionOptions {
     /// Positions it has room for; `None`: the model's own context, at most 4096.
     pub context: Option<usize>,
     /// Threads that compute, the caller's among them; `None`: [`threads::default_threads`].
     pub threads: Option<usize>,
+    /// How keys and values are kept.
+    pub cache_format: CacheFormat,
 }
 
-/// One sequence being evaluated. Not shared between threads, but may move from one to another.
+/// One sequence being evaluated. Not shared between threads, but may move from one to another. Sessions of one model share its weights.
 pub struct Session {
     model: Model,
     pool: Pool,
@@ -31,12 +33,19 @@ pub struct Session {
     sampler: Sampler,
     output: Output,
     cancellation: Cancellation,
+    /// The sequence. Those at `position` and after are about to be evaluated; between calls there are none.
+    ids: Vec<u32>, // ≤ [context]
     /// Tokens in the cache.
     position: usize,
 }
 
 /// Most threads that a session may ask for.
 const MOST_THREADS: usize = 256;
+
+/// Bytes of the sequence's tokens.
+pub(crate) fn bytes(context: usize) -> u64 {
+    (context as u64).saturating_mul(size_of::<u32>() as u64)
+}
 
 impl Session {
     pub(crate) fn new(model: Model, options: SessionOptions) -> Result<Session> {
@@ -57,9 +66,16 @@ impl Session {
                 got: threads.to_string(),
             });
         }
-        model.check_memory(context)?;
+        let format = options.cache_format;
+        format.check(model.config())?;
+        model.check_memory(context, format)?;
         // The buffers below are made infallibly; ask first whether they can be.
-        let bytes = model.memory(context).anonymous();
+        let bytes = model
+            .memory_for(&SessionOptions {
+                context: Some(context),
+                ..options
+            })
+            .anonymous();
         let mut probe = Vec::<u8>::new();
         if !usize::try_from(bytes).is_ok_and(|bytes| {
             std::hint::black_box(&mut probe)
@@ -71,14 +87,37 @@ impl Session {
         drop(probe);
         Ok(Session {
             pool: Pool::new(Some(threads))?,
-            cache: KvCache::new(model.config(), context),
+            cache: KvCache::new(model.config(), context, format),
             scratch: Scratch::new(model.config(), context),
-            sampler: Sampler::new(model.config().vocabulary),
+            sampler: Sampler::new(model.config().vocabulary, context),
             output: Output::default(),
             cancellation: Cancellation::new(),
+            ids: Vec::with_capacity(context),
             position: 0,
             model,
         })
+    }
+
+    /// Another session with the same options and the same sequence: what is in the cache is copied, up to the position.
+    ///
+    /// # Errors
+    /// As [`Model::session`].
+    pub fn fork(&self) -> Result<Session> {
+        let mut fork = Session::new(self.model.clone(), self.options())?;
+        fork.cache = self.cache.fork(self.position);
+        fork.ids.extend_from_slice(&self.ids);
+        fork.position = self.position;
+        Ok(fork)
+    }
+
+    /// What it uses, as [`Model::session`] takes it.
+    #[must_use]
+    pub fn options(&self) -> SessionOptions {
+        SessionOptions {
+            context: Some(self.context()),
+            threads: Some(self.threads()),
+            cache_format: self.cache.format(),
+        }
     }
 
     /// The model it evaluates.
@@ -91,6 +130,12 @@ impl Session {
     #[must_use]
     pub fn position(&self) -> usize {
         self.position
+    }
+
+    /// The tokens in the cache, in order.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.ids[..self.position]
     }
 
     /// Positions it has room for.
@@ -113,12 +158,13 @@ impl Session {
 
     /// Forgets the sequence.
     pub fn reset(&mut self) {
-        self.position = 0;
+        self.truncate(0);
     }
 
     /// Forgets everything after the first `position` tokens. Does nothing when there are no more.
     pub fn truncate(&mut self, position: usize) {
         self.position = self.position.min(position);
+        self.ids.truncate(self.position);
     }
 
     /// Evaluates `ids` after what is in the cache, and returns the logits `[vocabulary]` that follow the last of them.
@@ -128,6 +174,7 @@ impl Session {
     /// after the last part of `ids` that was evaluated as a whole, and the session goes on from there.
     pub fn prefill(&mut self, ids: &[u32]) -> Result<&[f32]> {
         self.check(ids)?;
+        self.check_room(ids.len())?;
         if let Err(error) = self.advance(ids) {
             self.cancellation.next();
             return Err(error);
@@ -150,6 +197,7 @@ impl Session {
     pub fn evaluate(&mut self, ids: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
         self.reset();
         self.check(ids)?;
+        self.check_room(ids.len())?;
         let result = self.evaluate_each(ids, each);
         self.cancellation.next();
         result
@@ -168,6 +216,7 @@ impl Session {
                     each(self.position + row, logits);
                 }
             }
+            self.ids.extend_from_slice(part);
             self.position += part.len();
         }
         Ok(())
@@ -177,6 +226,7 @@ impl Session {
     pub(crate) fn vectors(&mut self, ids: &[u32]) -> Result<&[f32]> {
         self.reset();
         self.check(ids)?;
+        self.check_room(ids.len())?;
         let mut decoder = Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
         let result = decoder.run(ids, 0, Want::All, &self.cancellation);
         self.cancellation.next();
@@ -184,18 +234,23 @@ impl Session {
         Ok(&self.scratch.x[..ids.len() * self.model.config().embedding_length])
     }
 
-    /// Refuses tokens that cannot be evaluated next.
+    /// Refuses tokens that cannot be evaluated.
     fn check(&self, ids: &[u32]) -> Result<()> {
         let vocabulary = self.model.config().vocabulary;
         if ids.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
-            return Err(Error::BadToken { id, vocabulary });
+        match ids.iter().find(|&&id| id as usize >= vocabulary) {
+            Some(&id) => Err(Error::BadToken { id, vocabulary }),
+            None => Ok(()),
         }
-        if ids.len() > self.context() - self.position {
+    }
+
+    /// Refuses more tokens than there is room for.
+    fn check_room(&self, tokens: usize) -> Result<()> {
+        if tokens > self.context() - self.position {
             return Err(Error::ContextFull {
-                tokens: self.position + ids.len(),
+                tokens: self.position + tokens,
                 context: self.context(),
             });
         }
@@ -204,21 +259,27 @@ impl Session {
 
     /// Evaluates tokens that were checked, part by part, and leaves the last one's logits in the scratch.
     fn advance(&mut self, ids: &[u32]) -> Result<()> {
-        let parts = ids.chunks(self.scratch.tokens);
-        let last = parts.len() - 1;
-        for (number, part) in parts.enumerate() {
+        self.ids.extend_from_slice(ids);
+        self.evaluate_waiting()
+    }
+
+    /// Evaluates the tokens after the position, of which there is at least one. Those that were not, because it was cancelled, are forgotten.
+    fn evaluate_waiting(&mut self) -> Result<()> {
+        while self.position < self.ids.len() {
+            let end = self.ids.len().min(self.position + self.scratch.tokens);
+            let is_last = end == self.ids.len();
             let mut decoder =
                 Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
-            let want = if number == last {
-                Want::Last
-            } else {
-                Want::Nothing
-            };
-            decoder.run(part, self.position, want, &self.cancellation)?;
-            if number == last {
+            let want = if is_last { Want::Last } else { Want::Nothing };
+            let part = &self.ids[self.position..end];
+            if let Err(error) = decoder.run(part, self.position, want, &self.cancellation) {
+                self.ids.truncate(self.position);
+                return Err(error);
+            }
+            if is_last {
                 decoder.logits(0..1);
             }
-            self.position += part.len();
+            self.position = end;
         }
         Ok(())
     }
@@ -226,139 +287,5 @@ impl Session {
     /// The logits of the last position evaluated, `[vocabulary]`.
     fn logits(&self) -> &[f32] {
         &self.scratch.logits[..self.model.config().vocabulary]
-    }
-
-    /// Makes one completion, from an empty cache. Events come on the calling thread; one that returns [`ControlFlow::Break`] stops the request.
-    ///
-    /// # Errors
-    /// A prompt that is empty, too long or names tokens that do not exist; options that mean nothing; a chat without a template, or with one
-    /// that fails. Being cancelled is no error: see [`Finish::Cancelled`].
-    pub fn generate(
-        &mut self,
-        request: &Request,
-        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<Completion> {
-        let result = self.answer(request, on_event);
-        self.cancellation.next();
-        result
-    }
-
-    fn answer(
-        &mut self,
-        request: &Request,
-        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<Completion> {
-        let start = Instant::now();
-        self.sampler.start(&request.sampling)?;
-        if request.stop.iter().any(String::is_empty) {
-            return Err(Error::InvalidOption {
-                option: "stop",
-                expected: "strings that are not empty".into(),
-                got: "an empty one".into(),
-            });
-        }
-        let prompt = self.model.prompt_tokens(request)?;
-        self.reset();
-        self.check(&prompt)?;
-        self.output.clear();
-        let room = self.context() - prompt.len() + 1;
-        let mut completion = Completion {
-            text: String::new(),
-            tokens: Vec::with_capacity(request.max_tokens.min(room)),
-            prompt_tokens: prompt.len(),
-            finish: Finish::Cancelled,
-            timings: Timings::default(),
-        };
-
-        let before = Instant::now();
-        let prefilled = self.advance(&prompt);
-        completion.timings.prefill = before.elapsed();
-        match prefilled {
-            Ok(()) => {}
-            Err(Error::Cancelled) => return Ok(completion),
-            Err(error) => return Err(error),
-        }
-        if on_event(Event::Prefilled {
-            tokens: prompt.len(),
-        })
-        .is_break()
-        {
-            return Ok(completion);
-        }
-
-        let finish = self.continue_text(request, &mut completion, start, on_event)?;
-        completion.finish = finish;
-        completion.text = self.output.text().to_owned();
-        if !completion.tokens.is_empty() {
-            completion.timings.decode = start.elapsed() - completion.timings.first_token;
-        }
-        Ok(completion)
-    }
-
-    /// Chooses tokens and evaluates them until something ends the text.
-    fn continue_text(
-        &mut self,
-        request: &Request,
-        completion: &mut Completion,
-        start: Instant,
-        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<Finish> {
-        let model = self.model.clone();
-        let mut unsent = 0; // tokens since the last piece
-        let mut send = |output: &mut Output, unsent: &mut usize| match output.take() {
-            "" => ControlFlow::Continue(()),
-            text => on_event(Event::Piece {
-                text,
-                tokens: std::mem::take(unsent),
-            }),
-        };
-
-        let mut finish = loop {
-            if completion.tokens.len() == request.max_tokens {
-                break Finish::MaxTokens;
-            }
-            if let Some(&last) = completion.tokens.last() {
-                if self.position == self.context() {
-                    break Finish::ContextFull;
-                }
-                match self.advance(&[last]) {
-                    Ok(()) => {}
-                    Err(Error::Cancelled) => break Finish::Cancelled,
-                    Err(error) => return Err(error),
-                }
-            }
-            if self.cancellation.requested() {
-                break Finish::Cancelled;
-            }
-            let vocabulary = model.config().vocabulary;
-            let id = self.sampler.sample(&self.scratch.logits[..vocabulary])?;
-            if completion.tokens.is_empty() {
-                completion.timings.first_token = start.elapsed();
-            }
-            if model.tokenizer().is_end(id) {
-                break Finish::EndOfText;
-            }
-            completion.tokens.push(id);
-            unsent += 1;
-            let found = self.output.push(&request.stop, |bytes| {
-                model.tokenizer().decode_bytes(id, bytes)
-            });
-            if let Found::Stop(index) = found {
-                break Finish::StopString(request.stop[index].clone());
-            }
-            if send(&mut self.output, &mut unsent).is_break() {
-                return Ok(Finish::Cancelled);
-            }
-        };
-
-        if !matches!(finish, Finish::StopString(_))
-            && let Found::Stop(index) = self.output.finish(&request.stop)
-        {
-            finish = Finish::StopString(request.stop[index].clone());
-        }
-        match send(&mut self.output, &mut unsent) {
-            ControlFlow::Break(()) => Ok(Finish::Cancelled),
-            ControlFlow::Continue(()) => Ok(finish),
-        }
     }
 }

@@ -1,0 +1,81 @@
+//! A 64-bit hash that notices what changed by accident, eight bytes at a time. No defence against someone who wants a collision.
+
+/// FNV-1a (<http://www.isthe.com/chongo/tech/comp/fnv/>) over 64-bit words instead of bytes, with a shift after each so that high bits reach low ones.
+/// Every step is a bijection of the state: a single changed word always changes the result.
+pub(crate) struct Hash {
+    state: u64,
+    /// Bytes of a word that is not complete.
+    part: [u8; 8],
+    length: u64,
+}
+
+impl Default for Hash {
+    fn default() -> Self {
+        Hash {
+            state: 0xcbf2_9ce4_8422_2325,
+            part: [0; 8],
+            length: 0,
+        }
+    }
+}
+
+impl Hash {
+    /// Adds `bytes`; how they are portioned makes no difference.
+    pub(crate) fn update(&mut self, mut bytes: &[u8]) {
+        let begun = (self.length % 8) as usize;
+        self.length += bytes.len() as u64;
+        if begun > 0 {
+            let (head, rest) = bytes.split_at(bytes.len().min(8 - begun));
+            self.part[begun..begun + head.len()].copy_from_slice(head);
+            bytes = rest;
+            if begun + head.len() < 8 {
+                return;
+            }
+            self.word(u64::from_le_bytes(self.part));
+        }
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.word(u64::from_le_bytes(*word));
+        }
+        self.part[..rest.len()].copy_from_slice(rest);
+    }
+
+    fn word(&mut self, word: u64) {
+        self.state = (self.state ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+        self.state ^= self.state >> 32;
+    }
+
+    /// The hash of all bytes so far.
+    pub(crate) fn finish(mut self) -> u64 {
+        let begun = (self.length % 8) as usize;
+        self.part[begun..].fill(0);
+        self.word(u64::from_le_bytes(self.part));
+        self.word(self.length);
+        self.state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Hash;
+
+    fn hash(bytes: &[u8], portion: usize) -> u64 {
+        let mut hash = Hash::default();
+        bytes.chunks(portion).for_each(|part| hash.update(part));
+        hash.finish()
+    }
+
+    #[test]
+    fn portions_make_no_difference_and_every_bit_does() {
+        let bytes: Vec<u8> = (0..53u8).collect();
+        let whole = hash(&bytes, 53);
+        assert!((1..53).all(|portion| hash(&bytes, portion) == whole));
+        for bit in 0..53 * 8 {
+            let mut other = bytes.clone();
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(hash(&other, 53), whole, "bit {bit}");
+        }
+        assert_ne!(hash(&bytes[..52], 52), whole);
+        assert_ne!(hash(&[0; 7], 7), hash(&[0; 8], 8));
+    }
+}
