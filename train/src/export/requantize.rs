@@ -390,7 +390,7 @@ impl Requantize<'_> {
             to.bytes(cols).context(too_large)?,
         );
         // Some hundred thousand values at a time.
-        let rows = (1 << 18usize).div_ceil(cols.max(1));
+        let rows = (1usize << 18).div_ceil(cols.max(1));
         let mut blocks = vec![0; tensor.rows() * to_row];
         let pieces: Vec<_> = tensor
             .bytes()
