@@ -81,6 +81,7 @@ fn options(context: usize, threads: usize) -> SessionOptions {
     SessionOptions {
         context: Some(context),
         threads: Some(threads),
+        ..SessionOptions::default()
     }
 }
 
