@@ -190,7 +190,7 @@ fn every_format_agrees_with_its_own_roundings() {
         // others behind it, here and at all later positions: in wide rows few positions stay clean, but those do.
         let (clean, worst) = (distances[if block > 32 { 2 } else { 20 }], distances[39]);
         println!("{format}, blocks of {block}: {clean:.1e}, {worst:.1e}");
-        assert!(clean < 1e-4 && worst < 5e-2, "{format}: {clean}, {worst}");
+        assert!(clean < 1e-3 && worst < 5e-2, "{format}: {clean}, {worst}");
     }
 }
 
