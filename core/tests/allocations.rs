@@ -154,4 +154,30 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
     };
     let least = (0..4).map(|_| decode()).min();
     assert_eq!(least, Some(0), "allocations of 100 decodes");
+
+    // What other families do beside the llama family's steps allocates as little.
+    for name in ["gemma3", "stablelm-2-12b", "phi3"] {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/families");
+        let model = Model::open(format!("{folder}/{name}.gguf")).unwrap();
+        let options = SessionOptions {
+            context: Some(128),
+            threads: Some(2),
+        };
+        let before = BYTES.load(Ordering::Relaxed);
+        let mut session = model.session(options).unwrap();
+        let allocated = BYTES.load(Ordering::Relaxed) - before;
+        let said = model.memory(128).anonymous();
+        assert!((said..said + 16 * 1024).contains(&allocated), "{name}");
+        let mut decode = || {
+            session.reset();
+            session.prefill(&[1, 2, 3]).unwrap();
+            let before = CALLS.load(Ordering::Relaxed);
+            for id in 0..60 {
+                session.decode(id).unwrap();
+            }
+            CALLS.load(Ordering::Relaxed) - before
+        };
+        let least = (0..4).map(|_| decode()).min();
+        assert_eq!(least, Some(0), "allocations of 60 decodes of {name}");
+    }
 }

@@ -138,12 +138,14 @@ fn logits_equal_transformers() {
             .iter()
             .flat_map(|&id| session.decode(id).unwrap().to_vec())
             .collect();
+        session.reset();
+        let whole = session.prefill(&case.ids).unwrap();
+        let same = steps == all && whole == &all[all.len() - VOCABULARY..];
         // Sums in another order turn the f16 rounding of a key or value now and then: 2⁻¹¹ of it.
-        if cached > 5e-4 || plain > 5e-3 || other > 0 || steps != all {
+        if cached > 5e-4 || plain > 5e-3 || other > 0 || !same {
             wrong.push(format!(
-                "{}: {other} other tops, same bits stepwise: {}",
-                case.name,
-                steps == all
+                "{}: {other} other tops, same bits in portions: {same}",
+                case.name
             ));
         }
     }
@@ -219,7 +221,11 @@ fn what_a_file_says_wrongly_is_named() {
             ["blk.1.attn_q.weight", "got none"],
         ),
         (
-            renamed("llama-yarn.gguf", "yarn", "yawn"),
+            renamed(
+                "llama-yarn.gguf",
+                "\u{4}\0\0\0\0\0\0\0yarn",
+                "\u{4}\0\0\0\0\0\0\0yawn",
+            ),
             ["llama.rope.scaling.type", "yawn"],
         ),
         (
@@ -244,6 +250,9 @@ fn what_a_file_says_wrongly_is_named() {
         ),
     ];
     for (error, parts) in errors {
-        assert!(parts.iter().all(|part| error.contains(part)), "{parts:?}: {error}");
+        assert!(
+            parts.iter().all(|part| error.contains(part)),
+            "{parts:?}: {error}"
+        );
     }
 }

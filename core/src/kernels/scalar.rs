@@ -177,20 +177,20 @@ fn erfc(z: f32) -> f32 {
     const FIT: [f32; 9] = [
         0.170_872_77,
         -0.822_152_23,
-        1.488_515_87,
-        -1.135_203_98,
+        1.488_515_9,
+        -1.135_204,
         0.278_868_07,
         -0.186_288_06,
         0.096_784_18,
         0.374_091_96,
-        1.000_023_68,
+        1.000_023_7,
     ];
     let t = 1.0 / 0.5f32.mul_add(z, 1.0);
     let mut p = FIT[0];
     for fit in &FIT[1..] {
         p = p.mul_add(t, *fit);
     }
-    t * exp((-z).mul_add(z, p.mul_add(t, -1.265_512_23)))
+    t * exp((-z).mul_add(z, p.mul_add(t, -1.265_512_2)))
 }
 
 /// x · Φ(x), Φ being the normal distribution's function.
