@@ -233,10 +233,32 @@ pub(super) fn put_half(block: &mut [u8], at: usize, value: f32) -> f32 {
     super::float16::f16_to_f32(bits)
 }
 
-/// 32 nibbles: those below in sixteen bytes, then those above.
+/// 32 nibbles: those below in sixteen bytes, then those above. (Loops of this kind become vector instructions; `map` over the array does not.)
 #[inline(always)]
 pub(super) fn nibbles(bytes: &[u8]) -> [u8; PART] {
-    std::array::from_fn(|i| (bytes[i % 16] >> (i / 16 * 4)) & 15)
+    let mut codes = [0; PART];
+    let (low, high) = codes.split_at_mut(PART / 2);
+    for ((byte, low), high) in bytes.iter().zip(low).zip(high) {
+        *low = byte & 15;
+        *high = byte >> 4;
+    }
+    codes
+}
+
+/// The entries of `table` that the codes, each below sixteen, stand for. A tree of choices by the codes' bits, because that becomes vector
+/// instructions and indexing does not.
+#[inline(always)]
+pub(super) fn look_up(table: &[i8; 16], codes: &[u8; PART]) -> [i8; PART] {
+    let mut entries = [0; PART];
+    for (entry, code) in entries.iter_mut().zip(codes) {
+        let set = |bit: u32| 0u8.wrapping_sub((code >> bit) & 1) as i8; // all bits or none
+        let choose = |bit: u32, clear: i8, other: i8| clear ^ ((clear ^ other) & set(bit));
+        let two = |at: usize| choose(0, table[at], table[at + 1]);
+        let four = |at: usize| choose(1, two(at), two(at + 2));
+        let eight = |at: usize| choose(2, four(at), four(at + 4));
+        *entry = choose(3, eight(0), eight(8));
+    }
+    entries
 }
 
 /// The bytes that [`nibbles`] reads.

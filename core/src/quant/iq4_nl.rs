@@ -2,7 +2,7 @@
 //!
 //! Layout and table: GGML's `block_iq4_nl` and `kvalues_iq4nl`.
 
-use super::blocks::{self, Block, Kind, Part, half_at, nibbles, put_half, put_nibbles};
+use super::blocks::{self, Block, Kind, Part, half_at, look_up, nibbles, put_half, put_nibbles};
 use super::search::{mean_square, scale, weights};
 use super::{Format, inverse};
 
@@ -54,7 +54,7 @@ impl Block<BLOCK, BYTES> for Iq4Nl {
     #[inline(always)]
     fn unpack(block: &[u8; BYTES], _index: usize) -> Part {
         Part {
-            values: nibbles(&block[2..]).map(|code| TABLE[code as usize & 15]),
+            values: look_up(&TABLE, &nibbles(&block[2..])),
             scales: [half_at(block, 0); 2],
             minimums: [0.0; 2],
         }

@@ -4,7 +4,7 @@
 //! Layout: GGML's `block_iq4_xs`. Scales are stored plus 32: their low four bits in nibbles, their high two bits in a little-endian word.
 
 use super::Format;
-use super::blocks::{self, Block, Kind, Part, half_at, nibbles, put_half, put_nibbles};
+use super::blocks::{self, Block, Kind, Part, half_at, look_up, nibbles, put_half, put_nibbles};
 use super::iq4_nl::{TABLE, nearest_entry, nearest_index, targets};
 use super::superblock::{VALUES, round_scaled};
 
@@ -39,7 +39,7 @@ impl Block<VALUES, BYTES> for Iq4Xs {
         let high = (block[2 + index / 4] >> (index % 4 * 2)) & 3;
         let scale = (low | (high << 4)) as i8 - 32;
         Part {
-            values: nibbles(&block[8 + index * 16..][..16]).map(|code| TABLE[code as usize & 15]),
+            values: look_up(&TABLE, &nibbles(&block[8 + index * 16..][..16])),
             scales: [half_at(block, 0) * scale as f32; 2],
             minimums: [0.0; 2],
         }

@@ -44,8 +44,8 @@ pub struct Format {
     pub block_bytes: usize,
     /// The scalar conversions, which are the specification.
     pub(crate) codec: Codec,
-    /// Rounds one row, given the importance of its values; absent where that would change nothing. `(source, importance, blocks)`
-    pub(crate) weighted: Option<fn(&[f32], &[f32], &mut [u8])>,
+    /// Rounds one row, given the importance of its values; absent where that would change nothing.
+    pub(crate) weighted: Option<Weighted>,
     /// The scalar product of one row with one token's activations, which is the specification.
     pub(crate) dot: Dot,
 }
@@ -61,6 +61,9 @@ pub(crate) struct Codec {
     /// What [`Codec::quantize`] then [`Codec::dequantize`] would give, without the bytes between.
     pub(crate) quantize_dequantize: unsafe fn(&[f32], &mut [f32]),
 }
+
+/// `(source, importance, blocks)` of one row. Lengths have been checked by the caller.
+pub(crate) type Weighted = fn(&[f32], &[f32], &mut [u8]);
 
 /// The product of one row of weights with the activations of one token, by the kind of activations it takes.
 #[derive(Clone, Copy, Debug)]

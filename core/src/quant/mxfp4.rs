@@ -5,7 +5,7 @@
 //! smaller magnitude on a tie.
 
 use super::Format;
-use super::blocks::{self, Block, Kind, Part, nibbles, put_nibbles};
+use super::blocks::{self, Block, Kind, Part, look_up, nibbles, put_nibbles};
 use super::search::extreme;
 
 const BLOCK: usize = 32;
@@ -57,7 +57,7 @@ impl Block<BLOCK, BYTES> for Mxfp4 {
     #[inline(always)]
     fn unpack(block: &[u8; BYTES], _index: usize) -> Part {
         Part {
-            values: nibbles(&block[1..]).map(|code| TABLE[code as usize & 15]),
+            values: look_up(&TABLE, &nibbles(&block[1..])),
             scales: [scale(block[0]); 2],
             minimums: [0.0; 2],
         }

@@ -36,8 +36,9 @@ impl Block<VALUES, BYTES> for Q2K {
     fn unpack(block: &[u8; BYTES], index: usize) -> Part {
         let (scale, minimum) = (half_at(block, 80), half_at(block, 82));
         let scales = [block[index * 2], block[index * 2 + 1]];
+        let codes = two_bits(&block[16..80], index);
         Part {
-            values: two_bits(&block[16..80], index).map(|code| code as i8),
+            values: std::array::from_fn(|i| codes[i] as i8),
             scales: scales.map(|byte| scale * (byte & 15) as f32),
             minimums: scales.map(|byte| -(minimum * (byte >> 4) as f32)),
         }

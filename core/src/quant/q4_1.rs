@@ -29,8 +29,9 @@ impl Block<BLOCK, BYTES> for Q4_1 {
 
     #[inline(always)]
     fn unpack(block: &[u8; BYTES], _index: usize) -> Part {
+        let codes = nibbles(&block[4..]);
         Part {
-            values: nibbles(&block[4..]).map(|code| code as i8),
+            values: std::array::from_fn(|i| codes[i] as i8),
             scales: [half_at(block, 0); 2],
             minimums: [half_at(block, 2); 2],
         }

@@ -34,8 +34,9 @@ impl Block<BLOCK, BYTES> for Q5_0 {
 
     #[inline(always)]
     fn unpack(block: &[u8; BYTES], _index: usize) -> Part {
+        let codes = five_bits(&block[2..]);
         Part {
-            values: five_bits(&block[2..]).map(|code| code as i8 - 16),
+            values: std::array::from_fn(|i| codes[i] as i8 - 16),
             scales: [half_at(block, 0); 2],
             minimums: [0.0; 2],
         }
@@ -73,8 +74,12 @@ pub(super) fn round_symmetric(
 /// 32 five-bit codes: their fifth bits in four bytes, then their nibbles.
 #[inline(always)]
 pub(super) fn five_bits(bytes: &[u8]) -> [u8; BLOCK] {
-    let low = blocks::nibbles(&bytes[4..]);
-    std::array::from_fn(|i| low[i] | (((bytes[i / 8] >> (i % 8)) & 1) << 4))
+    let mut codes = blocks::nibbles(&bytes[4..]);
+    let word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    for (code, bit) in codes.iter_mut().zip(0u32..) {
+        *code |= ((word >> bit) as u8 & 1) << 4;
+    }
+    codes
 }
 
 /// The fifth bits of 32 codes.

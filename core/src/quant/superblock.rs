@@ -132,8 +132,11 @@ pub(super) fn put_scales_and_minimums(bytes: &mut [u8], scales: &[u8], minimums:
 /// 32 values of two bits: those of part `index` in 64 bytes, as Q2_K, Q3_K and TQ2_0 hold them.
 #[inline(always)]
 pub(super) fn two_bits(bytes: &[u8], index: usize) -> [u8; 32] {
-    let bytes = &bytes[index / 4 * 32..][..32];
-    std::array::from_fn(|i| (bytes[i] >> (index % 4 * 2)) & 3)
+    let mut codes = [0; 32];
+    for (code, byte) in codes.iter_mut().zip(&bytes[index / 4 * 32..][..32]) {
+        *code = (byte >> (index % 4 * 2)) & 3;
+    }
+    codes
 }
 
 /// Writes what [`two_bits`] reads.

@@ -46,12 +46,28 @@ impl Block<VALUES, BYTES> for Tq1_0 {
 
     #[inline(always)]
     fn unpack(block: &[u8; BYTES], index: usize) -> Part {
+        let mut values = [0; PART];
+        for (half, values) in values.chunks_exact_mut(16).enumerate() {
+            // Sixteen values of one digit lie in sixteen bytes; only the last sixteen of a block share four bytes.
+            let (byte, digit) = place(index * PART + half * 16);
+            let mut bytes = [0; 16];
+            if byte < 48 {
+                bytes.copy_from_slice(&block[byte..byte + 16]);
+                let power = POWERS[digit];
+                bytes
+                    .iter_mut()
+                    .for_each(|byte| *byte = byte.wrapping_mul(power));
+            } else {
+                for (at, byte) in bytes.iter_mut().enumerate() {
+                    *byte = block[48 + at % 4].wrapping_mul(POWERS[at / 4]);
+                }
+            }
+            for (value, rest) in values.iter_mut().zip(bytes) {
+                *value = ((rest as u16 * 3) >> 8) as i8 - 1;
+            }
+        }
         Part {
-            values: std::array::from_fn(|i| {
-                let (byte, digit) = place(index * PART + i);
-                let rest = block[byte].wrapping_mul(POWERS[digit]);
-                ((rest as u16 * 3) >> 8) as i8 - 1
-            }),
+            values,
             scales: [half_at(block, 52); 2],
             minimums: [0.0; 2],
         }

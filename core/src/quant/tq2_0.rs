@@ -28,8 +28,9 @@ impl Block<VALUES, BYTES> for Tq2_0 {
 
     #[inline(always)]
     fn unpack(block: &[u8; BYTES], index: usize) -> Part {
+        let codes = two_bits(block, index);
         Part {
-            values: two_bits(block, index).map(|code| code as i8 - 1),
+            values: std::array::from_fn(|i| codes[i] as i8 - 1),
             scales: [half_at(block, 64); 2],
             minimums: [0.0; 2],
         }
