@@ -111,26 +111,43 @@ pub(super) fn scores(s: Scores<'_, u8>) {
 
 /// The specification of [`Mix`] over Q8_0: each position's bytes times (weight · scale), added in order.
 #[inline(always)]
-pub(super) fn mix(m: Mix<'_, u8>) {
-    let blocks = m.head_dim / BLOCK;
-    for query in 0..m.count {
-        m.out[query * m.out_stride..][..m.head_dim].fill(0.0);
+pub(super) fn mix(mut m: Mix<'_, u8>) {
+    for part in 0..m.head_dim / HALF {
+        let mut query = 0;
+        while query + 4 <= m.count {
+            mix_part::<4>(&mut m, query, part);
+            query += 4;
+        }
+        while query < m.count {
+            mix_part::<1>(&mut m, query, part);
+            query += 1;
+        }
     }
-    for position in 0..m.positions {
-        let row = &m.values[position * blocks * BYTES..][..blocks * BYTES];
-        for (at, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
-            let scale = scale(&[block[0], block[1]]);
-            let mut wide = [0f32; BLOCK];
-            for (wide, byte) in wide.iter_mut().zip(&block[2..]) {
-                *wide = f32::from(*byte as i8);
-            }
-            for query in 0..m.count {
-                let weight = m.weights[query * m.weight_stride + position] * scale;
-                let out = &mut m.out[query * m.out_stride + at * BLOCK..][..BLOCK];
-                for (out, value) in out.iter_mut().zip(&wide) {
-                    *out = weight.mul_add(*value, *out);
-                }
+}
+
+/// Values of half a block: as many sums as stay in registers for several queries.
+const HALF: usize = BLOCK / 2;
+
+/// Half a block, the `part`th of a head, for `Q` queries from `query`.
+#[inline(always)]
+fn mix_part<const Q: usize>(m: &mut Mix<'_, u8>, query: usize, part: usize) {
+    let (block, within) = (part / 2 * BYTES, 2 + part % 2 * HALF);
+    let mut sums = [[0f32; HALF]; Q];
+    let rows = m.values.chunks_exact(m.head_dim / BLOCK * BYTES);
+    for (position, row) in rows.enumerate() {
+        let block = &row[block..][..BYTES];
+        let scale = scale(&[block[0], block[1]]);
+        let bytes = &block[within..][..HALF];
+        let wide: [f32; HALF] = std::array::from_fn(|i| f32::from(bytes[i] as i8));
+        for (q, sums) in sums.iter_mut().enumerate() {
+            let weight = m.weights[(query + q) * m.weight_stride + position] * scale;
+            for (sum, value) in sums.iter_mut().zip(&wide) {
+                *sum = weight.mul_add(*value, *sum);
             }
         }
+    }
+    for (q, sums) in sums.iter().enumerate() {
+        let out = &mut m.out[(query + q) * m.out_stride + part * HALF..];
+        out[..HALF].copy_from_slice(sums);
     }
 }
