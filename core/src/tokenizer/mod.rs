@@ -13,6 +13,9 @@ mod spm;
 mod vocabulary;
 mod wpm;
 
+#[cfg(test)]
+mod tests;
+
 use crate::gguf::{File, Metadata};
 use crate::{Error, Result};
 use special::{Part, Special};
