@@ -129,7 +129,7 @@ impl Bpe {
                         start: start as u32,
                         end: end as u32,
                         id: vocabulary
-                            .find(word[start..end].as_bytes())
+                            .find(&word.as_bytes()[start..end])
                             .unwrap_or(NO_TOKEN),
                     }
                 }));

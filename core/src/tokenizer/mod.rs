@@ -176,9 +176,11 @@ impl Tokenizer {
             bos,
             eos,
             unknown,
-            add_bos: metadata
-                .opt_bool("tokenizer.ggml.add_bos_token")?
-                .unwrap_or(adds_bos),
+            // Early files of Gemma 4 say false by mistake.
+            add_bos: family.is_some_and(|f| f.plain && f.adds_bos)
+                || metadata
+                    .opt_bool("tokenizer.ggml.add_bos_token")?
+                    .unwrap_or(adds_bos),
             add_eos: metadata
                 .opt_bool("tokenizer.ggml.add_eos_token")?
                 .unwrap_or(adds_eos),
