@@ -6,7 +6,14 @@ use dram_core::gguf::File;
 use std::path::Path;
 
 /// Vocabularies whose every expected id must come out.
-const NAMES: [&str; 5] = ["gpt-2", "llama-bpe", "qwen2", "llama-spm", "phi-3"];
+const NAMES: [&str; 6] = [
+    "gpt-2",
+    "llama-bpe",
+    "qwen2",
+    "llama-spm",
+    "phi-3",
+    "bert-bge",
+];
 
 #[test]
 fn known_vocabularies_give_their_reference_ids() {
@@ -42,7 +49,11 @@ fn known_vocabularies_give_their_reference_ids() {
                 .collect();
             let ids = tokenizer.encode(text, false);
             assert_eq!(ids, expected, "{name}: {text:?}");
-            assert_eq!(tokenizer.decode(&ids), *text, "{name}: round trip");
+            // BERT's normalizer loses case, accents and white space.
+            assert!(
+                name == "bert-bge" || tokenizer.decode(&ids) == *text,
+                "{name}: round trip of {text:?}"
+            );
         }
         println!("{name}: {} texts", texts.len());
     }

@@ -1,8 +1,12 @@
-//! Byte-level BPE (Radford et al. 2019): words by a pre-tokenizer, bytes, merges by rank.
+//! BPE with a list of merges: words by a pre-tokenizer, their bytes (byte-level BPE, Radford et al. 2019), merges by rank.
+//!
+//! Gemma 4's kind writes tokens as they are, with U+2581 for a space; it begins with characters, and with bytes where a character has no
+//! token.
 
 use super::merge::{NO_TOKEN, Symbol, merge};
-use super::pretokenize::{PRETOKENIZERS, Pretokenizer};
-use super::vocabulary::{Fnv, Vocabulary};
+use super::pretokenize::Pretokenizer;
+use super::spm::{SPACE, byte_tokens};
+use super::vocabulary::{Fnv, Vocabulary, from_byte_alphabet};
 use super::{TokenType, bad};
 use crate::Result;
 use crate::gguf::File;
@@ -14,7 +18,7 @@ use std::sync::OnceLock;
 type Merges = HashMap<u64, (u32, u32), BuildHasherDefault<Fnv>>;
 
 pub(super) struct Bpe {
-    pretokenizer: &'static Pretokenizer,
+    pretokenizer: Pretokenizer,
     /// The lines of `tokenizer.ggml.merges` in GPT-2's byte alphabet, most important first.
     lines: Vec<u8>,
     line_ends: Vec<u32>,
@@ -28,28 +32,29 @@ struct Tables {
 }
 
 impl Bpe {
-    /// A vocabulary of single bytes needs no merges; for any other, the key must be there.
-    pub(super) fn from_gguf(file: &File, vocabulary: &Vocabulary) -> Result<Bpe> {
+    /// The way of cutting that the file names.
+    pub(super) fn pretokenizer_of(file: &File) -> Result<Pretokenizer> {
         const PRE: &str = "tokenizer.ggml.pre";
+        let metadata = file.metadata();
+        let name = if metadata.opt_str("tokenizer.ggml.model")? == Some("gemma4") {
+            "gemma4"
+        } else {
+            metadata.opt_str(PRE)?.unwrap_or("default")
+        };
+        Pretokenizer::named(name).ok_or_else(|| {
+            let known = Pretokenizer::names().join(", ");
+            bad(file, PRE, format!("one of {known}"), format!("`{name}`"))
+        })
+    }
+
+    /// A vocabulary of single bytes needs no merges; for any other, the key must be there.
+    pub(super) fn from_gguf(
+        file: &File,
+        pretokenizer: Pretokenizer,
+        vocabulary: &Vocabulary,
+    ) -> Result<Bpe> {
         const MERGES: &str = "tokenizer.ggml.merges";
         let metadata = file.metadata();
-        let name = metadata.opt_str(PRE)?.unwrap_or("gpt-2");
-        let pretokenizer = PRETOKENIZERS
-            .iter()
-            .find(|p| p.names.contains(&name))
-            .ok_or_else(|| {
-                let known: Vec<&str> = PRETOKENIZERS
-                    .iter()
-                    .flat_map(|p| p.names)
-                    .copied()
-                    .collect();
-                bad(
-                    file,
-                    PRE,
-                    format!("one of {}", known.join(", ")),
-                    format!("`{name}`"),
-                )
-            })?;
         let (mut lines, mut line_ends) = (Vec::new(), Vec::new());
         let joins = |id| vocabulary.kind(id) == TokenType::Normal && vocabulary.bytes(id).len() > 1;
         let merges = if (0..vocabulary.len() as u32).any(joins) {
@@ -89,8 +94,9 @@ impl Bpe {
         })
     }
 
-    pub(super) fn pretokenizer(&self) -> &'static Pretokenizer {
-        self.pretokenizer
+    /// Whether tokens stand as they are written, instead of in GPT-2's byte alphabet.
+    pub(super) fn plain(&self) -> bool {
+        self.pretokenizer.family.plain
     }
 
     pub(super) fn encode(
@@ -102,28 +108,52 @@ impl Bpe {
     ) {
         let tables = self.tables.get_or_init(|| self.build(vocabulary));
         let mut symbols = Vec::new();
+        let family = self.pretokenizer.family;
+        let escaped;
+        let text = if family.plain {
+            escaped = text.replace(' ', SPACE);
+            &escaped
+        } else {
+            text
+        };
         self.pretokenizer.split(text, &mut |word| {
-            if self.pretokenizer.whole_words
-                && let Some(id) = vocabulary.find(word.as_bytes())
-            {
+            let whole = family.whole_words || (family.plain && word.starts_with('\n'));
+            if whole && let Some(id) = vocabulary.find(word.as_bytes()) {
                 return ids.push(id);
             }
             symbols.clear();
-            symbols.extend(word.bytes().enumerate().map(|(i, byte)| Symbol {
-                start: i as u32,
-                end: i as u32 + 1,
-                id: tables.bytes[byte as usize],
-            }));
+            if family.plain {
+                symbols.extend(word.char_indices().map(|(start, c)| {
+                    let end = start + c.len_utf8();
+                    Symbol {
+                        start: start as u32,
+                        end: end as u32,
+                        id: vocabulary
+                            .find(&word.as_bytes()[start..end])
+                            .unwrap_or(NO_TOKEN),
+                    }
+                }));
+            } else {
+                symbols.extend(word.bytes().enumerate().map(|(i, byte)| Symbol {
+                    start: i as u32,
+                    end: i as u32 + 1,
+                    id: tables.bytes[byte as usize],
+                }));
+            }
             merge(&mut symbols, |a, b| {
                 tables.merges.get(&key(a.id, b.id)).copied()
             });
-            ids.extend(symbols.iter().filter_map(|s| {
-                if s.id == NO_TOKEN {
-                    unknown
+            for symbol in &symbols {
+                if symbol.id != NO_TOKEN {
+                    ids.push(symbol.id);
+                } else if family.plain {
+                    let bytes = &word.as_bytes()[symbol.start as usize..symbol.end as usize];
+                    let tokens = bytes.iter().map(|&byte| tables.bytes[usize::from(byte)]);
+                    ids.extend(tokens.filter(|&id| id != NO_TOKEN));
                 } else {
-                    Some(s.id)
+                    ids.extend(unknown);
                 }
-            }));
+            }
         });
     }
 
@@ -145,7 +175,11 @@ impl Bpe {
             };
             let mut find = |text: &str| {
                 half.clear();
-                super::vocabulary::from_byte_alphabet(text, &mut half);
+                if self.plain() {
+                    half.extend_from_slice(text.as_bytes());
+                } else {
+                    from_byte_alphabet(text, &mut half);
+                }
                 joined.extend_from_slice(&half);
                 vocabulary.find(&half)
             };
@@ -158,7 +192,11 @@ impl Bpe {
                     .or_insert((rank as u32, merged));
             }
         }
-        let bytes = std::array::from_fn(|byte| vocabulary.find(&[byte as u8]).unwrap_or(NO_TOKEN));
+        let bytes = if self.plain() {
+            byte_tokens(vocabulary)
+        } else {
+            std::array::from_fn(|byte| vocabulary.find(&[byte as u8]).unwrap_or(NO_TOKEN))
+        };
         Tables { merges, bytes }
     }
 }

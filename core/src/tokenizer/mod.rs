@@ -1,16 +1,24 @@
 //! Text to token ids and back, from the metadata of a GGUF file.
 //!
-//! Two kinds: byte-level BPE (`tokenizer.ggml.model = "gpt2"`) and SentencePiece's scored BPE (`"llama"`). A file that names another kind or
-//! an unknown pre-tokenizer is refused: wrong tokens look like a bad model.
+//! `tokenizer.ggml.model` names the algorithm: BPE with merges (`"gpt2"`, `"gemma4"`), SentencePiece's scored BPE (`"llama"`), WordPiece
+//! (`"bert"`). A file that names another one or an unknown pre-tokenizer is refused: wrong tokens look like a bad model.
 
 mod bpe;
+mod families;
 mod merge;
+mod pattern;
 mod pretokenize;
+mod special;
 mod spm;
 mod vocabulary;
+mod wpm;
+
+#[cfg(test)]
+mod tests;
 
 use crate::gguf::{File, Metadata};
 use crate::{Error, Result};
+use special::{Part, Special};
 use vocabulary::Vocabulary;
 
 /// What `tokenizer.ggml.token_type` says of a token.
@@ -39,30 +47,40 @@ impl TokenType {
     }
 }
 
-/// Texts of control tokens that end an answer, whatever the file's `eos` and `eot` are: as chat formats of the llama family use them.
-const END_TEXTS: [&str; 9] = [
+/// Texts of control tokens that end an answer, whatever the file's `eos`, `eot` and `eom` are: as chat formats use them.
+const END_TEXTS: [&str; 19] = [
     "<|eot_id|>",
     "<|im_end|>",
     "<|end|>",
+    "<|return|>",
+    "<|call|>",
     "<|endoftext|>",
     "<|end_of_text|>",
     "<end_of_turn>",
+    "<turn|>",
+    "<|tool_response>",
     "<|eom_id|>",
     "<EOT>",
     "<|EOT|>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<end_of_utterance>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
 ];
 
 enum Algorithm {
     Bpe(Box<bpe::Bpe>),
-    Spm(spm::Spm),
+    Spm(Box<spm::Spm>),
+    Wpm(wpm::Wpm),
 }
 
 /// A model's tokenizer. Cheap to make: tables that only encoding needs are built when the first text is encoded.
 pub struct Tokenizer {
     vocabulary: Vocabulary,
     algorithm: Algorithm,
-    /// Tokens that are found as they stand in a text, longest first.
-    special: Vec<u32>,
+    special: Special,
     bos: Option<u32>,
     eos: Option<u32>,
     unknown: Option<u32>,
@@ -80,46 +98,55 @@ impl Tokenizer {
     pub fn from_gguf(file: &File) -> Result<Tokenizer> {
         let metadata = file.metadata();
         let model = metadata.str("tokenizer.ggml.model")?;
-        let byte_level = match model {
-            "gpt2" => true,
-            "llama" => false,
+        let pretokenizer = match model {
+            "gpt2" | "gemma4" => Some(bpe::Bpe::pretokenizer_of(file)?),
+            "llama" | "bert" => None,
             other => {
                 return Err(bad(
                     file,
                     "tokenizer.ggml.model",
-                    "`gpt2` or `llama`".into(),
+                    "`gpt2`, `gemma4`, `llama` or `bert`".into(),
                     format!("`{other}`"),
                 ));
             }
         };
-        let vocabulary = Vocabulary::from_gguf(file, byte_level)?;
+        let family = pretokenizer.as_ref().map(|p| p.family);
+        let vocabulary = Vocabulary::from_gguf(file, family.is_some_and(|f| !f.plain))?;
         let id = |key: &str| special_id(file, &metadata, key, vocabulary.len());
-        let (bos, eos, eot) = (
+        let (mut bos, mut eos, mut unknown) = (
             id("tokenizer.ggml.bos_token_id")?,
             id("tokenizer.ggml.eos_token_id")?,
-            id("tokenizer.ggml.eot_token_id")?,
+            id("tokenizer.ggml.unknown_token_id")?,
         );
-        let unknown = id("tokenizer.ggml.unknown_token_id")?;
-        let (algorithm, adds_bos) = if byte_level {
-            let bpe = bpe::Bpe::from_gguf(file, &vocabulary)?;
-            let adds_bos = bpe.pretokenizer().adds_bos;
-            (Algorithm::Bpe(Box::new(bpe)), adds_bos)
+        let (eot, eom) = (
+            id("tokenizer.ggml.eot_token_id")?,
+            id("tokenizer.ggml.eom_token_id")?,
+        );
+        let (mut adds_bos, mut adds_eos) = (true, false);
+        let algorithm = if let Some(pretokenizer) = pretokenizer {
+            adds_bos = pretokenizer.family.adds_bos;
+            Algorithm::Bpe(Box::new(bpe::Bpe::from_gguf(
+                file,
+                pretokenizer,
+                &vocabulary,
+            )?))
+        } else if model == "llama" {
+            Algorithm::Spm(Box::new(spm::Spm::from_gguf(file, &vocabulary)?))
         } else {
-            (
-                Algorithm::Spm(spm::Spm::from_gguf(file, &vocabulary)?),
-                true,
-            )
+            // BERT's text stands between [CLS] and [SEP].
+            let named = |text: &str| vocabulary.find(text.as_bytes());
+            bos = id("tokenizer.ggml.cls_token_id")?
+                .or(bos)
+                .or_else(|| named("[CLS]"));
+            eos = id("tokenizer.ggml.seperator_token_id")?
+                .or(eos)
+                .or_else(|| named("[SEP]"));
+            unknown = unknown.or_else(|| named("[UNK]"));
+            adds_eos = true;
+            Algorithm::Wpm(wpm::Wpm::from_gguf(file, &vocabulary)?)
         };
 
         let ids = || 0..vocabulary.len() as u32;
-        let mut special: Vec<u32> = ids()
-            .filter(|&id| {
-                use TokenType::{Control, Unknown, UserDefined};
-                matches!(vocabulary.kind(id), Control | Unknown | UserDefined)
-                    && !vocabulary.bytes(id).is_empty()
-            })
-            .collect();
-        special.sort_by_key(|&id| std::cmp::Reverse(vocabulary.bytes(id).len()));
         let mut ends: Vec<u32> = ids()
             .filter(|&id| {
                 matches!(
@@ -131,21 +158,32 @@ impl Tokenizer {
             })
             .chain(eos)
             .chain(eot)
+            .chain(eom)
             .collect();
         ends.sort_unstable();
         ends.dedup();
+        // Where an answer ends with one of these, `<|end|>` ends only a part of it (gpt-oss).
+        let has = |text: &str| {
+            ends.iter()
+                .any(|&id| vocabulary.bytes(id) == text.as_bytes())
+        };
+        if has("<|return|>") && has("<|call|>") {
+            ends.retain(|&id| vocabulary.bytes(id) != b"<|end|>");
+        }
 
         Ok(Tokenizer {
-            special,
+            special: Special::from_gguf(file, &vocabulary)?,
             bos,
             eos,
             unknown,
-            add_bos: metadata
-                .opt_bool("tokenizer.ggml.add_bos_token")?
-                .unwrap_or(adds_bos),
+            // Early files of Gemma 4 say false by mistake.
+            add_bos: family.is_some_and(|f| f.plain && f.adds_bos)
+                || metadata
+                    .opt_bool("tokenizer.ggml.add_bos_token")?
+                    .unwrap_or(adds_bos),
             add_eos: metadata
                 .opt_bool("tokenizer.ggml.add_eos_token")?
-                .unwrap_or(false),
+                .unwrap_or(adds_eos),
             ends,
             vocabulary,
             algorithm,
@@ -206,7 +244,7 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, parse_special: bool) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 4);
         let mut after_special = false;
-        for part in self.split_special(text, parse_special) {
+        for part in self.special.split(text, parse_special, &self.vocabulary) {
             match part {
                 Part::Token(id) => {
                     ids.push(id);
@@ -216,6 +254,9 @@ impl Tokenizer {
                     match &self.algorithm {
                         Algorithm::Bpe(bpe) => {
                             bpe.encode(text, &self.vocabulary, self.unknown, &mut ids)
+                        }
+                        Algorithm::Wpm(wpm) => {
+                            wpm.encode(text, &self.vocabulary, self.unknown, &mut ids)
                         }
                         // SentencePiece's leading space goes before the text, not before what follows a token inside it.
                         Algorithm::Spm(spm) => spm.encode(
@@ -255,55 +296,24 @@ impl Tokenizer {
             self.raw_bytes(id, &mut bytes);
         }
         let text = match &self.algorithm {
-            Algorithm::Spm(spm) if spm.adds_space() => bytes.strip_prefix(b" ").unwrap_or(&bytes),
-            _ => &bytes,
+            Algorithm::Bpe(_) => &bytes,
+            Algorithm::Spm(spm) if !spm.adds_space() => &bytes,
+            _ => bytes.strip_prefix(b" ").unwrap_or(&bytes),
         };
         String::from_utf8_lossy(text).into_owned()
     }
 
     fn raw_bytes(&self, id: u32, out: &mut Vec<u8>) {
         let bytes = self.vocabulary.bytes(id);
-        match (&self.algorithm, self.vocabulary.kind(id)) {
-            (Algorithm::Spm(_), TokenType::Byte) => out.extend(spm::parse_byte(bytes)),
-            (Algorithm::Spm(_), TokenType::Normal | TokenType::UserDefined) => {
-                spm::unescape(bytes, out)
-            }
+        let escaped = match &self.algorithm {
+            Algorithm::Bpe(bpe) => bpe.plain(),
+            Algorithm::Spm(_) | Algorithm::Wpm(_) => true,
+        };
+        match self.vocabulary.kind(id) {
+            TokenType::Byte => out.extend(spm::parse_byte(bytes)),
+            TokenType::Normal | TokenType::UserDefined if escaped => spm::unescape(bytes, out),
             _ => out.extend_from_slice(bytes),
         }
-    }
-
-    /// Cuts `text` at special tokens; longer ones are looked for first, as llama.cpp does.
-    fn split_special<'a>(&self, text: &'a str, parse_special: bool) -> Vec<Part<'a>> {
-        let mut parts = vec![Part::Text(text)];
-        for &id in &self.special {
-            if !parse_special && self.vocabulary.kind(id) != TokenType::UserDefined {
-                continue;
-            }
-            let Ok(needle) = std::str::from_utf8(self.vocabulary.bytes(id)) else {
-                continue;
-            };
-            if !parts
-                .iter()
-                .any(|part| matches!(part, Part::Text(text) if text.contains(needle)))
-            {
-                continue;
-            }
-            let before = std::mem::take(&mut parts);
-            for part in before {
-                let Part::Text(mut rest) = part else {
-                    parts.push(part);
-                    continue;
-                };
-                while let Some(at) = rest.find(needle) {
-                    parts.push(Part::Text(&rest[..at]));
-                    parts.push(Part::Token(id));
-                    rest = &rest[at + needle.len()..];
-                }
-                parts.push(Part::Text(rest));
-            }
-        }
-        parts.retain(|part| !matches!(part, Part::Text("")));
-        parts
     }
 }
 
@@ -315,12 +325,6 @@ impl std::fmt::Debug for Tokenizer {
             .field("eos", &self.eos)
             .finish_non_exhaustive()
     }
-}
-
-/// A piece of a text: one special token, or what lies between.
-enum Part<'a> {
-    Text(&'a str),
-    Token(u32),
 }
 
 fn bad(file: &File, key: &str, expected: String, got: String) -> Error {

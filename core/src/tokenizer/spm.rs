@@ -1,18 +1,33 @@
 //! SentencePiece's BPE: characters merged by score, bytes for what has no token (Kudo & Richardson 2018; order of merges as llama.cpp).
+//!
+//! A text is merged word by word: no merge can join what stands on both sides of a space if no token holds these two characters side by
+//! side, so the ids are the same, and the queue of merges stays as short as a word.
 
 use super::bad;
 use super::merge::{NO_TOKEN, Symbol, merge};
 use super::vocabulary::Vocabulary;
 use crate::Result;
 use crate::gguf::File;
+use std::collections::HashSet;
+use std::sync::OnceLock;
 
 /// What SentencePiece writes for a space: U+2581.
-const SPACE: &str = "\u{2581}";
+pub(super) const SPACE: &str = "\u{2581}";
 
 pub(super) struct Spm {
     /// One for each token; higher merges first.
     scores: Vec<f32>,
     adds_space: bool,
+    tables: OnceLock<Tables>,
+}
+
+struct Tables {
+    /// The token of each byte.
+    bytes: [u32; 256],
+    /// Characters that some token holds before a space.
+    before_space: HashSet<char>,
+    /// Bytes of the longest token.
+    longest: usize,
 }
 
 impl Spm {
@@ -38,6 +53,7 @@ impl Spm {
             adds_space: metadata
                 .opt_bool("tokenizer.ggml.add_space_prefix")?
                 .unwrap_or(true),
+            tables: OnceLock::new(),
         })
     }
 
@@ -65,36 +81,96 @@ impl Spm {
                 escaped.push(c)
             }
         }
-        let bytes = escaped.as_bytes();
-        let mut symbols: Vec<Symbol> = escaped
-            .char_indices()
-            .map(|(start, c)| {
-                let end = start + c.len_utf8();
-                Symbol {
-                    start: start as u32,
-                    end: end as u32,
-                    id: vocabulary.find(&bytes[start..end]).unwrap_or(NO_TOKEN),
-                }
-            })
-            .collect();
-        merge(&mut symbols, |a, b| {
-            let id = vocabulary.find(&bytes[a.start as usize..b.end as usize])?;
+        let tables = self.tables.get_or_init(|| Tables::new(vocabulary));
+        let mut symbols = Vec::new();
+        let (mut start, mut last) = (0, None);
+        for (at, c) in escaped.char_indices() {
+            if c == SPACE_CHAR && last.is_some_and(|c| !tables.before_space.contains(&c)) {
+                self.merge_word(&escaped[start..at], &mut symbols, vocabulary, unknown, ids);
+                start = at;
+            }
+            last = Some(c);
+        }
+        self.merge_word(&escaped[start..], &mut symbols, vocabulary, unknown, ids);
+    }
+
+    fn merge_word(
+        &self,
+        word: &str,
+        symbols: &mut Vec<Symbol>,
+        vocabulary: &Vocabulary,
+        unknown: Option<u32>,
+        ids: &mut Vec<u32>,
+    ) {
+        let tables = self.tables.get_or_init(|| Tables::new(vocabulary));
+        let bytes = word.as_bytes();
+        symbols.clear();
+        symbols.extend(word.char_indices().map(|(start, c)| {
+            let end = start + c.len_utf8();
+            Symbol {
+                start: start as u32,
+                end: end as u32,
+                id: vocabulary.find(&bytes[start..end]).unwrap_or(NO_TOKEN),
+            }
+        }));
+        merge(symbols, |a, b| {
+            let joined = &bytes[a.start as usize..b.end as usize];
+            if joined.len() > tables.longest {
+                return None;
+            }
+            let id = vocabulary.find(joined)?;
             Some((rank(self.scores[id as usize]), id))
         });
+        // Without tokens for bytes, neighbours without a token are one unknown token, as in SentencePiece.
+        let mut after_unknown = false;
         for symbol in symbols {
+            let bytes = &bytes[symbol.start as usize..symbol.end as usize];
+            let bytes = bytes.iter().map(|&byte| tables.bytes[usize::from(byte)]);
             if symbol.id != NO_TOKEN {
                 ids.push(symbol.id);
+            } else if bytes.clone().all(|id| id != NO_TOKEN) {
+                ids.extend(bytes);
+            } else {
+                if !after_unknown {
+                    ids.extend(unknown);
+                }
+                after_unknown = true;
                 continue;
             }
-            for byte in &bytes[symbol.start as usize..symbol.end as usize] {
-                ids.extend(
-                    vocabulary
-                        .find(format!("<0x{byte:02X}>").as_bytes())
-                        .or(unknown),
-                );
-            }
+            after_unknown = false;
         }
     }
+}
+
+const SPACE_CHAR: char = '\u{2581}';
+
+impl Tables {
+    fn new(vocabulary: &Vocabulary) -> Tables {
+        let (mut before_space, mut longest) = (HashSet::new(), 0);
+        for id in 0..vocabulary.len() as u32 {
+            let bytes = vocabulary.bytes(id);
+            longest = longest.max(bytes.len());
+            let Ok(token) = std::str::from_utf8(bytes) else {
+                continue;
+            };
+            for (at, _) in token.match_indices(SPACE) {
+                before_space.extend(token[..at].chars().next_back());
+            }
+        }
+        Tables {
+            bytes: byte_tokens(vocabulary),
+            before_space,
+            longest,
+        }
+    }
+}
+
+/// The tokens `<0x00>` to `<0xFF>`.
+pub(super) fn byte_tokens(vocabulary: &Vocabulary) -> [u32; 256] {
+    std::array::from_fn(|byte| {
+        let token = format!("<0x{byte:02X}>");
+        vocabulary.find(token.as_bytes()).unwrap_or(NO_TOKEN)
+    })
 }
 
 /// Scores in descending order as ranks in ascending order: IEEE floats order like integers once the sign is folded.
