@@ -162,6 +162,7 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
         let options = SessionOptions {
             context: Some(128),
             threads: Some(2),
+            ..SessionOptions::default()
         };
         let before = BYTES.load(Ordering::Relaxed);
         let mut session = model.session(options).unwrap();
