@@ -16,7 +16,7 @@ fn vocabulary(name: &str) -> Option<Tokenizer> {
         println!("not run: no vocabularies in {}", folder.display());
         return None;
     }
-    let file = File::open(&folder.join(format!("ggml-vocab-{name}.gguf"))).unwrap();
+    let file = File::open(folder.join(format!("ggml-vocab-{name}.gguf"))).unwrap();
     Some(Tokenizer::from_gguf(&file).unwrap())
 }
 
