@@ -166,32 +166,31 @@ fn agrees_with_a_plain_forward_pass() {
 
 #[test]
 fn every_format_agrees_with_its_own_roundings() {
-    // q8_0 a second time in wide rows: the same agreement as the formats that need them.
-    let wide = [("q8_0", 256)];
-    let formats = FORMATS[1..]
-        .iter()
-        .map(|format| (format.name, format.block));
-    for (format, block) in formats.chain(wide) {
-        let random = Random::new(Shape {
-            format,
-            ..wide_enough(block)
-        })
-        .rounded();
-        let ids = tokens(40, random.shape.vocabulary);
-        let expected = oracle::logits(&random, &ids);
-        let got = evaluate(&mut session(&open(&random), 1), &ids);
-        let mut distances: Vec<f32> = got
-            .iter()
-            .zip(&expected)
-            .map(|(got, expected)| distance(got, expected))
-            .collect();
+    for format in &FORMATS[1..] {
+        let shape = Shape {
+            format: format.name,
+            ..wide_enough(format.block)
+        };
+        // Rounding a second time would move values where scales are searched: the file is made from the values as they were.
+        let model = open(&Random::new(shape.clone()));
+        let random = Random::new(shape).rounded();
+        let mut distances = Vec::new();
+        for ids in tokens(40, random.shape.vocabulary).chunks(4) {
+            let expected = oracle::logits(&random, ids);
+            let got = evaluate(&mut session(&model, 1), ids);
+            let pairs = got.iter().zip(&expected);
+            distances.extend(pairs.map(|(got, expected)| distance(got, expected)));
+        }
         distances.sort_by(f32::total_cmp);
-        // A sum that differs in its last bit now and then turns the rounding of an activation, one part in 127 of its block. That turns
-        // others behind it, here and at all later positions. In narrow rows most positions stay clean.
-        let (clean, worst) = (distances[20], distances[39]);
-        println!("{format}, blocks of {block}: {clean:.1e}, {worst:.1e}");
-        assert!(worst < 5e-2, "{format}: {worst}");
-        assert!(clean < 1e-4 || block > 32, "{format}: {clean}");
+        // A sum that differs in its last bit now and then turns the rounding of an activation, one part in 127 of its block, and that turns
+        // others behind it, here and at the positions after it. Short texts keep that apart.
+        let (median, worst) = (distances[20], distances[39]);
+        println!("{}: {median:.1e}, {worst:.1e}", format.name);
+        assert!(
+            median < 1e-4 && worst < 5e-2,
+            "{}: {median}, {worst}",
+            format.name
+        );
     }
 }
 
