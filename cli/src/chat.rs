@@ -2,17 +2,19 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use dram_core::{Event, Finish, Message, Model, Prompt, Request, SessionOptions};
+use dram_core::{Event, Finish, Message, Model, Prompt, Request};
 
-use crate::common::{Interrupt, SamplingArgs};
+use serde_json::json;
+
+use crate::common::{Interrupt, SamplingArgs, SessionArgs, write_json};
 
 /// Talk with a GGUF model
 ///
 /// Uses the file's own chat template. Ctrl-C stops the answer that is being made, Ctrl-D ends the conversation.
-/// Commands: /reset forgets the conversation, /quit ends it.
+/// Commands: /reset forgets the conversation, /system TEXT says what the model is told before it, /save FILE writes it as JSON, /quit ends it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -27,12 +29,8 @@ pub(crate) struct Args {
     /// At most this many tokens in an answer
     #[arg(short = 'n', long, default_value_t = 512)]
     max_tokens: usize,
-    /// Tokens the KV cache holds (default: what the model was made for, at most 4096)
-    #[arg(short, long)]
-    context: Option<usize>,
-    /// Threads (default: the processor's fast cores)
-    #[arg(short, long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    session: SessionArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
@@ -45,19 +43,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
             args.model.display()
         );
     }
-    let mut session = model.session(SessionOptions {
-        context: args.context,
-        threads: args.threads,
-        ..SessionOptions::default()
-    })?;
+    let mut session = model.session(args.session.options())?;
     let interrupt = Interrupt::listen()?;
-    let system: Vec<Message> = args
+    let message = |role: &str, content: String| Message {
+        role: role.into(),
+        content,
+    };
+    let mut system: Vec<Message> = args
         .system
         .into_iter()
-        .map(|content| Message {
-            role: "system".into(),
-            content,
-        })
+        .map(|s| message("system", s))
         .collect();
     let mut history = system.clone();
     let ask = io::stdin().is_terminal();
@@ -70,26 +65,37 @@ pub(crate) fn run(args: Args) -> Result<()> {
         let Some(line) = lines.next().transpose()? else {
             return Ok(());
         };
-        match line.trim() {
-            "" => continue,
-            "/quit" => return Ok(()),
-            "/reset" => {
+        let line = line.trim();
+        match line.split_once(' ').unwrap_or((line, "")) {
+            ("", _) => continue,
+            ("/quit", _) => return Ok(()),
+            ("/reset", _) => {
                 history.clone_from(&system);
                 continue;
             }
-            command if command.starts_with('/') => {
-                eprintln!("unknown command {command}; there are /reset and /quit");
+            ("/system", text) if !text.is_empty() => {
+                system = vec![message("system", text.into())];
+                history.clone_from(&system);
                 continue;
             }
-            text => history.push(Message {
-                role: "user".into(),
-                content: text.into(),
-            }),
+            ("/save", file) if !file.is_empty() => {
+                match save(&history, Path::new(file)) {
+                    Ok(()) => eprintln!("{} messages in {file}", history.len()),
+                    Err(error) => eprintln!("error: {error:#}"),
+                }
+                continue;
+            }
+            (command, _) if command.starts_with('/') => {
+                eprintln!("{line}: there are /reset, /system TEXT, /save FILE and /quit");
+                continue;
+            }
+            _ => history.push(message("user", line.into())),
         }
         let request = Request {
             prompt: Prompt::Chat(history.clone()),
             max_tokens: args.max_tokens,
             sampling: args.sampling.sampling(),
+            context_policy: args.session.policy(),
             ..Request::default()
         };
         let mut out = io::stdout().lock();
@@ -111,12 +117,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
             Ok(completion) => {
                 writeln!(out)?;
                 if completion.finish == Finish::ContextFull {
-                    eprintln!("the context is full; /reset starts anew, --context makes it larger");
+                    eprintln!(
+                        "the context is full; /reset starts anew, --context makes it larger, --slide 0 forgets the oldest"
+                    );
                 }
-                history.push(Message {
-                    role: "assistant".into(),
-                    content: completion.text,
-                });
+                history.push(message("assistant", completion.text));
             }
             Err(error) => {
                 history.pop();
@@ -124,4 +129,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
             }
         }
     }
+}
+
+/// The conversation as JSON: a list of roles and contents.
+fn save(history: &[Message], path: &Path) -> Result<()> {
+    let messages: Vec<_> = history
+        .iter()
+        .map(|m| json!({ "role": m.role, "content": m.content }))
+        .collect();
+    write_json(path, &json!({ "messages": messages }))
 }

@@ -7,6 +7,7 @@ mod chat;
 mod common;
 mod demo;
 mod distill;
+mod embed;
 mod eval;
 mod export;
 mod inspect;
@@ -50,6 +51,7 @@ enum Command {
     Chat(chat::Args),
     Bench(bench::Args),
     Inspect(inspect::Args),
+    Embed(embed::Args),
     Tokenize(tokenize::Args),
     Logits(logits::Args),
 }
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Embed(args) => embed::run(args),
         Command::Tokenize(args) => tokenize::run(args),
         Command::Logits(args) => logits::run(args),
     };

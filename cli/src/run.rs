@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use dram_core::{Event, Finish, Message, Model, Prompt, Request, SessionOptions};
+use dram_core::{Event, Finish, Message, Model, Prompt, Request};
 use serde_json::json;
 
-use crate::common::{Interrupt, SamplingArgs};
+use crate::common::{Interrupt, SamplingArgs, SessionArgs};
 
 /// Answer one prompt with a GGUF model
 ///
@@ -37,15 +37,14 @@ pub(crate) struct Args {
     /// End the answer before this text; may be given several times
     #[arg(long)]
     stop: Vec<String>,
-    /// Tokens the KV cache holds (default: what the model was made for, at most 4096)
-    #[arg(short, long)]
-    context: Option<usize>,
-    /// Threads (default: the processor's fast cores)
-    #[arg(short, long)]
-    threads: Option<usize>,
+    /// With --json: each token's log-probability and the N most likely tokens
+    #[arg(long, value_name = "N", requires = "json")]
+    logprobs: Option<usize>,
     /// Print one JSON object instead of streaming text
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    session: SessionArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
@@ -65,11 +64,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
     };
     let model = Model::open(&args.model)?;
-    let mut session = model.session(SessionOptions {
-        context: args.context,
-        threads: args.threads,
-        ..SessionOptions::default()
-    })?;
+    let mut session = model.session(args.session.options())?;
     let prompt = if args.raw || model.chat_template().is_none() {
         Prompt::Text(prompt)
     } else {
@@ -91,7 +86,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
         prompt,
         max_tokens: args.max_tokens,
         sampling: args.sampling.sampling(),
+        context_policy: args.session.policy(),
         stop: args.stop,
+        logprobs: args.logprobs,
         ..Request::default()
     };
 
@@ -118,9 +115,20 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let decoded = completion.tokens.len().saturating_sub(1);
     if args.json {
         let (finish, stop_string) = finish_name(&completion.finish);
+        let logprobs = completion.logprobs.as_ref().map(|all| {
+            let top = |i| -> Vec<_> {
+                let top = all.top(i).iter();
+                top.map(|t| json!({ "id": t.id, "logprob": t.logprob }))
+                    .collect()
+            };
+            (0..all.len())
+                .map(|i| json!({ "logprob": all.chosen(i), "top": top(i) }))
+                .collect::<Vec<_>>()
+        });
         let value = json!({
             "text": completion.text,
             "tokens": completion.tokens,
+            "logprobs": logprobs,
             "prompt_tokens": completion.prompt_tokens,
             "finish": finish,
             "stop_string": stop_string,

@@ -44,11 +44,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
             tokenizer.decode_bytes(id, &mut output);
         }
     } else {
-        let mut ids = tokenizer.encode(&input, args.special);
-        if args.add_special {
-            ids.splice(0..0, tokenizer.bos().filter(|_| tokenizer.add_bos()));
-            ids.extend(tokenizer.eos().filter(|_| tokenizer.add_eos()));
-        }
+        let ids = if args.add_special {
+            tokenizer.encode_with_ends(&input, args.special)
+        } else {
+            tokenizer.encode(&input, args.special)
+        };
         let words: Vec<String> = ids.iter().map(u32::to_string).collect();
         writeln!(output, "{}", words.join(" "))?;
     }

@@ -76,6 +76,13 @@ pub struct Summary {
     pub table: Option<Table>,
 }
 
+/// Where one model goes, and what it is reported beside.
+struct Place<'a> {
+    out: &'a Path,
+    /// The finished control.
+    control: Option<&'a Path>,
+}
+
 /// Names of what lies in the output folder.
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const LOG: &str = "train.jsonl";
@@ -96,7 +103,8 @@ pub fn pretrain(
     recipe.check()?;
     recipe.expect_no_teacher()?;
     let sources = Sources::new(recipe, None, listener)?;
-    execute(recipe, None, &sources, None, out, stop, listener)
+    let place = Place { out, control: None };
+    execute(recipe, None, &sources, &place, stop, listener)
 }
 
 /// Trains with a teacher.
@@ -119,8 +127,10 @@ pub fn distill(
             &recipe.of_control(),
             None,
             &sources,
-            None,
-            &out.join(CONTROL),
+            &Place {
+                out: &out.join(CONTROL),
+                control: None,
+            },
             stop,
             listener,
         )?;
@@ -136,8 +146,10 @@ pub fn distill(
         recipe,
         Some(&*teacher),
         &sources,
-        control.as_deref(),
-        out,
+        &Place {
+            out,
+            control: control.as_deref(),
+        },
         stop,
         listener,
     )
@@ -168,17 +180,17 @@ pub fn held_out_sets(recipe: &Recipe) -> Result<Vec<HeldOut>> {
     Ok(Sources::new(recipe, None, &mut |_| {})?.held_out)
 }
 
-/// Trains one model, and reports it beside its teacher and its finished `control`.
+/// Trains one model, and reports it beside its teacher and its control.
 fn execute(
     recipe: &Recipe,
     teacher: Option<&dyn Teacher>,
     sources: &Sources,
-    control: Option<&Path>,
-    out: &Path,
+    place: &Place<'_>,
     stop: &AtomicBool,
     listener: &mut dyn FnMut(Event),
 ) -> Result<Summary> {
     let started = Instant::now();
+    let out = place.out;
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let student = student(recipe, sources)?;
     listener(Event::Note(&format!(
@@ -270,8 +282,7 @@ fn execute(
         &decoder,
         teacher,
         sources,
-        control,
-        out,
+        place,
         &mut summary,
         listener,
     )?;
@@ -290,8 +301,7 @@ fn finish(
     decoder: &Decoder,
     teacher: Option<&dyn Teacher>,
     sources: &Sources,
-    control: Option<&Path>,
-    out: &Path,
+    place: &Place<'_>,
     summary: &mut Summary,
     listener: &mut dyn FnMut(Event),
 ) -> Result<()> {
@@ -305,7 +315,7 @@ fn finish(
         "exporting, and comparing the runtime with the training model",
     ));
     let scheme = recipe.scheme()?;
-    let path = out.join(GGUF);
+    let path = place.out.join(GGUF);
     let export = Export {
         name: &recipe.name,
         config: decoder.config(),
@@ -327,7 +337,7 @@ fn finish(
     };
     summary.parity = Some(export.verified(&path, &gate)?);
     summary.gguf = Some(path);
-    report::report(recipe, teacher, sources, control, out, summary)
+    report::report(recipe, teacher, sources, place, summary)
 }
 
 /// Held-out batches of each set that the gate looks at.

@@ -103,7 +103,8 @@ impl Attention<'_> {
             out_stride: stride,
         };
         let (kernels, layer) = (self.kernels, self.layer);
-        self.cache.scores(kernels, layer, head, start..longest, scores);
+        self.cache
+            .scores(kernels, layer, head, start..longest, scores);
         for (row, weights) in self.scores.chunks_exact_mut(stride).take(count).enumerate() {
             let seen = seen + row * more;
             let (weights, later) = weights.split_at_mut(seen - start);

@@ -238,6 +238,15 @@ impl Tokenizer {
         self.vocabulary.find(text.as_bytes())
     }
 
+    /// Token ids of a whole text, with the tokens around it that the model asks for: BOS and EOS, or an encoder's `[CLS]` and `[SEP]`.
+    #[must_use]
+    pub fn encode_with_ends(&self, text: &str, parse_special: bool) -> Vec<u32> {
+        let mut ids = Vec::from_iter(self.bos().filter(|_| self.add_bos()));
+        ids.extend(self.encode(text, parse_special));
+        ids.extend(self.eos().filter(|_| self.add_eos()));
+        ids
+    }
+
     /// Token ids of `text`, without BOS and EOS. With `parse_special`, control tokens written in the text (`<|im_start|>`) become these
     /// tokens; without it they are text like any other. User-defined tokens are found either way.
     #[must_use]

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::sources::{HeldOut, Sources};
-use super::{LOG, Summary};
+use super::{LOG, Place, Summary};
 use crate::data::Batch;
 use crate::data::actions;
 use crate::eval::{Scorer, evaluate};
@@ -13,13 +13,12 @@ use crate::recipe::Recipe;
 use crate::report::{Curve, Measure, Page, Row, Table, count, duration, write};
 use crate::teacher::{Scored, Teacher};
 
-/// Measures teacher, control and the exported student, fills `summary.exact` and `summary.table`, and writes `report.md` into `out`.
+/// Measures teacher, control and the exported student, fills `summary.exact` and `summary.table`, and writes `report.md` into its folder.
 pub(super) fn report(
     recipe: &Recipe,
     teacher: Option<&dyn Teacher>,
     sources: &Sources,
-    control: Option<&Path>,
-    out: &Path,
+    place: &Place<'_>,
     summary: &mut Summary,
 ) -> Result<()> {
     let Some(gguf) = &summary.gguf else {
@@ -62,7 +61,7 @@ pub(super) fn report(
             }
         });
     }
-    if let Some(control) = control {
+    if let Some(control) = place.control {
         rows.push(measure.row("control, without a teacher", control)?);
     }
     let student = measure.row(&recipe.name, gguf)?;
@@ -93,7 +92,7 @@ pub(super) fn report(
         table: table.clone(),
         curves: vec![Curve {
             name: "training".into(),
-            points: losses(&out.join(LOG))?,
+            points: losses(&place.out.join(LOG))?,
         }],
         sections: vec![
             (
@@ -116,7 +115,7 @@ pub(super) fn report(
         ],
     };
     summary.table = Some(table);
-    write(out, &page)
+    write(place.out, &page)
 }
 
 /// (step, loss) of every line of the log that is a step.

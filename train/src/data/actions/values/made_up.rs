@@ -64,7 +64,7 @@ static HEARD: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
 
 /// One of the words that training reads.
 pub(super) fn heard(rng: &mut Rng) -> &'static str {
-    *rng.pick(&HEARD)
+    HEARD[rng.below(HEARD.len())]
 }
 
 /// The beginning of one word and the end of another: its tokens are those of real words, in places where they never stand.
