@@ -356,7 +356,7 @@ const CASES: &[Case] = &[
     (
         "a million layers",
         |f| u32(f, "llama.block_count", 1 << 20),
-        "blk.1.",
+        "at most the file's 12 tensors",
     ),
     (
         "a layer too few",

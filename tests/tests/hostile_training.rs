@@ -145,7 +145,7 @@ fn recipes() {
         ("[eval]\nexamples = 0", "examples"),
         ("[quant]\nstart = nan", "start"),
         ("[quant]\nlinear = \"\"", "q4_0"),
-        ("[export]\nformat = \"q2_k\"", "q4_0"),
+        ("[export]\nformat = \"q2_k\"", "multiples of 256"),
         ("[losses]\ncross_entropy = { weight = \"much\" }", "weight"),
         ("[losses]\ncross_entropy = 1", "cross_entropy"),
         ("[teacher]", "path"),
