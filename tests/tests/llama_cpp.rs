@@ -221,6 +221,44 @@ fn formats_against_llama_cpp(
 
 const HEAD: &str = "model            format   KL, median  ours - f32  llama.cpp - f32  same top";
 
+/// Files of tests/golden/families that llama.cpp does not read as transformers does, and why.
+const APART: [(&str, &str); 3] = [
+    (
+        "mistral",
+        "llama.cpp reads no sliding window in a llama file",
+    ),
+    (
+        "phi3",
+        "llama.cpp looks for Phi's special tokens, which the tiny vocabulary lacks",
+    ),
+    (
+        "phi3-window",
+        "llama.cpp looks for Phi's special tokens, which the tiny vocabulary lacks",
+    ),
+];
+
+/// The file with merges, which llama.cpp wants of a vocabulary and the tiny ones lack. The data stay aligned: 64 bytes come before them.
+fn with_merges(file: &Path, folder: &Path) -> PathBuf {
+    let mut entry = Vec::new();
+    let mut string = |text: &str| {
+        entry.extend((text.len() as u64).to_le_bytes());
+        entry.extend(text.as_bytes());
+    };
+    string("tokenizer.ggml.merges");
+    entry.extend([9u32, 8].map(u32::to_le_bytes).as_flattened());
+    entry.extend(1u64.to_le_bytes());
+    entry.extend(11u64.to_le_bytes());
+    entry.extend(b"0 111111111");
+    assert_eq!(entry.len(), 64);
+    let mut bytes = std::fs::read(file).unwrap();
+    let keys = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) + 1;
+    bytes[16..24].copy_from_slice(&keys.to_le_bytes());
+    bytes.splice(24..24, entry);
+    let path = folder.join(file.file_name().unwrap());
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
 #[test]
 #[ignore = "needs llama.cpp: cargo xtask peers"]
 fn every_family_equals_llama_cpp() {
@@ -228,20 +266,25 @@ fn every_family_equals_llama_cpp() {
     let golden = repository().join("tests/golden/families");
     println!("{HEAD}");
     let list = std::fs::read_to_string(golden.join("families.tsv")).unwrap();
-    let mut seen = std::collections::HashSet::new();
+    let mut compared = std::collections::HashSet::new();
     for line in list.lines().filter(|line| !line.starts_with('#')) {
         let fields: Vec<&str> = line.split('\t').collect();
         let [name, file, kind, ids, _] = fields[..] else {
             panic!("{line}")
         };
-        if kind != "logits" || !seen.insert(file) {
-            continue;
+        let apart = APART
+            .iter()
+            .find(|(stem, _)| file == format!("{stem}.gguf"));
+        if let Some((_, why)) = apart {
+            println!("{name:<16} not compared: {why}");
+        } else if kind == "logits" && compared.insert(file) {
+            let ids: Vec<u32> = ids.split(' ').map(|id| id.parse().unwrap()).collect();
+            let source = with_merges(&golden.join(file), folder.path());
+            let formats = ["f16", "q8_0", "q4_0"];
+            formats_against_llama_cpp(name, &source, &ids, &formats, folder.path());
         }
-        let ids: Vec<u32> = ids.split(' ').map(|id| id.parse().unwrap()).collect();
-        let formats = ["f16", "q8_0", "q4_0"];
-        formats_against_llama_cpp(name, &golden.join(file), &ids, &formats, folder.path());
     }
-    assert!(seen.len() >= 16);
+    assert!(compared.len() >= 13, "{compared:?}");
 }
 
 #[test]

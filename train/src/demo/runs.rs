@@ -165,7 +165,10 @@ impl World<'_> {
             vocabulary: self.config.vocabulary,
             layers: self.config.layers,
             width: self.config.embedding_length,
-            teacher: None,
+            teacher: self
+                .teacher
+                .decoder()
+                .map(|d| (d.config().layers, d.config().embedding_length)),
             has_teacher: run.distilled,
         };
         let asked = |weight| Asked {
@@ -173,12 +176,16 @@ impl World<'_> {
             temperature: 1.0,
             layers: Mapping::Uniform,
         };
-        let (labels, half, teacher) = (asked(1.0), asked(0.3), asked(1.0));
         let losses = if run.distilled {
-            Losses::new([("cross_entropy", &half), ("forward_kl", &teacher)], sizes)?
+            let mut losses = vec![("cross_entropy", asked(0.3)), ("forward_kl", asked(1.0))];
+            if self.teacher.decoder().is_some() {
+                losses.push(("hidden_cosine", asked(1.0)));
+            }
+            losses
         } else {
-            Losses::new([("cross_entropy", &labels)], sizes)?
+            vec![("cross_entropy", asked(1.0))]
         };
+        let losses = Losses::new(losses.iter().map(|(name, asked)| (*name, asked)), sizes)?;
         let ask = run
             .distilled
             .then(|| teacher::ask(&*self.teacher, products));
