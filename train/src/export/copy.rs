@@ -7,7 +7,7 @@ use std::fs::File as Output;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use dram_core::gguf::{File, Value};
 
 use super::write::Plan;
@@ -62,14 +62,8 @@ pub(super) fn write_copy(
     out.write_all(&head)?;
     for (index, tensor) in tensors.iter().enumerate() {
         let mut bytes = payload(index).with_context(|| format!("tensor {}", tensor.name))?;
-        let expected = tensor.bytes()?;
-        ensure!(
-            bytes.len() == expected,
-            "tensor {}: expected {expected} bytes, got {}",
-            tensor.name,
-            bytes.len()
-        );
-        bytes.resize(expected.next_multiple_of(ALIGNMENT), 0);
+        tensor.check(&bytes)?;
+        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
         out.write_all(&bytes)?;
     }
     Ok(out.flush()?)

@@ -46,6 +46,18 @@ impl Plan {
             .and_then(|row| row.checked_mul(usize::try_from(rows).ok()?))
             .with_context(|| format!("tensor {}: its size overflows", self.name))
     }
+
+    /// # Errors
+    /// When `payload` is not as long as the tensor.
+    pub(super) fn check(&self, payload: &[u8]) -> Result<()> {
+        let (expected, got) = (self.bytes()?, payload.len());
+        ensure!(
+            got == expected,
+            "tensor {}: expected {expected} bytes, got {got}",
+            self.name
+        );
+        Ok(())
+    }
 }
 
 /// Writes a file from metadata and tensors; `payload(i)` makes the bytes of tensor `i`, one tensor in memory at a time.
@@ -78,13 +90,7 @@ pub(super) fn write_into(
     writer.write()?;
     for (index, tensor) in tensors.iter().enumerate() {
         let bytes = payload(index).with_context(|| format!("tensor {}", tensor.name))?;
-        let expected = tensor.bytes()?;
-        ensure!(
-            bytes.len() == expected,
-            "tensor {}: expected {expected} bytes, got {}",
-            tensor.name,
-            bytes.len()
-        );
+        tensor.check(&bytes)?;
         writer.write_tensor_data(index, &bytes)?;
     }
     writer.finalize()
