@@ -685,7 +685,7 @@ mod tests {
                 "[student]\nembedding_length = 120\n[quant]",
                 "multiples of 32",
             ),
-            ("[quant]\nlinear = 'q3_k'", "q4_0"),
+            ("[quant]\nlinear = 'q3_x'", "q4_0"),
             ("[quant]\nstart = 2", "0 to 1"),
             ("[losses]\nkl = {}", "forward_kl"),
             ("[losses]\nforward_kl = { weight = 1, temp = 2 }", "temp"),
