@@ -20,7 +20,11 @@ mod parts;
 mod product;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod recompile;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+mod row_lanes;
 mod scalar;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+mod unpack;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -28,7 +32,6 @@ pub use attention::{KEYS, Mix, Scores};
 pub use product::{Activations, Product, Weight};
 
 use crate::quant::activation::{BLOCK, QuantizedMut};
-use crate::quant::blocks::Unpack;
 use crate::quant::{Codec, Format};
 use crate::{Error, Result};
 use half::f16;
@@ -42,7 +45,7 @@ pub struct Kernels {
     /// Products by GGML number; a format that is not listed takes its own scalar code.
     products: &'static [(u32, product::Kernel)],
     /// Unpacking to parts by GGML number; a format that is not listed takes its own scalar code.
-    unpackers: &'static [(u32, Unpack)],
+    unpackers: &'static [(u32, product::Unpack)],
     /// Products of unpacked parts, one for each [`crate::quant::blocks::Kind`], in its order.
     parts: [product::PartsKernel; 5],
     quantize_activations: unsafe fn(&[f32], QuantizedMut<'_>),

@@ -3,77 +3,28 @@
 //! Some rows are unpacked [`DEPTH`] parts at a time, transposed, and multiplied with all tokens while they stay in the first-level cache. The
 //! order of the additions is the scalar code's.
 
-use super::product::Tile;
-use crate::quant::blocks::{PART, Part, Unpack};
-
-/// Registers with one row per 32-bit lane. Every method may be called only where the processor has the implementor's instructions, from a
-/// function that is compiled for them; pointers must be valid for what they say, at any alignment.
-pub(super) trait RowLanes {
-    /// Rows of a register.
-    const LANES: usize;
-    /// Whether [`RowLanes::dots`] needs the sums of the activations where weights are signed.
-    const SUMS: bool;
-    /// Four bytes of each row.
-    type Bytes: Copy;
-    /// An i32 for each row.
-    type Sums: Copy;
-    /// An f32 for each row.
-    type Floats: Copy;
-
-    /// 32 values of each row, rows `stride` bytes apart: register `g` holds values `4g .. 4g + 4`.
-    unsafe fn transpose<const SIGNED: bool>(from: *const i8, stride: usize) -> [Self::Bytes; 8];
-    /// The products of sixteen weights (of the registers `4 half ..`) with the sixteen activations at `x` of each token; `x_sums` holds these
-    /// activations' sums where [`RowLanes::SUMS`] asks for them.
-    unsafe fn dots<const T: usize, const SIGNED: bool, const WIDE: bool>(
-        weights: &[Self::Bytes],
-        x: [*const i8; T],
-        x_sums: [i32; T],
-    ) -> [Self::Sums; T];
-    unsafe fn add(a: Self::Sums, b: Self::Sums) -> Self::Sums;
-    unsafe fn splat(value: f32) -> Self::Floats;
-    unsafe fn load(from: *const f32) -> Self::Floats;
-    unsafe fn store(values: Self::Floats, to: *mut f32);
-    /// `total + scale · x_scale · sum`, each step rounded.
-    unsafe fn add_term(
-        total: Self::Floats,
-        scale: Self::Floats,
-        x_scale: Self::Floats,
-        sum: Self::Sums,
-    ) -> Self::Floats;
-    /// `total + a · b`, each step rounded.
-    unsafe fn add_product(total: Self::Floats, a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    /// The sum of the sixteen values at `x`.
-    #[inline(always)]
-    unsafe fn sum16(x: *const i8) -> i32 {
-        // SAFETY: the caller's.
-        let x = unsafe { x.cast::<[i8; 16]>().read_unaligned() };
-        x.iter().map(|x| i32::from(*x)).sum()
-    }
-    /// Asks for the cache line at `address`, which need not be valid.
-    #[inline(always)]
-    fn prefetch(_address: *const u8) {}
-}
+use super::product::{Rows, Tile, Unpack};
+use super::row_lanes::RowLanes;
+use crate::quant::Dot;
+use crate::quant::blocks::{PART, Part};
 
 /// Parts that are unpacked at a time: one block of 256 values.
 const DEPTH: usize = 8;
 
-/// Rows that are unpacked at a time, at most.
-const MOST_ROWS: usize = 32;
-
-/// Unpacked weights of `H` registers of rows.
-struct Packed<V: RowLanes, const H: usize> {
-    /// `[part, register, group]`, as [`RowLanes::transpose`] gives them
-    values: [[[V::Bytes; 8]; H]; DEPTH],
-    /// `[part, half, register]`
-    scales: [[[V::Floats; H]; 2]; DEPTH],
-    /// `[part, half, register]`
-    minimums: [[[V::Floats; H]; 2]; DEPTH],
+/// Unpacked weights of a register of rows.
+pub(super) struct Packed<V: RowLanes> {
+    /// `[part, group]`: register `g` of a part holds values `4g .. 4g + 4`; signed ones as [`RowLanes::signed`] gives them
+    pub(super) values: [[V::Bytes; 8]; DEPTH],
+    /// `[part, half]`
+    pub(super) scales: [[V::Floats; 2]; DEPTH],
+    /// `[part, half]`, where the kind has minimums
+    pub(super) minimums: [[V::Floats; 2]; DEPTH],
 }
 
 /// `H` registers of rows × `T` tokens at a time.
 ///
 /// # Safety
-/// `tile` has been checked, its format unpacks by `unpack` to parts of the kind that the constants describe, and `V` may be used.
+/// `tile` has been checked, its format unpacks, by `unpack` where that is given, to parts of the kind that the constants describe, and `V` may be used.
 #[inline(always)]
 pub(super) unsafe fn product<
     V: RowLanes,
@@ -84,24 +35,52 @@ pub(super) unsafe fn product<
     const WIDE: bool,
 >(
     tile: &Tile<'_>,
-    unpack: Unpack,
+    unpack: Option<Unpack>,
 ) {
-    const { assert!(H * V::LANES <= MOST_ROWS) };
-    let mut parts = [[Part::ZERO; DEPTH]; MOST_ROWS];
     // SAFETY: the caller's; all indices below lie inside the checked shapes.
     unsafe {
-        let zero = V::splat(0.0);
-        let mut packed = Packed::<V, H> {
-            values: [[V::transpose::<false>([0; PART * 16].as_ptr(), PART); H]; DEPTH],
-            scales: [[[zero; H]; 2]; DEPTH],
-            minimums: [[[zero; H]; 2]; DEPTH],
-        };
+        let (zero, none) = (
+            V::splat(0.0),
+            V::bytes4(Rows {
+                first: [0; 4].as_ptr(),
+                stride: 0,
+            }),
+        );
+        let mut packed: [Packed<V>; H] = std::array::from_fn(|_| Packed {
+            values: [[none; 8]; DEPTH],
+            scales: [[zero; 2]; DEPTH],
+            minimums: [[zero; 2]; DEPTH],
+        });
         let count = tile.cols / PART;
+        let bytes = |parts: usize| parts * PART / tile.format.block * tile.format.block_bytes;
         for row in (0..tile.rows).step_by(H * V::LANES) {
+            let left = tile.rows - row;
             for first in (0..count).step_by(DEPTH) {
                 let depth = DEPTH.min(count - first);
-                unpack_rows::<V, H>(tile, unpack, &mut parts, row, first..first + depth);
-                pack::<V, H, HALVES, MINIMUMS>(&parts, &mut packed, depth);
+                if tile.tokens == 1 {
+                    // A single token waits for memory: as much of the next rows is asked for as is unpacked now.
+                    let next = (row + H * V::LANES) * tile.row_bytes + H * V::LANES * bytes(first);
+                    for line in (0..H * V::LANES * bytes(depth)).step_by(64) {
+                        V::prefetch(tile.bytes.as_ptr().wrapping_add(next + line));
+                    }
+                }
+                for (h, packed) in packed.iter_mut().enumerate().take(left.div_ceil(V::LANES)) {
+                    let start = (row + h * V::LANES) * tile.row_bytes + bytes(first);
+                    match unpack {
+                        Some(unpack) if (h + 1) * V::LANES <= left => {
+                            let rows = Rows {
+                                first: tile.bytes[start..].as_ptr(),
+                                stride: tile.row_bytes,
+                            };
+                            let packed: *mut Packed<V> = packed;
+                            unpack(rows, tile.format.block_bytes, depth, packed.cast());
+                        }
+                        _ => {
+                            let rows = (left - h * V::LANES).min(V::LANES);
+                            by_rows::<V, MINIMUMS>(tile, packed, start, rows, depth);
+                        }
+                    }
+                }
                 let mut token = 0;
                 let span = first..first + depth;
                 while token + T <= tile.tokens {
@@ -129,66 +108,42 @@ pub(super) unsafe fn product<
     }
 }
 
-/// Unpacks the parts in `span` of up to `H` registers of rows from `row`.
-#[inline(always)]
-unsafe fn unpack_rows<V: RowLanes, const H: usize>(
+/// Unpacks `depth` parts of `count` rows by the format's scalar code; the first row's blocks begin at `start` of the tile's bytes.
+#[inline(never)]
+unsafe fn by_rows<V: RowLanes, const MINIMUMS: bool>(
     tile: &Tile<'_>,
-    unpack: Unpack,
-    parts: &mut [[Part; DEPTH]; MOST_ROWS],
-    row: usize,
-    span: std::ops::Range<usize>,
-) {
-    let at = span.start * PART / tile.format.block * tile.format.block_bytes;
-    let bytes = span.len() * PART / tile.format.block * tile.format.block_bytes;
-    let count = (H * V::LANES).min(tile.rows - row);
-    for (r, parts) in parts[..count].iter_mut().enumerate() {
-        let start = (row + r) * tile.row_bytes + at;
-        if tile.tokens == 1 {
-            // A single token waits for memory: this row's next bytes are wanted soon.
-            for line in (0..bytes).step_by(64) {
-                V::prefetch(tile.bytes.as_ptr().wrapping_add(start + bytes + line));
-            }
-        }
-        // SAFETY: the caller's: the processor has what `unpack` was compiled for.
-        unsafe { unpack(&tile.bytes[start..][..bytes], &mut parts[..span.len()]) };
-    }
-}
-
-/// Transposes `depth` parts of every row.
-#[inline(always)]
-unsafe fn pack<V: RowLanes, const H: usize, const HALVES: bool, const MINIMUMS: bool>(
-    parts: &[[Part; DEPTH]; MOST_ROWS],
-    packed: &mut Packed<V, H>,
+    packed: &mut Packed<V>,
+    start: usize,
+    count: usize,
     depth: usize,
 ) {
-    let stride = size_of::<[Part; DEPTH]>();
-    for part in 0..depth {
-        for register in 0..H {
-            let rows = &parts[register * V::LANES..][..V::LANES];
-            for half in 0..if HALVES { 2 } else { 1 } {
-                let (mut scales, mut minimums) = ([0f32; 16], [0f32; 16]);
-                for (r, row) in rows.iter().enumerate() {
-                    scales[r] = row[part].scales[half];
-                    minimums[r] = row[part].minimums[half];
-                }
-                // SAFETY: the caller's: a register has at most sixteen lanes.
-                unsafe {
-                    packed.scales[part][half][register] = V::load(scales.as_ptr());
-                    if MINIMUMS {
-                        packed.minimums[part][half][register] = V::load(minimums.as_ptr());
-                    }
-                }
+    const MOST_LANES: usize = 16;
+    const { assert!(V::LANES <= MOST_LANES) };
+    let Dot::Parts(format) = tile.format.dot else {
+        unreachable!("the caller's format unpacks to parts");
+    };
+    let bytes = depth * PART / tile.format.block * tile.format.block_bytes;
+    let mut parts = [[Part::ZERO; DEPTH]; MOST_LANES];
+    for (r, parts) in parts[..count].iter_mut().enumerate() {
+        let blocks = &tile.bytes[start + r * tile.row_bytes..][..bytes];
+        (format.unpack)(blocks, &mut parts[..depth]);
+    }
+    for at in 0..depth {
+        // SAFETY: the caller's: a register has at most as many lanes as there are rows of `parts`, and 32 values lie in each.
+        unsafe {
+            for half in 0..2 {
+                let scales = parts.each_ref().map(|parts| parts[at].scales[half]);
+                let minimums = parts.each_ref().map(|parts| parts[at].minimums[half]);
+                packed.scales[at][half] = V::load(scales.as_ptr());
+                packed.minimums[at][half] = V::load(minimums.as_ptr());
+                let rows = Rows {
+                    first: parts[0][at].values[half * 16..].as_ptr().cast(),
+                    stride: size_of::<[Part; DEPTH]>(),
+                };
+                let values = V::bytes16(rows)
+                    .map(|bytes| if MINIMUMS { bytes } else { V::signed(bytes, 0) });
+                packed.values[at][half * 4..][..4].copy_from_slice(&values);
             }
-            // SAFETY: the caller's: each of the rows has 32 values there.
-            packed.values[part][register] = unsafe {
-                let values = rows.as_ptr().cast::<Part>().add(part);
-                let values = (&raw const (*values).values).cast::<i8>();
-                if MINIMUMS {
-                    V::transpose::<false>(values, stride)
-                } else {
-                    V::transpose::<true>(values, stride)
-                }
-            };
         }
     }
 }
@@ -204,7 +159,7 @@ unsafe fn some_tokens<
     const WIDE: bool,
 >(
     tile: &Tile<'_>,
-    packed: &Packed<V, H>,
+    packed: &[Packed<V>; H],
     row: usize,
     span: std::ops::Range<usize>,
     token: usize,
@@ -223,7 +178,7 @@ unsafe fn some_tokens<
                 }
             }
         }
-        for (part, at) in span.enumerate() {
+        for (part, at) in span.enumerate().take(DEPTH) {
             let block: [usize; T] = std::array::from_fn(|t| (token + t) * count + at);
             let low = block.map(|block| x.values.as_ptr().add(block * PART));
             let high = low.map(|x| x.add(PART / 2));
@@ -237,7 +192,7 @@ unsafe fn some_tokens<
             };
             let high_sums: [i32; T] = std::array::from_fn(|t| sums[t] - low_sums[t]);
             for h in 0..H {
-                let weights = &packed.values[part][h];
+                let weights = &packed[h].values[part];
                 // The constants' branches differ in one thing each: whether weights are signed, which is where there are no minimums.
                 let (first, second) = if MINIMUMS {
                     (
@@ -250,8 +205,8 @@ unsafe fn some_tokens<
                         V::dots::<T, true, WIDE>(&weights[4..], high, high_sums),
                     )
                 };
-                let scale = |half: usize| packed.scales[part][half][h];
-                let minimum = |half: usize| packed.minimums[part][half][h];
+                let scale = |half: usize| packed[h].scales[part][half];
+                let minimum = |half: usize| packed[h].minimums[part][half];
                 for t in 0..T {
                     let x_scale = V::splat(scales[t]);
                     let least = |x_sum: i32| V::splat(scales[t] * x_sum as f32);

@@ -2,7 +2,6 @@
 
 use super::Kernels;
 use crate::quant::activation::{BLOCK, Quantized};
-use crate::quant::blocks::Unpack;
 use crate::quant::{Dot, Format};
 use crate::threads::Pool;
 
@@ -81,8 +80,21 @@ pub(crate) struct Tile<'a> {
 /// Computes a tile. Safe to call where the processor has the instructions and the tile has been checked.
 pub(crate) type Kernel = unsafe fn(&Tile<'_>);
 
-/// As [`Kernel`], for formats that the function given unpacks to parts.
-pub(crate) type PartsKernel = unsafe fn(&Tile<'_>, Unpack);
+/// Some rows of weights, from the same place in each.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows {
+    pub(crate) first: *const u8,
+    /// Bytes from one row to the next.
+    pub(crate) stride: usize,
+}
+
+/// Unpacks `parts` parts of a register's rows, from where a block begins, into what the instruction set's product takes them from.
+/// `block_bytes` is the format's. To call one is safe where the processor has the instructions, all of the rows are there, and the blocks hold as
+/// many parts.
+pub(crate) type Unpack = unsafe fn(rows: Rows, block_bytes: usize, parts: usize, packed: *mut ());
+
+/// As [`Kernel`], for formats that unpack to parts: by the function given, or else by their own scalar code.
+pub(crate) type PartsKernel = unsafe fn(&Tile<'_>, Option<Unpack>);
 
 /// A pointer to outputs of which each chunk of rows writes its own.
 #[derive(Clone, Copy)]
@@ -171,9 +183,8 @@ impl Kernels {
             if let Some((_, kernel)) = self.products.iter().find(|row| row.0 == id) {
                 kernel(&tile);
             } else if let Dot::Parts(parts) = weight.format.dot {
-                let unpacker = self.unpackers.iter().find(|row| row.0 == id);
-                let unpack = unpacker.map_or(parts.unpack as Unpack, |row| row.1);
-                self.parts[parts.kind as usize](&tile, unpack);
+                let unpack = self.unpackers.iter().find(|row| row.0 == id);
+                self.parts[parts.kind as usize](&tile, unpack.map(|row| row.1));
             } else {
                 super::scalar::product(&tile);
             }

@@ -20,19 +20,18 @@ macro_rules! table {
                 $(($id, $int8)),*
             ],
             unpackers: &[
-                (3, table!(@unpack $features, q4_1::Q4_1)),
-                (6, table!(@unpack $features, q5_0::Q5_0)),
-                (7, table!(@unpack $features, q5_1::Q5_1)),
-                (10, table!(@unpack $features, q2_k::Q2K)),
-                (11, table!(@unpack $features, q3_k::Q3K)),
-                (12, table!(@unpack $features, q4_k::Q4K)),
-                (13, table!(@unpack $features, q5_k::Q5K)),
-                (14, table!(@unpack $features, q6_k::Q6K)),
-                (20, table!(@unpack $features, iq4_nl::Iq4Nl)),
-                (23, table!(@unpack $features, iq4_xs::Iq4Xs)),
-                (34, table!(@unpack $features, tq1_0::Tq1_0)),
-                (35, table!(@unpack $features, tq2_0::Tq2_0)),
-                (39, table!(@unpack $features, mxfp4::Mxfp4)),
+                (3, table!(@unpack $features, $row_lanes, Q4_1)),
+                (6, table!(@unpack $features, $row_lanes, Q5_0)),
+                (7, table!(@unpack $features, $row_lanes, Q5_1)),
+                (10, table!(@unpack $features, $row_lanes, Q2K)),
+                (11, table!(@unpack $features, $row_lanes, Q3K)),
+                (12, table!(@unpack $features, $row_lanes, Q4K)),
+                (13, table!(@unpack $features, $row_lanes, Q5K)),
+                (14, table!(@unpack $features, $row_lanes, Q6K)),
+                (20, table!(@unpack $features, $row_lanes, Iq4Nl)),
+                (23, table!(@unpack $features, $row_lanes, Iq4Xs)),
+                (35, table!(@unpack $features, $row_lanes, Tq2_0)),
+                (39, table!(@unpack $features, $row_lanes, Mxfp4)),
             ],
             // Kind's order; [halves, minimums, wide].
             parts: [
@@ -69,11 +68,11 @@ macro_rules! table {
             quantize_dequantize: table!(@fn $features, crate::quant::$format::quantize_dequantize, (source: &[f32], rounded: &mut [f32])),
         }
     };
-    (@unpack $features:literal, $($format:ident)::+) => {
-        table!(@fn $features, crate::quant::blocks::unpack::<crate::quant::$($format)::+, _, _>, (blocks: &[u8], parts: &mut [crate::quant::blocks::Part]))
+    (@unpack $features:literal, $row_lanes:ty, $format:ident) => {
+        table!(@fn $features, crate::kernels::unpack::unpack::<crate::kernels::unpack::$format, $row_lanes>, (rows: crate::kernels::product::Rows, block_bytes: usize, parts: usize, packed: *mut ()))
     };
     (@parts $features:literal, $row_lanes:ty, $registers:literal, $tokens:literal, [$halves:literal, $minimums:literal, $wide:literal]) => {
-        table!(@fn $features, crate::kernels::parts::product::<$row_lanes, $registers, $tokens, $halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>, unpack: crate::quant::blocks::Unpack))
+        table!(@fn $features, crate::kernels::parts::product::<$row_lanes, $registers, $tokens, $halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>, unpack: Option<crate::kernels::product::Unpack>))
     };
     (@fn $features:literal, $function:expr, ($($argument:ident: $kind:ty),*)) => {{
         #[target_feature(enable = $features)]

@@ -52,14 +52,11 @@ impl Kind {
     }
 }
 
-/// Unpacks whole blocks, compiled for one instruction set: to call one is safe where the processor has it. As many parts as the blocks hold.
-pub(crate) type Unpack = unsafe fn(&[u8], &mut [Part]);
-
 /// How a product takes a format's blocks apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts {
     pub(crate) kind: Kind,
-    /// The scalar code, which is the specification.
+    /// Unpacks whole blocks to as many parts as they hold: the scalar code, which is the specification.
     pub(crate) unpack: fn(&[u8], &mut [Part]),
 }
 

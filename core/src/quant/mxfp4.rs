@@ -27,7 +27,7 @@ pub(crate) const TABLE: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, 
 
 /// Half of 2^(exponent − 127).
 #[inline(always)]
-fn scale(exponent: u8) -> f32 {
+pub(crate) fn scale(exponent: u8) -> f32 {
     f32::from_bits(if exponent < 2 {
         0x0020_0000 << exponent
     } else {

@@ -1,7 +1,8 @@
 //! Unpacked parts with NEON: four rows to a register, multiplied as the processor can.
 
-use super::super::parts::RowLanes;
-use super::{load, transpose};
+use super::super::product::Rows;
+use super::super::row_lanes::RowLanes;
+use super::{transpose, widen_high, widen_low};
 use std::arch::aarch64::*;
 use std::marker::PhantomData;
 
@@ -29,12 +30,83 @@ impl<M: Sixteen> RowLanes for Rows4<M> {
     type Floats = float32x4_t;
 
     #[inline(always)]
-    unsafe fn transpose<const SIGNED: bool>(from: *const i8, stride: usize) -> [int8x16_t; 8] {
+    unsafe fn bytes16(rows: Rows) -> [int8x16_t; 4] {
+        unsafe { transpose(std::array::from_fn(|r| vld1q_s8(rows.row(r).cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn bytes4(rows: Rows) -> int8x16_t {
         unsafe {
-            let rows: [*const u8; 4] = std::array::from_fn(|r| from.add(r * stride).cast());
-            let (low, high) = (transpose(load(&rows, 0)), transpose(load(&rows, 16)));
-            std::array::from_fn(|g| if g < 4 { low[g] } else { high[g - 4] })
+            let words: [u32; 4] =
+                std::array::from_fn(|r| rows.row(r).cast::<u32>().read_unaligned());
+            vreinterpretq_s8_u32(vld1q_u32(words.as_ptr()))
         }
+    }
+    #[inline(always)]
+    unsafe fn and(bytes: int8x16_t, mask: u8) -> int8x16_t {
+        unsafe { vandq_s8(bytes, vdupq_n_s8(mask as i8)) }
+    }
+    #[inline(always)]
+    unsafe fn or(a: int8x16_t, b: int8x16_t) -> int8x16_t {
+        unsafe { vorrq_s8(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn left(bytes: int8x16_t, bits: u32) -> int8x16_t {
+        unsafe {
+            let lanes = vreinterpretq_u32_s8(bytes);
+            vreinterpretq_s8_u32(vshlq_u32(lanes, vdupq_n_s32(bits as i32)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn right(bytes: int8x16_t, bits: u32) -> int8x16_t {
+        unsafe {
+            let lanes = vreinterpretq_u32_s8(bytes);
+            vreinterpretq_s8_u32(vshlq_u32(lanes, vdupq_n_s32(-(bits as i32))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn signed(bytes: int8x16_t, offset: u8) -> int8x16_t {
+        unsafe { vsubq_s8(bytes, vdupq_n_s8(offset as i8)) }
+    }
+    #[inline(always)]
+    unsafe fn look_up(table: &[i8; 16], bytes: int8x16_t) -> int8x16_t {
+        unsafe { vqtbl1q_s8(vld1q_s8(table.as_ptr()), vreinterpretq_u8_s8(bytes)) }
+    }
+    #[inline(always)]
+    unsafe fn spread(bits: int8x16_t, first: u32, value: u8) -> int8x16_t {
+        unsafe {
+            let byte = (first / 8) as u8;
+            let lanes: [u8; 16] = std::array::from_fn(|at| (at / 4 * 4) as u8 + byte);
+            let copies = vqtbl1q_u8(vreinterpretq_u8_s8(bits), vld1q_u8(lanes.as_ptr()));
+            let each = vreinterpretq_u8_u32(vdupq_n_u32(0x0804_0201 << (first % 8)));
+            vreinterpretq_s8_u8(vandq_u8(vtstq_u8(copies, each), vdupq_n_u8(value)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn whole(bytes: int8x16_t, index: usize, offset: i32) -> float32x4_t {
+        unsafe {
+            let byte = vreinterpretq_s32_s8(Self::right(bytes, index as u32 * 8));
+            let byte = vandq_s32(byte, vdupq_n_s32(255));
+            vcvtq_f32_s32(vsubq_s32(byte, vdupq_n_s32(offset)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn signed_whole(bytes: int8x16_t, index: usize) -> float32x4_t {
+        unsafe {
+            let top = vreinterpretq_s32_s8(Self::left(bytes, 24 - index as u32 * 8));
+            vcvtq_f32_s32(vshrq_n_s32::<24>(top))
+        }
+    }
+    #[inline(always)]
+    unsafe fn halves(bytes: int8x16_t) -> [float32x4_t; 2] {
+        unsafe {
+            let pairs = vreinterpretq_u16_s8(bytes);
+            let both = vuzp1q_u16(pairs, vextq_u16::<1>(pairs, pairs)); // the low ones, then the high ones
+            [widen_low(both), widen_high(both)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vmulq_f32(a, b) }
     }
     #[inline(always)]
     unsafe fn dots<const T: usize, const SIGNED: bool, const WIDE: bool>(

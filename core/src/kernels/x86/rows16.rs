@@ -2,13 +2,17 @@
 //!
 //! `vpdpbusd` takes unsigned weights. Signed ones are shifted by 128, which comes back out through the sum of the activations.
 
-use super::super::parts::RowLanes;
-use super::avx512::Rows;
+use super::super::product::Rows;
+use super::super::row_lanes::RowLanes;
+use super::avx512;
 use super::prefetch;
 use super::rows8::sum16;
 use std::arch::x86_64::*;
 
 pub(super) struct Rows16;
+
+/// What makes a signed weight unsigned.
+const SHIFT: u8 = 128;
 
 // SAFETY (every block below): the trait's contract is that the caller has the instructions and valid pointers.
 #[allow(
@@ -23,19 +27,89 @@ impl RowLanes for Rows16 {
     type Floats = __m512;
 
     #[inline(always)]
-    unsafe fn transpose<const SIGNED: bool>(from: *const i8, stride: usize) -> [__m512i; 8] {
+    unsafe fn bytes16(rows: Rows) -> [__m512i; 4] {
         unsafe {
-            let rows = Rows {
-                first: from.cast(),
-                row_bytes: stride,
+            let rows = avx512::Rows {
+                first: rows.first,
+                row_bytes: rows.stride,
                 count: Self::LANES,
             };
-            let (low, high) = (rows.transposed::<true>(0), rows.transposed::<true>(16));
-            let sign = _mm512_set1_epi8(if SIGNED { -128 } else { 0 });
-            std::array::from_fn(|g| {
-                _mm512_xor_si512(if g < 4 { low[g] } else { high[g - 4] }, sign)
-            })
+            rows.transposed::<true>(0)
         }
+    }
+    #[inline(always)]
+    unsafe fn bytes4(rows: Rows) -> __m512i {
+        unsafe {
+            let words: [u32; 16] =
+                std::array::from_fn(|r| rows.row(r).cast::<u32>().read_unaligned());
+            _mm512_loadu_si512(words.as_ptr().cast())
+        }
+    }
+    #[inline(always)]
+    unsafe fn and(bytes: __m512i, mask: u8) -> __m512i {
+        unsafe { _mm512_and_si512(bytes, _mm512_set1_epi8(mask as i8)) }
+    }
+    #[inline(always)]
+    unsafe fn or(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_or_si512(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn left(bytes: __m512i, bits: u32) -> __m512i {
+        unsafe { _mm512_sllv_epi32(bytes, _mm512_set1_epi32(bits as i32)) }
+    }
+    #[inline(always)]
+    unsafe fn right(bytes: __m512i, bits: u32) -> __m512i {
+        unsafe { _mm512_srlv_epi32(bytes, _mm512_set1_epi32(bits as i32)) }
+    }
+    #[inline(always)]
+    unsafe fn signed(bytes: __m512i, offset: u8) -> __m512i {
+        unsafe { _mm512_add_epi8(bytes, _mm512_set1_epi8(SHIFT.wrapping_sub(offset) as i8)) }
+    }
+    #[inline(always)]
+    unsafe fn look_up(table: &[i8; 16], bytes: __m512i) -> __m512i {
+        unsafe {
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
+            Self::signed(_mm512_shuffle_epi8(table, bytes), 0)
+        }
+    }
+    #[inline(always)]
+    unsafe fn spread(bits: __m512i, first: u32, value: u8) -> __m512i {
+        unsafe {
+            let byte = first as i32 / 8 * 0x0101_0101;
+            let lanes = _mm_add_epi32(
+                _mm_setr_epi32(0, 0x0404_0404, 0x0808_0808, 0x0c0c_0c0c),
+                _mm_set1_epi32(byte),
+            );
+            let copies = _mm512_shuffle_epi8(bits, _mm512_broadcast_i32x4(lanes));
+            let each = _mm512_set1_epi32(0x0804_0201 << (first % 8));
+            _mm512_maskz_set1_epi8(_mm512_test_epi8_mask(copies, each), value as i8)
+        }
+    }
+    #[inline(always)]
+    unsafe fn whole(bytes: __m512i, index: usize, offset: i32) -> __m512 {
+        unsafe {
+            let byte =
+                _mm512_and_si512(Self::right(bytes, index as u32 * 8), _mm512_set1_epi32(255));
+            _mm512_cvtepi32_ps(_mm512_sub_epi32(byte, _mm512_set1_epi32(offset)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn signed_whole(bytes: __m512i, index: usize) -> __m512 {
+        unsafe {
+            let top = Self::left(bytes, 24 - index as u32 * 8);
+            _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(top))
+        }
+    }
+    #[inline(always)]
+    unsafe fn halves(bytes: __m512i) -> [__m512; 2] {
+        unsafe {
+            [bytes, _mm512_srli_epi32::<16>(bytes)]
+                .map(|half| _mm512_cvtph_ps(_mm512_cvtepi32_epi16(half)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn dots<const T: usize, const SIGNED: bool, const WIDE: bool>(
@@ -44,8 +118,8 @@ impl RowLanes for Rows16 {
         x_sums: [i32; T],
     ) -> [__m512i; T] {
         unsafe {
-            let mut sums =
-                x_sums.map(|x_sum| _mm512_set1_epi32(if SIGNED { -128 * x_sum } else { 0 }));
+            let mut sums = x_sums
+                .map(|x_sum| _mm512_set1_epi32(if SIGNED { -i32::from(SHIFT) * x_sum } else { 0 }));
             for (g, w) in weights.iter().enumerate() {
                 for t in 0..T {
                     let x = _mm512_set1_epi32(x[t].add(g * 4).cast::<i32>().read_unaligned());

@@ -3,7 +3,8 @@
 //! `vpmaddubsw` multiplies unsigned by signed bytes and adds pairs in 16 bits. Signed weights give their sign to the activation. Weights up to
 //! 32 are so small that four groups fit 16-bit sums (4 · 2 · 32 · 127 < 2¹⁵); wide ones are widened group by group (2 · 127 · 127 < 2¹⁵).
 
-use super::super::parts::RowLanes;
+use super::super::product::Rows;
+use super::super::row_lanes::RowLanes;
 use super::avx2::transposed;
 use super::prefetch;
 use std::arch::x86_64::*;
@@ -23,12 +24,89 @@ impl RowLanes for Rows8 {
     type Floats = __m256;
 
     #[inline(always)]
-    unsafe fn transpose<const SIGNED: bool>(from: *const i8, stride: usize) -> [__m256i; 8] {
+    unsafe fn bytes16(rows: Rows) -> [__m256i; 4] {
+        unsafe { transposed(&std::array::from_fn(|r| rows.row(r)), 0) }
+    }
+    #[inline(always)]
+    unsafe fn bytes4(rows: Rows) -> __m256i {
         unsafe {
-            let rows = std::array::from_fn(|r| from.add(r * stride).cast());
-            let (low, high) = (transposed(&rows, 0), transposed(&rows, 16));
-            std::array::from_fn(|g| if g < 4 { low[g] } else { high[g - 4] })
+            let words: [u32; 8] =
+                std::array::from_fn(|r| rows.row(r).cast::<u32>().read_unaligned());
+            _mm256_loadu_si256(words.as_ptr().cast())
         }
+    }
+    #[inline(always)]
+    unsafe fn and(bytes: __m256i, mask: u8) -> __m256i {
+        unsafe { _mm256_and_si256(bytes, _mm256_set1_epi8(mask as i8)) }
+    }
+    #[inline(always)]
+    unsafe fn or(a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_or_si256(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn left(bytes: __m256i, bits: u32) -> __m256i {
+        unsafe { _mm256_sllv_epi32(bytes, _mm256_set1_epi32(bits as i32)) }
+    }
+    #[inline(always)]
+    unsafe fn right(bytes: __m256i, bits: u32) -> __m256i {
+        unsafe { _mm256_srlv_epi32(bytes, _mm256_set1_epi32(bits as i32)) }
+    }
+    #[inline(always)]
+    unsafe fn signed(bytes: __m256i, offset: u8) -> __m256i {
+        unsafe { _mm256_sub_epi8(bytes, _mm256_set1_epi8(offset as i8)) }
+    }
+    #[inline(always)]
+    unsafe fn look_up(table: &[i8; 16], bytes: __m256i) -> __m256i {
+        unsafe {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm256_shuffle_epi8(table, bytes)
+        }
+    }
+    #[inline(always)]
+    unsafe fn spread(bits: __m256i, first: u32, value: u8) -> __m256i {
+        unsafe {
+            let byte = first as i32 / 8 * 0x0101_0101;
+            let lanes = _mm_add_epi32(
+                _mm_setr_epi32(0, 0x0404_0404, 0x0808_0808, 0x0c0c_0c0c),
+                _mm_set1_epi32(byte),
+            );
+            let copies = _mm256_shuffle_epi8(bits, _mm256_broadcastsi128_si256(lanes));
+            let each = _mm256_set1_epi32(0x0804_0201 << (first % 8));
+            let set = _mm256_cmpeq_epi8(_mm256_and_si256(copies, each), each);
+            _mm256_and_si256(set, _mm256_set1_epi8(value as i8))
+        }
+    }
+    #[inline(always)]
+    unsafe fn whole(bytes: __m256i, index: usize, offset: i32) -> __m256 {
+        unsafe {
+            let byte =
+                _mm256_and_si256(Self::right(bytes, index as u32 * 8), _mm256_set1_epi32(255));
+            _mm256_cvtepi32_ps(_mm256_sub_epi32(byte, _mm256_set1_epi32(offset)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn signed_whole(bytes: __m256i, index: usize) -> __m256 {
+        unsafe {
+            let top = Self::left(bytes, 24 - index as u32 * 8);
+            _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(top))
+        }
+    }
+    #[inline(always)]
+    unsafe fn halves(bytes: __m256i) -> [__m256; 2] {
+        unsafe {
+            let low = _mm256_and_si256(bytes, _mm256_set1_epi32(0xffff));
+            // In each half four of the low ones, then four of the high ones.
+            let both = _mm256_packus_epi32(low, _mm256_srli_epi32::<16>(bytes));
+            let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(both);
+            [
+                _mm256_cvtph_ps(_mm256_castsi256_si128(both)),
+                _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(both)),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn dots<const T: usize, const SIGNED: bool, const WIDE: bool>(

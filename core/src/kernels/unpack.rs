@@ -1,0 +1,294 @@
+//! How the formats of small integers unpack with one row per lane: [`crate::quant::blocks::Block::unpack`] for many rows at once.
+//!
+//! The same layouts as in `quant/`, whose code is the specification. A format that has nothing here unpacks by that code, row by row.
+
+use super::parts::Packed;
+#[allow(unused_imports, reason = "named by the documentation")]
+use super::product::{Rows, Unpack};
+use super::row_lanes::RowLanes;
+use crate::quant::{iq4_nl, mxfp4};
+
+/// A format that unpacks with one row per lane.
+pub(super) trait Lanewise {
+    /// Parts of a block.
+    const PARTS: usize;
+    /// Unpacks the block at which `rows` stand into the parts from `first`.
+    ///
+    /// # Safety
+    /// Of [`Unpack`].
+    unsafe fn block<V: RowLanes>(rows: Rows, first: usize, packed: &mut Packed<V>);
+}
+
+/// An [`Unpack`] for [`Packed<V>`].
+#[inline(always)]
+pub(super) unsafe fn unpack<F: Lanewise, V: RowLanes>(
+    rows: Rows,
+    block_bytes: usize,
+    parts: usize,
+    packed: *mut (),
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let packed = &mut *packed.cast::<Packed<V>>();
+        for (block, first) in (0..parts).step_by(F::PARTS).enumerate() {
+            F::block::<V>(rows.at(block * block_bytes), first, packed);
+        }
+    }
+}
+
+// SAFETY (every block below): the caller's, as `Lanewise::block` says; what is read lies inside a block.
+macro_rules! lanewise {
+    ($(#[$doc:meta])* $name:ident, $parts:literal, |$rows:ident, $first:ident, $packed:ident| $body:block) => {
+        $(#[$doc])*
+        pub(super) struct $name;
+        #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
+        impl Lanewise for $name {
+            const PARTS: usize = $parts;
+            #[inline(always)]
+            unsafe fn block<V: RowLanes>($rows: Rows, $first: usize, $packed: &mut Packed<V>) {
+                unsafe { $body }
+            }
+        }
+    };
+}
+
+/// 32 bytes of each row.
+#[inline(always)]
+unsafe fn bytes32<V: RowLanes>(rows: Rows) -> [V::Bytes; 8] {
+    // SAFETY: the caller's: the bytes are there.
+    let ([a, b, c, d], [e, f, g, h]) = unsafe { (V::bytes16(rows), V::bytes16(rows.at(16))) };
+    [a, b, c, d, e, f, g, h]
+}
+
+/// Four registers' nibbles: those below, then those above.
+#[inline(always)]
+unsafe fn nibbles<V: RowLanes>(bytes: [V::Bytes; 4]) -> [V::Bytes; 8] {
+    // SAFETY: the caller's.
+    std::array::from_fn(|g| unsafe {
+        let byte = if g < 4 {
+            bytes[g]
+        } else {
+            V::right(bytes[g - 4], 4)
+        };
+        V::and(byte, 15)
+    })
+}
+
+/// Bits `shift ..` of every byte that are in `mask`.
+#[inline(always)]
+unsafe fn bits<V: RowLanes>(bytes: &[V::Bytes; 8], shift: u32, mask: u8) -> [V::Bytes; 8] {
+    // SAFETY: the caller's.
+    std::array::from_fn(|g| unsafe { V::and(V::right(bytes[g], shift), mask) })
+}
+
+/// `low | high << shift`.
+#[inline(always)]
+unsafe fn join<V: RowLanes>(low: [V::Bytes; 8], high: [V::Bytes; 8], shift: u32) -> [V::Bytes; 8] {
+    // SAFETY: the caller's.
+    std::array::from_fn(|g| unsafe { V::or(low[g], V::left(high[g], shift)) })
+}
+
+/// Codes less `offset`.
+#[inline(always)]
+unsafe fn signed<V: RowLanes>(codes: [V::Bytes; 8], offset: u8) -> [V::Bytes; 8] {
+    // SAFETY: the caller's.
+    codes.map(|codes| unsafe { V::signed(codes, offset) })
+}
+
+#[inline(always)]
+unsafe fn negative<V: RowLanes>(value: V::Floats) -> V::Floats {
+    // SAFETY: the caller's.
+    unsafe { V::mul(value, V::splat(-1.0)) }
+}
+
+/// Nibbles with five bits: the fifth bits of 32 values lie in a lane of `fifth`.
+#[inline(always)]
+unsafe fn five_bits<V: RowLanes>(fifth: V::Bytes, bytes: [V::Bytes; 4]) -> [V::Bytes; 8] {
+    // SAFETY: the caller's.
+    unsafe {
+        let low = nibbles::<V>(bytes);
+        std::array::from_fn(|g| V::or(low[g], V::spread(fifth, 4 * g as u32, 16)))
+    }
+}
+
+/// Scales and minimums of Q4_K's and Q5_K's eight parts, whose first sixteen bytes are `head`.
+#[inline(always)]
+unsafe fn scales_and_minimums<V: RowLanes>(head: [V::Bytes; 4], packed: &mut Packed<V>) {
+    // SAFETY: the caller's.
+    unsafe {
+        let [scale, minimum] = V::halves(head[0]);
+        let minimum = negative::<V>(minimum);
+        let [scales, minimums, both] = [head[1], head[2], head[3]];
+        let above = |bytes| V::and(V::right(bytes, 2), 0x30); // the two highest bits, as bits 4 and 5
+        let by_four = [
+            [V::and(scales, 63), V::and(minimums, 63)],
+            [
+                V::or(V::and(both, 15), above(scales)),
+                V::or(V::and(V::right(both, 4), 15), above(minimums)),
+            ],
+        ];
+        for part in 0..8 {
+            let [scales, minimums] = by_four[part / 4];
+            packed.scales[part] = [V::mul(scale, V::whole(scales, part % 4, 0)); 2];
+            packed.minimums[part] = [V::mul(minimum, V::whole(minimums, part % 4, 0)); 2];
+        }
+    }
+}
+
+lanewise!(Q4K, 8, |rows, _first, packed| {
+    scales_and_minimums(V::bytes16(rows), packed);
+    for pair in 0..4 {
+        let bytes = bytes32::<V>(rows.at(16 + pair * 32));
+        packed.values[pair * 2] = bits::<V>(&bytes, 0, 15);
+        packed.values[pair * 2 + 1] = bits::<V>(&bytes, 4, 15);
+    }
+});
+
+lanewise!(Q5K, 8, |rows, _first, packed| {
+    scales_and_minimums(V::bytes16(rows), packed);
+    let fifth = bytes32::<V>(rows.at(16));
+    for pair in 0..4 {
+        let bytes = bytes32::<V>(rows.at(48 + pair * 32));
+        for above in 0..2 {
+            let part = pair * 2 + above;
+            let low = bits::<V>(&bytes, above as u32 * 4, 15);
+            packed.values[part] = join::<V>(low, bits::<V>(&fifth, part as u32, 1), 4);
+        }
+    }
+});
+
+lanewise!(Q6K, 8, |rows, _first, packed| {
+    let [_, scale] = V::halves(V::bytes4(rows.at(206)));
+    let scales = V::bytes16(rows.at(192));
+    for part in 0..8 {
+        packed.scales[part] = std::array::from_fn(|half| {
+            let at = part * 2 + half;
+            V::mul(scale, V::signed_whole(scales[at / 4], at % 4))
+        });
+    }
+    for eighth in 0..2 {
+        let high = bytes32::<V>(rows.at(128 + eighth * 32));
+        for side in 0..2 {
+            let bytes = bytes32::<V>(rows.at(eighth * 64 + side * 32));
+            for above in 0..2 {
+                let quarter = above * 2 + side;
+                let low = bits::<V>(&bytes, above as u32 * 4, 15);
+                let codes = join::<V>(low, bits::<V>(&high, quarter as u32 * 2, 3), 4);
+                packed.values[eighth * 4 + quarter] = signed::<V>(codes, 32);
+            }
+        }
+    }
+});
+
+/// The eight parts' two-bit codes in 64 bytes.
+#[inline(always)]
+unsafe fn two_bits<V: RowLanes>(rows: Rows) -> [[V::Bytes; 8]; 8] {
+    // SAFETY: the caller's: the bytes are there.
+    unsafe {
+        let bytes = [bytes32::<V>(rows), bytes32::<V>(rows.at(32))];
+        std::array::from_fn(|part| bits::<V>(&bytes[part / 4], part as u32 % 4 * 2, 3))
+    }
+}
+
+lanewise!(Q2K, 8, |rows, _first, packed| {
+    let [scale, minimum] = V::halves(V::bytes4(rows.at(80)));
+    let minimum = negative::<V>(minimum);
+    let head = V::bytes16(rows);
+    let (scales, minimums) = (
+        head.map(|bytes| V::and(bytes, 15)),
+        head.map(|bytes| V::and(V::right(bytes, 4), 15)),
+    );
+    for at in 0..16 {
+        let whole = |bytes: &[V::Bytes; 4]| V::whole(bytes[at / 4], at % 4, 0);
+        packed.scales[at / 2][at % 2] = V::mul(scale, whole(&scales));
+        packed.minimums[at / 2][at % 2] = V::mul(minimum, whole(&minimums));
+    }
+    packed.values = two_bits::<V>(rows.at(16));
+});
+
+lanewise!(Q3K, 8, |rows, _first, packed| {
+    // The last sixteen bytes: two of codes, twelve of scales, the scale of scales.
+    let tail = V::bytes16(rows.at(94));
+    let [_, scale] = V::halves(tail[3]);
+    // Byte `k` of what they hold from byte `from` of the scales on, for `k` below four.
+    let scales = |from: usize| {
+        V::or(
+            V::right(tail[from / 4], 16),
+            V::left(tail[from / 4 + 1], 16),
+        )
+    };
+    let (low, high) = ([scales(0), scales(4)], scales(8));
+    for group in 0..4 {
+        // Scales 4 group .. 4 group + 4.
+        let low = V::and(V::right(low[group % 2], group as u32 / 2 * 4), 15);
+        let high = V::and(V::right(high, group as u32 * 2), 3);
+        let codes = V::or(low, V::left(high, 4));
+        for k in 0..4 {
+            let at = group * 4 + k;
+            packed.scales[at / 2][at % 2] = V::mul(scale, V::whole(codes, k, 32));
+        }
+    }
+    let mask = bytes32::<V>(rows);
+    let low = two_bits::<V>(rows.at(32));
+    for part in 0..8 {
+        let codes = join::<V>(low[part], bits::<V>(&mask, part as u32, 1), 2);
+        packed.values[part] = signed::<V>(codes, 4);
+    }
+});
+
+lanewise!(Iq4Xs, 8, |rows, _first, packed| {
+    let head = V::bytes16(rows);
+    let [scale, _] = V::halves(head[0]);
+    for part in 0..8 {
+        let low = V::and(V::right(head[1], part as u32 * 4), 15);
+        let high = V::and(V::right(head[0], 16 + part as u32 * 2), 3);
+        let whole = V::whole(V::or(low, V::left(high, 4)), 0, 32);
+        packed.scales[part] = [V::mul(scale, whole); 2];
+        let codes = nibbles::<V>(V::bytes16(rows.at(8 + part * 16)));
+        packed.values[part] = codes.map(|codes| V::look_up(&iq4_nl::TABLE, codes));
+    }
+});
+
+lanewise!(Tq2_0, 8, |rows, _first, packed| {
+    let [_, scale] = V::halves(V::bytes4(rows.at(62)));
+    packed.scales = [[scale; 2]; 8];
+    packed.values = two_bits::<V>(rows).map(|codes| signed::<V>(codes, 1));
+});
+
+lanewise!(Q4_1, 1, |rows, first, packed| {
+    let [scale, minimum] = V::halves(V::bytes4(rows));
+    packed.scales[first] = [scale; 2];
+    packed.minimums[first] = [minimum; 2];
+    packed.values[first] = nibbles::<V>(V::bytes16(rows.at(4)));
+});
+
+lanewise!(Q5_0, 1, |rows, first, packed| {
+    let [scale, _] = V::halves(V::bytes4(rows));
+    packed.scales[first] = [scale; 2];
+    let codes = five_bits::<V>(V::bytes4(rows.at(2)), V::bytes16(rows.at(6)));
+    packed.values[first] = signed::<V>(codes, 16);
+});
+
+lanewise!(Q5_1, 1, |rows, first, packed| {
+    let [scale, minimum] = V::halves(V::bytes4(rows));
+    packed.scales[first] = [scale; 2];
+    packed.minimums[first] = [minimum; 2];
+    packed.values[first] = five_bits::<V>(V::bytes4(rows.at(4)), V::bytes16(rows.at(8)));
+});
+
+lanewise!(Iq4Nl, 1, |rows, first, packed| {
+    let [scale, _] = V::halves(V::bytes4(rows));
+    packed.scales[first] = [scale; 2];
+    let codes = nibbles::<V>(V::bytes16(rows.at(2)));
+    packed.values[first] = codes.map(|codes| V::look_up(&iq4_nl::TABLE, codes));
+});
+
+lanewise!(Mxfp4, 1, |rows, first, packed| {
+    let mut scales = [0.0; 16];
+    for (r, scale) in scales[..V::LANES].iter_mut().enumerate() {
+        *scale = mxfp4::scale(*rows.row(r));
+    }
+    packed.scales[first] = [V::load(scales.as_ptr()); 2];
+    let codes = nibbles::<V>(V::bytes16(rows.at(1)));
+    packed.values[first] = codes.map(|codes| V::look_up(&mxfp4::TABLE, codes));
+});
