@@ -39,13 +39,7 @@ pub(super) unsafe fn product<
 ) {
     // SAFETY: the caller's; all indices below lie inside the checked shapes.
     unsafe {
-        let (zero, none) = (
-            V::splat(0.0),
-            V::bytes4(Rows {
-                first: [0; 4].as_ptr(),
-                stride: 0,
-            }),
-        );
+        let (zero, none) = (V::splat(0.0), V::none());
         let mut packed: [Packed<V>; H] = std::array::from_fn(|_| Packed {
             values: [[none; 8]; DEPTH],
             scales: [[zero; 2]; DEPTH],
@@ -57,13 +51,12 @@ pub(super) unsafe fn product<
             let left = tile.rows - row;
             for first in (0..count).step_by(DEPTH) {
                 let depth = DEPTH.min(count - first);
-                if tile.tokens == 1 {
-                    // A single token waits for memory: as much of the next rows is asked for as is unpacked now.
-                    let next = (row + H * V::LANES) * tile.row_bytes + H * V::LANES * bytes(first);
-                    for line in (0..H * V::LANES * bytes(depth)).step_by(64) {
-                        V::prefetch(tile.bytes.as_ptr().wrapping_add(next + line));
-                    }
-                }
+                // While these parts are unpacked, the same rows' next ones are asked for, or the next rows' first ones.
+                let ahead = if first + depth < count {
+                    bytes(depth)
+                } else {
+                    H * V::LANES * tile.row_bytes - bytes(first)
+                };
                 for (h, packed) in packed.iter_mut().enumerate().take(left.div_ceil(V::LANES)) {
                     let start = (row + h * V::LANES) * tile.row_bytes + bytes(first);
                     match unpack {
@@ -71,6 +64,7 @@ pub(super) unsafe fn product<
                             let rows = Rows {
                                 first: tile.bytes[start..].as_ptr(),
                                 stride: tile.row_bytes,
+                                ahead,
                             };
                             let packed: *mut Packed<V> = packed;
                             unpack(rows, tile.format.block_bytes, depth, packed.cast());
@@ -139,10 +133,12 @@ unsafe fn by_rows<V: RowLanes, const MINIMUMS: bool>(
                 let rows = Rows {
                     first: parts[0][at].values[half * 16..].as_ptr().cast(),
                     stride: size_of::<[Part; DEPTH]>(),
+                    ahead: 0,
                 };
-                let values = V::bytes16(rows)
-                    .map(|bytes| if MINIMUMS { bytes } else { V::signed(bytes, 0) });
-                packed.values[at][half * 4..][..4].copy_from_slice(&values);
+                for (g, bytes) in V::bytes16(rows).into_iter().enumerate() {
+                    packed.values[at][half * 4 + g] =
+                        if MINIMUMS { bytes } else { V::signed(bytes, 0) };
+                }
             }
         }
     }

@@ -86,6 +86,8 @@ pub(crate) struct Rows {
     pub(crate) first: *const u8,
     /// Bytes from one row to the next.
     pub(crate) stride: usize,
+    /// How much further what is wanted next lies.
+    pub(crate) ahead: usize,
 }
 
 /// Unpacks `parts` parts of a register's rows, from where a block begins, into what the instruction set's product takes them from.

@@ -32,6 +32,8 @@ pub(super) trait RowLanes {
     /// An f32 for each row.
     type Floats: Copy;
 
+    /// Zeros.
+    unsafe fn none() -> Self::Bytes;
     /// Sixteen bytes of each row: register `j` holds bytes `4j .. 4j + 4`.
     unsafe fn bytes16(rows: Rows) -> [Self::Bytes; 4];
     /// Four bytes of each row.

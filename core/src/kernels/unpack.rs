@@ -31,6 +31,9 @@ pub(super) unsafe fn unpack<F: Lanewise, V: RowLanes>(
     unsafe {
         let packed = &mut *packed.cast::<Packed<V>>();
         for (block, first) in (0..parts).step_by(F::PARTS).enumerate() {
+            if F::PARTS == 1 && block % 2 == 0 {
+                ask_ahead::<V>(rows.at(block * block_bytes));
+            }
             F::block::<V>(rows.at(block * block_bytes), first, packed);
         }
     }
@@ -52,9 +55,29 @@ macro_rules! lanewise {
     };
 }
 
+/// Eight registers, each made by an expression. A closure would not be inlined: it is compiled without the instruction set's features.
+macro_rules! eight {
+    (|$g:ident| $value:expr) => {{
+        let mut all = [V::none(); 8];
+        for $g in 0..8 {
+            all[$g] = $value;
+        }
+        all
+    }};
+}
+
+/// Asks for what lies ahead of the rows' bytes. A few lines at a time, so that the processor never has to wait for a free fill buffer.
+#[inline(always)]
+fn ask_ahead<V: RowLanes>(rows: Rows) {
+    for r in 0..V::LANES {
+        V::prefetch(rows.row(r).wrapping_add(rows.ahead));
+    }
+}
+
 /// 32 bytes of each row.
 #[inline(always)]
 unsafe fn bytes32<V: RowLanes>(rows: Rows) -> [V::Bytes; 8] {
+    ask_ahead::<V>(rows);
     // SAFETY: the caller's: the bytes are there.
     let ([a, b, c, d], [e, f, g, h]) = unsafe { (V::bytes16(rows), V::bytes16(rows.at(16))) };
     [a, b, c, d, e, f, g, h]
@@ -64,35 +87,38 @@ unsafe fn bytes32<V: RowLanes>(rows: Rows) -> [V::Bytes; 8] {
 #[inline(always)]
 unsafe fn nibbles<V: RowLanes>(bytes: [V::Bytes; 4]) -> [V::Bytes; 8] {
     // SAFETY: the caller's.
-    std::array::from_fn(|g| unsafe {
-        let byte = if g < 4 {
-            bytes[g]
-        } else {
-            V::right(bytes[g - 4], 4)
-        };
-        V::and(byte, 15)
-    })
+    unsafe { eight!(|g| V::and(V::right(bytes[g % 4], g as u32 / 4 * 4), 15)) }
 }
 
 /// Bits `shift ..` of every byte that are in `mask`.
 #[inline(always)]
 unsafe fn bits<V: RowLanes>(bytes: &[V::Bytes; 8], shift: u32, mask: u8) -> [V::Bytes; 8] {
     // SAFETY: the caller's.
-    std::array::from_fn(|g| unsafe { V::and(V::right(bytes[g], shift), mask) })
+    unsafe { eight!(|g| V::and(V::right(bytes[g], shift), mask)) }
 }
 
 /// `low | high << shift`.
 #[inline(always)]
 unsafe fn join<V: RowLanes>(low: [V::Bytes; 8], high: [V::Bytes; 8], shift: u32) -> [V::Bytes; 8] {
     // SAFETY: the caller's.
-    std::array::from_fn(|g| unsafe { V::or(low[g], V::left(high[g], shift)) })
+    unsafe { eight!(|g| V::or(low[g], V::left(high[g], shift))) }
 }
 
 /// Codes less `offset`.
 #[inline(always)]
 unsafe fn signed<V: RowLanes>(codes: [V::Bytes; 8], offset: u8) -> [V::Bytes; 8] {
     // SAFETY: the caller's.
-    codes.map(|codes| unsafe { V::signed(codes, offset) })
+    unsafe { eight!(|g| V::signed(codes[g], offset)) }
+}
+
+/// The table's entries at the nibbles.
+#[inline(always)]
+unsafe fn look_up<V: RowLanes>(table: &[i8; 16], bytes: [V::Bytes; 4]) -> [V::Bytes; 8] {
+    // SAFETY: the caller's.
+    unsafe {
+        let codes = nibbles::<V>(bytes);
+        eight!(|g| V::look_up(table, codes[g]))
+    }
 }
 
 #[inline(always)]
@@ -107,8 +133,15 @@ unsafe fn five_bits<V: RowLanes>(fifth: V::Bytes, bytes: [V::Bytes; 4]) -> [V::B
     // SAFETY: the caller's.
     unsafe {
         let low = nibbles::<V>(bytes);
-        std::array::from_fn(|g| V::or(low[g], V::spread(fifth, 4 * g as u32, 16)))
+        eight!(|g| V::or(low[g], V::spread(fifth, 4 * g as u32, 16)))
     }
+}
+
+/// The two highest bits of each byte, as bits 4 and 5.
+#[inline(always)]
+unsafe fn highest<V: RowLanes>(bytes: V::Bytes) -> V::Bytes {
+    // SAFETY: the caller's.
+    unsafe { V::and(V::right(bytes, 2), 0x30) }
 }
 
 /// Scales and minimums of Q4_K's and Q5_K's eight parts, whose first sixteen bytes are `head`.
@@ -118,13 +151,12 @@ unsafe fn scales_and_minimums<V: RowLanes>(head: [V::Bytes; 4], packed: &mut Pac
     unsafe {
         let [scale, minimum] = V::halves(head[0]);
         let minimum = negative::<V>(minimum);
-        let [scales, minimums, both] = [head[1], head[2], head[3]];
-        let above = |bytes| V::and(V::right(bytes, 2), 0x30); // the two highest bits, as bits 4 and 5
+        let [_, scales, minimums, both] = head;
         let by_four = [
             [V::and(scales, 63), V::and(minimums, 63)],
             [
-                V::or(V::and(both, 15), above(scales)),
-                V::or(V::and(V::right(both, 4), 15), above(minimums)),
+                V::or(V::and(both, 15), highest::<V>(scales)),
+                V::or(V::and(V::right(both, 4), 15), highest::<V>(minimums)),
             ],
         ];
         for part in 0..8 {
@@ -160,11 +192,9 @@ lanewise!(Q5K, 8, |rows, _first, packed| {
 lanewise!(Q6K, 8, |rows, _first, packed| {
     let [_, scale] = V::halves(V::bytes4(rows.at(206)));
     let scales = V::bytes16(rows.at(192));
-    for part in 0..8 {
-        packed.scales[part] = std::array::from_fn(|half| {
-            let at = part * 2 + half;
-            V::mul(scale, V::signed_whole(scales[at / 4], at % 4))
-        });
+    for at in 0..16 {
+        let whole = V::signed_whole(scales[at / 4], at % 4);
+        packed.scales[at / 2][at % 2] = V::mul(scale, whole);
     }
     for eighth in 0..2 {
         let high = bytes32::<V>(rows.at(128 + eighth * 32));
@@ -180,48 +210,41 @@ lanewise!(Q6K, 8, |rows, _first, packed| {
     }
 });
 
-/// The eight parts' two-bit codes in 64 bytes.
+/// Part `part`'s two-bit codes in 64 bytes.
 #[inline(always)]
-unsafe fn two_bits<V: RowLanes>(rows: Rows) -> [[V::Bytes; 8]; 8] {
-    // SAFETY: the caller's: the bytes are there.
-    unsafe {
-        let bytes = [bytes32::<V>(rows), bytes32::<V>(rows.at(32))];
-        std::array::from_fn(|part| bits::<V>(&bytes[part / 4], part as u32 % 4 * 2, 3))
-    }
+unsafe fn two_bits<V: RowLanes>(bytes: &[[V::Bytes; 8]; 2], part: usize) -> [V::Bytes; 8] {
+    // SAFETY: the caller's.
+    unsafe { bits::<V>(&bytes[part / 4], part as u32 % 4 * 2, 3) }
 }
 
 lanewise!(Q2K, 8, |rows, _first, packed| {
     let [scale, minimum] = V::halves(V::bytes4(rows.at(80)));
     let minimum = negative::<V>(minimum);
     let head = V::bytes16(rows);
-    let (scales, minimums) = (
-        head.map(|bytes| V::and(bytes, 15)),
-        head.map(|bytes| V::and(V::right(bytes, 4), 15)),
-    );
     for at in 0..16 {
-        let whole = |bytes: &[V::Bytes; 4]| V::whole(bytes[at / 4], at % 4, 0);
-        packed.scales[at / 2][at % 2] = V::mul(scale, whole(&scales));
-        packed.minimums[at / 2][at % 2] = V::mul(minimum, whole(&minimums));
+        let scales = V::and(head[at / 4], 15);
+        let minimums = V::and(V::right(head[at / 4], 4), 15);
+        packed.scales[at / 2][at % 2] = V::mul(scale, V::whole(scales, at % 4, 0));
+        packed.minimums[at / 2][at % 2] = V::mul(minimum, V::whole(minimums, at % 4, 0));
     }
-    packed.values = two_bits::<V>(rows.at(16));
+    let codes = [bytes32::<V>(rows.at(16)), bytes32::<V>(rows.at(48))];
+    for part in 0..8 {
+        packed.values[part] = two_bits::<V>(&codes, part);
+    }
 });
 
 lanewise!(Q3K, 8, |rows, _first, packed| {
     // The last sixteen bytes: two of codes, twelve of scales, the scale of scales.
     let tail = V::bytes16(rows.at(94));
     let [_, scale] = V::halves(tail[3]);
-    // Byte `k` of what they hold from byte `from` of the scales on, for `k` below four.
-    let scales = |from: usize| {
-        V::or(
-            V::right(tail[from / 4], 16),
-            V::left(tail[from / 4 + 1], 16),
-        )
-    };
-    let (low, high) = ([scales(0), scales(4)], scales(8));
+    let mut scales = [V::none(); 3]; // the scales' bytes, four to a lane
+    for at in 0..3 {
+        scales[at] = V::or(V::right(tail[at], 16), V::left(tail[at + 1], 16));
+    }
     for group in 0..4 {
         // Scales 4 group .. 4 group + 4.
-        let low = V::and(V::right(low[group % 2], group as u32 / 2 * 4), 15);
-        let high = V::and(V::right(high, group as u32 * 2), 3);
+        let low = V::and(V::right(scales[group % 2], group as u32 / 2 * 4), 15);
+        let high = V::and(V::right(scales[2], group as u32 * 2), 3);
         let codes = V::or(low, V::left(high, 4));
         for k in 0..4 {
             let at = group * 4 + k;
@@ -229,9 +252,10 @@ lanewise!(Q3K, 8, |rows, _first, packed| {
         }
     }
     let mask = bytes32::<V>(rows);
-    let low = two_bits::<V>(rows.at(32));
+    let low = [bytes32::<V>(rows.at(32)), bytes32::<V>(rows.at(64))];
     for part in 0..8 {
-        let codes = join::<V>(low[part], bits::<V>(&mask, part as u32, 1), 2);
+        let high = bits::<V>(&mask, part as u32, 1);
+        let codes = join::<V>(two_bits::<V>(&low, part), high, 2);
         packed.values[part] = signed::<V>(codes, 4);
     }
 });
@@ -244,15 +268,21 @@ lanewise!(Iq4Xs, 8, |rows, _first, packed| {
         let high = V::and(V::right(head[0], 16 + part as u32 * 2), 3);
         let whole = V::whole(V::or(low, V::left(high, 4)), 0, 32);
         packed.scales[part] = [V::mul(scale, whole); 2];
-        let codes = nibbles::<V>(V::bytes16(rows.at(8 + part * 16)));
-        packed.values[part] = codes.map(|codes| V::look_up(&iq4_nl::TABLE, codes));
+        if part % 2 == 0 {
+            ask_ahead::<V>(rows.at(8 + part * 16));
+        }
+        let bytes = V::bytes16(rows.at(8 + part * 16));
+        packed.values[part] = look_up::<V>(&iq4_nl::TABLE, bytes);
     }
 });
 
 lanewise!(Tq2_0, 8, |rows, _first, packed| {
     let [_, scale] = V::halves(V::bytes4(rows.at(62)));
     packed.scales = [[scale; 2]; 8];
-    packed.values = two_bits::<V>(rows).map(|codes| signed::<V>(codes, 1));
+    let codes = [bytes32::<V>(rows), bytes32::<V>(rows.at(32))];
+    for part in 0..8 {
+        packed.values[part] = signed::<V>(two_bits::<V>(&codes, part), 1);
+    }
 });
 
 lanewise!(Q4_1, 1, |rows, first, packed| {
@@ -279,8 +309,7 @@ lanewise!(Q5_1, 1, |rows, first, packed| {
 lanewise!(Iq4Nl, 1, |rows, first, packed| {
     let [scale, _] = V::halves(V::bytes4(rows));
     packed.scales[first] = [scale; 2];
-    let codes = nibbles::<V>(V::bytes16(rows.at(2)));
-    packed.values[first] = codes.map(|codes| V::look_up(&iq4_nl::TABLE, codes));
+    packed.values[first] = look_up::<V>(&iq4_nl::TABLE, V::bytes16(rows.at(2)));
 });
 
 lanewise!(Mxfp4, 1, |rows, first, packed| {
@@ -289,6 +318,5 @@ lanewise!(Mxfp4, 1, |rows, first, packed| {
         *scale = mxfp4::scale(*rows.row(r));
     }
     packed.scales[first] = [V::load(scales.as_ptr()); 2];
-    let codes = nibbles::<V>(V::bytes16(rows.at(1)));
-    packed.values[first] = codes.map(|codes| V::look_up(&mxfp4::TABLE, codes));
+    packed.values[first] = look_up::<V>(&mxfp4::TABLE, V::bytes16(rows.at(1)));
 });

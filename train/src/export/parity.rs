@@ -34,8 +34,8 @@ pub const NEAR_TIE: f64 = 0.02;
 pub struct Limits {
     /// Least share of equal most likely tokens. Near ties are forgiven down to [`Limits::top1_with_ties`].
     pub top1: f64,
-    /// Least share of equal most likely tokens when every near tie counts as different. A model that has learnt little is undecided often;
-    /// one that has learnt its task reaches [`Limits::top1`] without being forgiven anything.
+    /// Least share of equal most likely tokens when every near tie counts as different. A model that has learnt little, or text that cannot be
+    /// foreseen, is undecided often; one that has learnt its task reaches [`Limits::top1`] without being forgiven anything.
     pub top1_with_ties: f64,
     /// Greatest mean difference, as a share of the spread.
     pub mean: f64,
@@ -47,7 +47,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             top1: 0.999,
-            top1_with_ties: 0.995,
+            top1_with_ties: 0.99,
             mean: 0.005,
             max: 0.5,
         }

@@ -30,6 +30,10 @@ impl<M: Sixteen> RowLanes for Rows4<M> {
     type Floats = float32x4_t;
 
     #[inline(always)]
+    unsafe fn none() -> int8x16_t {
+        unsafe { vdupq_n_s8(0) }
+    }
+    #[inline(always)]
     unsafe fn bytes16(rows: Rows) -> [int8x16_t; 4] {
         unsafe { transpose(std::array::from_fn(|r| vld1q_s8(rows.row(r).cast()))) }
     }

@@ -27,6 +27,10 @@ impl RowLanes for Rows16 {
     type Floats = __m512;
 
     #[inline(always)]
+    unsafe fn none() -> __m512i {
+        unsafe { _mm512_setzero_si512() }
+    }
+    #[inline(always)]
     unsafe fn bytes16(rows: Rows) -> [__m512i; 4] {
         unsafe {
             let rows = avx512::Rows {
@@ -103,8 +107,11 @@ impl RowLanes for Rows16 {
     #[inline(always)]
     unsafe fn halves(bytes: __m512i) -> [__m512; 2] {
         unsafe {
-            [bytes, _mm512_srli_epi32::<16>(bytes)]
-                .map(|half| _mm512_cvtph_ps(_mm512_cvtepi32_epi16(half)))
+            let (low, high) = (bytes, _mm512_srli_epi32::<16>(bytes));
+            [
+                _mm512_cvtph_ps(_mm512_cvtepi32_epi16(low)),
+                _mm512_cvtph_ps(_mm512_cvtepi32_epi16(high)),
+            ]
         }
     }
     #[inline(always)]

@@ -24,6 +24,10 @@ impl RowLanes for Rows8 {
     type Floats = __m256;
 
     #[inline(always)]
+    unsafe fn none() -> __m256i {
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
     unsafe fn bytes16(rows: Rows) -> [__m256i; 4] {
         unsafe { transposed(&std::array::from_fn(|r| rows.row(r)), 0) }
     }
