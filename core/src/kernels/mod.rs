@@ -45,7 +45,7 @@ pub struct Kernels {
     /// Products by GGML number; a format that is not listed takes its own scalar code.
     products: &'static [(u32, product::Kernel)],
     /// Unpacking to parts by GGML number; a format that is not listed takes its own scalar code.
-    unpackers: &'static [(u32, product::Unpack)],
+    unpackers: &'static [product::Unpacker],
     /// Products of unpacked parts, one for each [`crate::quant::blocks::Kind`], in its order.
     parts: [product::PartsKernel; 5],
     quantize_activations: unsafe fn(&[f32], QuantizedMut<'_>),

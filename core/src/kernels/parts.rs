@@ -5,6 +5,7 @@
 
 use super::product::{Rows, Tile, Unpack};
 use super::row_lanes::RowLanes;
+use super::unpack::{Lanewise, Sink, blocks};
 use crate::quant::Dot;
 use crate::quant::blocks::{PART, Part};
 
@@ -189,41 +190,17 @@ unsafe fn some_tokens<
             let high_sums: [i32; T] = std::array::from_fn(|t| sums[t] - low_sums[t]);
             for h in 0..H {
                 let weights = &packed[h].values[part];
-                // The constants' branches differ in one thing each: whether weights are signed, which is where there are no minimums.
-                let (first, second) = if MINIMUMS {
-                    (
-                        V::dots::<T, false, WIDE>(&weights[..4], low, low_sums),
-                        V::dots::<T, false, WIDE>(&weights[4..], high, high_sums),
-                    )
-                } else {
-                    (
-                        V::dots::<T, true, WIDE>(&weights[..4], low, low_sums),
-                        V::dots::<T, true, WIDE>(&weights[4..], high, high_sums),
-                    )
-                };
-                let scale = |half: usize| packed[h].scales[part][half];
-                let minimum = |half: usize| packed[h].minimums[part][half];
+                let first = dots::<V, T, MINIMUMS, WIDE>(&weights[..4], low, low_sums);
+                let second = dots::<V, T, MINIMUMS, WIDE>(&weights[4..], high, high_sums);
                 for t in 0..T {
-                    let x_scale = V::splat(scales[t]);
-                    let least = |x_sum: i32| V::splat(scales[t] * x_sum as f32);
-                    let mut total = totals[t][h];
-                    if HALVES {
-                        total = V::add_term(total, scale(0), x_scale, first[t]);
-                        if MINIMUMS {
-                            total = V::add_product(total, minimum(0), least(low_sums[t]));
-                        }
-                        total = V::add_term(total, scale(1), x_scale, second[t]);
-                        if MINIMUMS {
-                            total = V::add_product(total, minimum(1), least(high_sums[t]));
-                        }
-                    } else {
-                        let sum = V::add(first[t], second[t]);
-                        total = V::add_term(total, scale(0), x_scale, sum);
-                        if MINIMUMS {
-                            total = V::add_product(total, minimum(0), least(sums[t]));
-                        }
-                    }
-                    totals[t][h] = total;
+                    totals[t][h] = add_part::<V, HALVES, MINIMUMS>(
+                        totals[t][h],
+                        &packed[h].scales[part],
+                        &packed[h].minimums[part],
+                        [first[t], second[t]],
+                        scales[t],
+                        [low_sums[t], high_sums[t]],
+                    );
                 }
             }
         }
@@ -232,6 +209,198 @@ unsafe fn some_tokens<
                 store::<V>(out[t], tile.rows - row, h, totals[t][h]);
             }
         }
+    }
+}
+
+/// [`RowLanes::dots`] of half a part; weights are signed where there are no minimums.
+#[inline(always)]
+unsafe fn dots<V: RowLanes, const T: usize, const MINIMUMS: bool, const WIDE: bool>(
+    weights: &[V::Bytes],
+    x: [*const i8; T],
+    x_sums: [i32; T],
+) -> [V::Sums; T] {
+    // SAFETY: the caller's.
+    unsafe {
+        if MINIMUMS {
+            V::dots::<T, false, WIDE>(weights, x, x_sums)
+        } else {
+            V::dots::<T, true, WIDE>(weights, x, x_sums)
+        }
+    }
+}
+
+/// `total` and a part's terms: the products of its halves with the activations under their scales, and the minimums' shares.
+#[inline(always)]
+unsafe fn add_part<V: RowLanes, const HALVES: bool, const MINIMUMS: bool>(
+    total: V::Floats,
+    scales: &[V::Floats; 2],
+    minimums: &[V::Floats; 2],
+    [first, second]: [V::Sums; 2],
+    x_scale: f32,
+    x_sums: [i32; 2],
+) -> V::Floats {
+    // SAFETY: the caller's.
+    unsafe {
+        let wide_scale = V::splat(x_scale);
+        let mut total = total;
+        if HALVES {
+            total = V::add_term(total, scales[0], wide_scale, first);
+            if MINIMUMS {
+                total = V::add_product(total, minimums[0], V::splat(x_scale * x_sums[0] as f32));
+            }
+            total = V::add_term(total, scales[1], wide_scale, second);
+            if MINIMUMS {
+                total = V::add_product(total, minimums[1], V::splat(x_scale * x_sums[1] as f32));
+            }
+        } else {
+            total = V::add_term(total, scales[0], wide_scale, V::add(first, second));
+            if MINIMUMS {
+                let x_sum = x_sums[0] + x_sums[1];
+                total = V::add_product(total, minimums[0], V::splat(x_scale * x_sum as f32));
+            }
+        }
+        total
+    }
+}
+
+/// One token's product with whole registers of rows, which a kernel for [`Lanewise`] format `F` unpacks straight into it: nothing is stored in
+/// between. The rows that are left over are for [`product`].
+///
+/// # Safety
+/// As for [`product`]; the tile has one token.
+#[inline(always)]
+pub(super) unsafe fn one_token<
+    F: Lanewise,
+    V: RowLanes,
+    const HALVES: bool,
+    const MINIMUMS: bool,
+    const WIDE: bool,
+>(
+    tile: &Tile<'_>,
+) {
+    const {
+        assert!(F::KIND.halves() == HALVES && F::KIND.minimums() == MINIMUMS);
+    }
+    let (count, x) = (tile.cols / PART, &tile.int8);
+    let bytes = |parts: usize| parts * PART / tile.format.block * tile.format.block_bytes;
+    // SAFETY: the caller's; all indices lie inside the checked shapes.
+    unsafe {
+        let (zero, none) = (V::splat(0.0), V::none());
+        let mut terms = Terms::<V, HALVES, MINIMUMS, WIDE> {
+            x: x.values.as_ptr(),
+            x_sums: [[0; 2]; DEPTH],
+            scales: [[zero; 2]; DEPTH],
+            minimums: [[zero; 2]; DEPTH],
+            sums: [[V::dots::<1, false, false>(&[none; 0], [x.values.as_ptr()], [0])[0]; 2]; DEPTH],
+        };
+        for row in (0..tile.rows / V::LANES * V::LANES).step_by(V::LANES) {
+            let mut total = zero;
+            for first in (0..count).step_by(DEPTH) {
+                let depth = DEPTH.min(count - first);
+                let ahead = if first + depth < count {
+                    bytes(depth)
+                } else {
+                    V::LANES * tile.row_bytes - bytes(first)
+                };
+                let rows = Rows {
+                    first: tile.bytes[row * tile.row_bytes + bytes(first)..].as_ptr(),
+                    stride: tile.row_bytes,
+                    ahead,
+                };
+                terms.begin(
+                    x.values.as_ptr().add(first * PART),
+                    &x.sums[first..][..depth],
+                );
+                blocks::<F, V, _>(rows, tile.format.block_bytes, depth, &mut terms);
+                for part in 0..depth {
+                    total = add_part::<V, HALVES, MINIMUMS>(
+                        total,
+                        &terms.scales[part],
+                        &terms.minimums[part],
+                        terms.sums[part],
+                        *x.scales.get_unchecked(first + part),
+                        terms.x_sums[part],
+                    );
+                }
+            }
+            V::store(total, tile.out.add(row));
+        }
+    }
+}
+
+/// What a part's terms are made of, for one token and a register of rows.
+struct Terms<V: RowLanes, const HALVES: bool, const MINIMUMS: bool, const WIDE: bool> {
+    /// The activations of the first part
+    x: *const i8,
+    /// `[part, half]`, the activations' sums; where halves have no need of their own, the first stands for both
+    x_sums: [[i32; 2]; DEPTH],
+    /// `[part, half]`
+    scales: [[V::Floats; 2]; DEPTH],
+    /// `[part, half]`
+    minimums: [[V::Floats; 2]; DEPTH],
+    /// `[part, half]`
+    sums: [[V::Sums; 2]; DEPTH],
+}
+
+impl<V: RowLanes, const HALVES: bool, const MINIMUMS: bool, const WIDE: bool>
+    Terms<V, HALVES, MINIMUMS, WIDE>
+{
+    #[inline(always)]
+    unsafe fn begin(&mut self, x: *const i8, sums: &[i32]) {
+        self.x = x;
+        for (part, (x_sums, sum)) in self.x_sums.iter_mut().zip(sums).enumerate() {
+            *x_sums = [*sum, 0];
+            if HALVES && (MINIMUMS || V::SUMS) {
+                // SAFETY: the caller's: 32 activations for each part.
+                let low = unsafe { V::sum16(x.add(part * PART)) };
+                *x_sums = [low, sum - low];
+            }
+        }
+    }
+}
+
+impl<V: RowLanes, const HALVES: bool, const MINIMUMS: bool, const WIDE: bool> Sink<V>
+    for Terms<V, HALVES, MINIMUMS, WIDE>
+{
+    #[inline(always)]
+    unsafe fn scales(&mut self, part: usize, scales: [V::Floats; 2]) {
+        self.scales[part][0] = scales[0];
+        if HALVES {
+            self.scales[part][1] = scales[1];
+        }
+    }
+    #[inline(always)]
+    unsafe fn minimums(&mut self, part: usize, minimums: [V::Floats; 2]) {
+        self.minimums[part][0] = minimums[0];
+        if HALVES {
+            self.minimums[part][1] = minimums[1];
+        }
+    }
+    #[inline(always)]
+    unsafe fn values(&mut self, part: usize, values: [V::Bytes; 8]) {
+        let [low, high] = self.x_sums[part];
+        // SAFETY: the caller's: 32 activations for each part.
+        unsafe {
+            let x = self.x.add(part * PART);
+            let [first] = dots::<V, 1, MINIMUMS, WIDE>(&values[..4], [x], [low]);
+            let [second] = dots::<V, 1, MINIMUMS, WIDE>(&values[4..], [x.add(PART / 2)], [high]);
+            self.sums[part] = [first, second];
+        }
+    }
+}
+
+impl<V: RowLanes> Sink<V> for Packed<V> {
+    #[inline(always)]
+    unsafe fn scales(&mut self, part: usize, scales: [V::Floats; 2]) {
+        self.scales[part] = scales;
+    }
+    #[inline(always)]
+    unsafe fn minimums(&mut self, part: usize, minimums: [V::Floats; 2]) {
+        self.minimums[part] = minimums;
+    }
+    #[inline(always)]
+    unsafe fn values(&mut self, part: usize, values: [V::Bytes; 8]) {
+        self.values[part] = values;
     }
 }
 

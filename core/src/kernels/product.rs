@@ -77,6 +77,18 @@ pub(crate) struct Tile<'a> {
     pub(crate) stride: usize,
 }
 
+impl Tile<'_> {
+    /// The tile without its first `rows` rows.
+    fn after(&self, rows: usize) -> Tile<'_> {
+        Tile {
+            bytes: &self.bytes[rows * self.row_bytes..],
+            rows: self.rows - rows,
+            out: self.out.wrapping_add(rows),
+            ..*self
+        }
+    }
+}
+
 /// Computes a tile. Safe to call where the processor has the instructions and the tile has been checked.
 pub(crate) type Kernel = unsafe fn(&Tile<'_>);
 
@@ -94,6 +106,16 @@ pub(crate) struct Rows {
 /// `block_bytes` is the format's. To call one is safe where the processor has the instructions, all of the rows are there, and the blocks hold as
 /// many parts.
 pub(crate) type Unpack = unsafe fn(rows: Rows, block_bytes: usize, parts: usize, packed: *mut ());
+
+/// How an instruction set unpacks a format to parts.
+pub(crate) struct Unpacker {
+    pub(crate) ggml_id: u32,
+    pub(crate) unpack: Unpack,
+    /// Rows that are unpacked together.
+    pub(crate) lanes: usize,
+    /// The product with one token, of as many rows as go into whole registers.
+    pub(crate) one_token: Kernel,
+}
 
 /// As [`Kernel`], for formats that unpack to parts: by the function given, or else by their own scalar code.
 pub(crate) type PartsKernel = unsafe fn(&Tile<'_>, Option<Unpack>);
@@ -185,8 +207,16 @@ impl Kernels {
             if let Some((_, kernel)) = self.products.iter().find(|row| row.0 == id) {
                 kernel(&tile);
             } else if let Dot::Parts(parts) = weight.format.dot {
-                let unpack = self.unpackers.iter().find(|row| row.0 == id);
-                self.parts[parts.kind as usize](&tile, unpack.map(|row| row.1));
+                let unpacker = self.unpackers.iter().find(|row| row.ggml_id == id);
+                let product = self.parts[parts.kind as usize];
+                match unpacker {
+                    Some(unpacker) if tile.tokens == 1 => {
+                        (unpacker.one_token)(&tile);
+                        let done = tile.rows / unpacker.lanes * unpacker.lanes;
+                        product(&tile.after(done), None);
+                    }
+                    _ => product(&tile, unpacker.map(|row| row.unpack)),
+                }
             } else {
                 super::scalar::product(&tile);
             }

@@ -20,18 +20,18 @@ macro_rules! table {
                 $(($id, $int8)),*
             ],
             unpackers: &[
-                (3, table!(@unpack $features, $row_lanes, Q4_1)),
-                (6, table!(@unpack $features, $row_lanes, Q5_0)),
-                (7, table!(@unpack $features, $row_lanes, Q5_1)),
-                (10, table!(@unpack $features, $row_lanes, Q2K)),
-                (11, table!(@unpack $features, $row_lanes, Q3K)),
-                (12, table!(@unpack $features, $row_lanes, Q4K)),
-                (13, table!(@unpack $features, $row_lanes, Q5K)),
-                (14, table!(@unpack $features, $row_lanes, Q6K)),
-                (20, table!(@unpack $features, $row_lanes, Iq4Nl)),
-                (23, table!(@unpack $features, $row_lanes, Iq4Xs)),
-                (35, table!(@unpack $features, $row_lanes, Tq2_0)),
-                (39, table!(@unpack $features, $row_lanes, Mxfp4)),
+                table!(@unpack $features, $row_lanes, 3, Q4_1, [false, true, false]),
+                table!(@unpack $features, $row_lanes, 6, Q5_0, [false, false, false]),
+                table!(@unpack $features, $row_lanes, 7, Q5_1, [false, true, false]),
+                table!(@unpack $features, $row_lanes, 10, Q2K, [true, true, false]),
+                table!(@unpack $features, $row_lanes, 11, Q3K, [true, false, false]),
+                table!(@unpack $features, $row_lanes, 12, Q4K, [false, true, false]),
+                table!(@unpack $features, $row_lanes, 13, Q5K, [false, true, false]),
+                table!(@unpack $features, $row_lanes, 14, Q6K, [true, false, false]),
+                table!(@unpack $features, $row_lanes, 20, Iq4Nl, [false, false, true]),
+                table!(@unpack $features, $row_lanes, 23, Iq4Xs, [false, false, true]),
+                table!(@unpack $features, $row_lanes, 35, Tq2_0, [false, false, false]),
+                table!(@unpack $features, $row_lanes, 39, Mxfp4, [false, false, false]),
             ],
             // Kind's order; [halves, minimums, wide].
             parts: [
@@ -68,8 +68,13 @@ macro_rules! table {
             quantize_dequantize: table!(@fn $features, crate::quant::$format::quantize_dequantize, (source: &[f32], rounded: &mut [f32])),
         }
     };
-    (@unpack $features:literal, $row_lanes:ty, $format:ident) => {
-        table!(@fn $features, crate::kernels::unpack::unpack::<crate::kernels::unpack::$format, $row_lanes>, (rows: crate::kernels::product::Rows, block_bytes: usize, parts: usize, packed: *mut ()))
+    (@unpack $features:literal, $row_lanes:ty, $id:literal, $format:ident, [$halves:literal, $minimums:literal, $wide:literal]) => {
+        crate::kernels::product::Unpacker {
+            ggml_id: $id,
+            unpack: table!(@fn $features, crate::kernels::unpack::unpack::<crate::kernels::unpack::$format, $row_lanes>, (rows: crate::kernels::product::Rows, block_bytes: usize, parts: usize, packed: *mut ())),
+            lanes: <$row_lanes as crate::kernels::row_lanes::RowLanes>::LANES,
+            one_token: table!(@fn $features, crate::kernels::parts::one_token::<crate::kernels::unpack::$format, $row_lanes, $halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>)),
+        }
     };
     (@parts $features:literal, $row_lanes:ty, $registers:literal, $tokens:literal, [$halves:literal, $minimums:literal, $wide:literal]) => {
         table!(@fn $features, crate::kernels::parts::product::<$row_lanes, $registers, $tokens, $halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>, unpack: Option<crate::kernels::product::Unpack>))

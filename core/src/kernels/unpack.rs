@@ -6,17 +6,57 @@ use super::parts::Packed;
 #[allow(unused_imports, reason = "named by the documentation")]
 use super::product::{Rows, Unpack};
 use super::row_lanes::RowLanes;
+use crate::quant::blocks::Kind;
 use crate::quant::{iq4_nl, mxfp4};
+
+/// Where a block's parts go.
+pub(super) trait Sink<V: RowLanes> {
+    /// The scales of a part's halves.
+    ///
+    /// # Safety
+    /// The processor has the instructions, and there is such a part; so for the others.
+    unsafe fn scales(&mut self, part: usize, scales: [V::Floats; 2]);
+    /// The minimums of a part's halves.
+    ///
+    /// # Safety
+    /// As for the scales.
+    unsafe fn minimums(&mut self, part: usize, minimums: [V::Floats; 2]);
+    /// A part's 32 values: register `g` holds values `4g .. 4g + 4`; signed ones as [`RowLanes::signed`] gives them.
+    ///
+    /// # Safety
+    /// As for the scales.
+    unsafe fn values(&mut self, part: usize, values: [V::Bytes; 8]);
+}
 
 /// A format that unpacks with one row per lane.
 pub(super) trait Lanewise {
     /// Parts of a block.
     const PARTS: usize;
+    /// The format's.
+    const KIND: Kind;
     /// Unpacks the block at which `rows` stand into the parts from `first`.
     ///
     /// # Safety
     /// Of [`Unpack`].
-    unsafe fn block<V: RowLanes>(rows: Rows, first: usize, packed: &mut Packed<V>);
+    unsafe fn block<V: RowLanes, S: Sink<V>>(rows: Rows, first: usize, sink: &mut S);
+}
+
+/// Unpacks blocks to `parts` parts.
+#[inline(always)]
+pub(super) unsafe fn blocks<F: Lanewise, V: RowLanes, S: Sink<V>>(
+    rows: Rows,
+    block_bytes: usize,
+    parts: usize,
+    sink: &mut S,
+) {
+    for (block, first) in (0..parts).step_by(F::PARTS).enumerate() {
+        let rows = rows.at(block * block_bytes);
+        if F::PARTS == 1 && block % 2 == 0 {
+            ask_ahead::<V>(rows);
+        }
+        // SAFETY: the caller's.
+        unsafe { F::block::<V, S>(rows, first, sink) };
+    }
 }
 
 /// An [`Unpack`] for [`Packed<V>`].
@@ -28,27 +68,20 @@ pub(super) unsafe fn unpack<F: Lanewise, V: RowLanes>(
     packed: *mut (),
 ) {
     // SAFETY: the caller's.
-    unsafe {
-        let packed = &mut *packed.cast::<Packed<V>>();
-        for (block, first) in (0..parts).step_by(F::PARTS).enumerate() {
-            if F::PARTS == 1 && block % 2 == 0 {
-                ask_ahead::<V>(rows.at(block * block_bytes));
-            }
-            F::block::<V>(rows.at(block * block_bytes), first, packed);
-        }
-    }
+    unsafe { blocks::<F, V, _>(rows, block_bytes, parts, &mut *packed.cast::<Packed<V>>()) }
 }
 
 // SAFETY (every block below): the caller's, as `Lanewise::block` says; what is read lies inside a block.
 macro_rules! lanewise {
-    ($(#[$doc:meta])* $name:ident, $parts:literal, |$rows:ident, $first:ident, $packed:ident| $body:block) => {
+    ($(#[$doc:meta])* $name:ident, $parts:literal, $kind:ident, |$rows:ident, $first:ident, $sink:ident| $body:block) => {
         $(#[$doc])*
         pub(super) struct $name;
         #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
         impl Lanewise for $name {
             const PARTS: usize = $parts;
+            const KIND: Kind = Kind::$kind;
             #[inline(always)]
-            unsafe fn block<V: RowLanes>($rows: Rows, $first: usize, $packed: &mut Packed<V>) {
+            unsafe fn block<V: RowLanes, S: Sink<V>>($rows: Rows, $first: usize, $sink: &mut S) {
                 unsafe { $body }
             }
         }
@@ -146,7 +179,7 @@ unsafe fn highest<V: RowLanes>(bytes: V::Bytes) -> V::Bytes {
 
 /// Scales and minimums of Q4_K's and Q5_K's eight parts, whose first sixteen bytes are `head`.
 #[inline(always)]
-unsafe fn scales_and_minimums<V: RowLanes>(head: [V::Bytes; 4], packed: &mut Packed<V>) {
+unsafe fn scales_and_minimums<V: RowLanes, S: Sink<V>>(head: [V::Bytes; 4], sink: &mut S) {
     // SAFETY: the caller's.
     unsafe {
         let [scale, minimum] = V::halves(head[0]);
@@ -161,40 +194,44 @@ unsafe fn scales_and_minimums<V: RowLanes>(head: [V::Bytes; 4], packed: &mut Pac
         ];
         for part in 0..8 {
             let [scales, minimums] = by_four[part / 4];
-            packed.scales[part] = [V::mul(scale, V::whole(scales, part % 4, 0)); 2];
-            packed.minimums[part] = [V::mul(minimum, V::whole(minimums, part % 4, 0)); 2];
+            sink.scales(part, [V::mul(scale, V::whole(scales, part % 4, 0)); 2]);
+            sink.minimums(part, [V::mul(minimum, V::whole(minimums, part % 4, 0)); 2]);
         }
     }
 }
 
-lanewise!(Q4K, 8, |rows, _first, packed| {
-    scales_and_minimums(V::bytes16(rows), packed);
+lanewise!(Q4K, 8, Minimums, |rows, _first, sink| {
+    scales_and_minimums::<V, S>(V::bytes16(rows), sink);
     for pair in 0..4 {
         let bytes = bytes32::<V>(rows.at(16 + pair * 32));
-        packed.values[pair * 2] = bits::<V>(&bytes, 0, 15);
-        packed.values[pair * 2 + 1] = bits::<V>(&bytes, 4, 15);
+        sink.values(pair * 2, bits::<V>(&bytes, 0, 15));
+        sink.values(pair * 2 + 1, bits::<V>(&bytes, 4, 15));
     }
 });
 
-lanewise!(Q5K, 8, |rows, _first, packed| {
-    scales_and_minimums(V::bytes16(rows), packed);
+lanewise!(Q5K, 8, Minimums, |rows, _first, sink| {
+    scales_and_minimums::<V, S>(V::bytes16(rows), sink);
     let fifth = bytes32::<V>(rows.at(16));
     for pair in 0..4 {
         let bytes = bytes32::<V>(rows.at(48 + pair * 32));
         for above in 0..2 {
             let part = pair * 2 + above;
             let low = bits::<V>(&bytes, above as u32 * 4, 15);
-            packed.values[part] = join::<V>(low, bits::<V>(&fifth, part as u32, 1), 4);
+            sink.values(part, join::<V>(low, bits::<V>(&fifth, part as u32, 1), 4));
         }
     }
 });
 
-lanewise!(Q6K, 8, |rows, _first, packed| {
+lanewise!(Q6K, 8, Halves, |rows, _first, sink| {
     let [_, scale] = V::halves(V::bytes4(rows.at(206)));
     let scales = V::bytes16(rows.at(192));
-    for at in 0..16 {
-        let whole = V::signed_whole(scales[at / 4], at % 4);
-        packed.scales[at / 2][at % 2] = V::mul(scale, whole);
+    for part in 0..8 {
+        let (register, byte) = (scales[part / 2], part % 2 * 2);
+        let scales = [
+            V::mul(scale, V::signed_whole(register, byte)),
+            V::mul(scale, V::signed_whole(register, byte + 1)),
+        ];
+        sink.scales(part, scales);
     }
     for eighth in 0..2 {
         let high = bytes32::<V>(rows.at(128 + eighth * 32));
@@ -204,7 +241,7 @@ lanewise!(Q6K, 8, |rows, _first, packed| {
                 let quarter = above * 2 + side;
                 let low = bits::<V>(&bytes, above as u32 * 4, 15);
                 let codes = join::<V>(low, bits::<V>(&high, quarter as u32 * 2, 3), 4);
-                packed.values[eighth * 4 + quarter] = signed::<V>(codes, 32);
+                sink.values(eighth * 4 + quarter, signed::<V>(codes, 32));
             }
         }
     }
@@ -217,23 +254,25 @@ unsafe fn two_bits<V: RowLanes>(bytes: &[[V::Bytes; 8]; 2], part: usize) -> [V::
     unsafe { bits::<V>(&bytes[part / 4], part as u32 % 4 * 2, 3) }
 }
 
-lanewise!(Q2K, 8, |rows, _first, packed| {
+lanewise!(Q2K, 8, HalvesMinimums, |rows, _first, sink| {
     let [scale, minimum] = V::halves(V::bytes4(rows.at(80)));
     let minimum = negative::<V>(minimum);
     let head = V::bytes16(rows);
-    for at in 0..16 {
-        let scales = V::and(head[at / 4], 15);
-        let minimums = V::and(V::right(head[at / 4], 4), 15);
-        packed.scales[at / 2][at % 2] = V::mul(scale, V::whole(scales, at % 4, 0));
-        packed.minimums[at / 2][at % 2] = V::mul(minimum, V::whole(minimums, at % 4, 0));
+    for part in 0..8 {
+        let (register, byte) = (head[part / 2], part % 2 * 2);
+        let (scales, minimums) = (V::and(register, 15), V::and(V::right(register, 4), 15));
+        let (first, second) = (V::whole(scales, byte, 0), V::whole(scales, byte + 1, 0));
+        sink.scales(part, [V::mul(scale, first), V::mul(scale, second)]);
+        let (first, second) = (V::whole(minimums, byte, 0), V::whole(minimums, byte + 1, 0));
+        sink.minimums(part, [V::mul(minimum, first), V::mul(minimum, second)]);
     }
     let codes = [bytes32::<V>(rows.at(16)), bytes32::<V>(rows.at(48))];
     for part in 0..8 {
-        packed.values[part] = two_bits::<V>(&codes, part);
+        sink.values(part, two_bits::<V>(&codes, part));
     }
 });
 
-lanewise!(Q3K, 8, |rows, _first, packed| {
+lanewise!(Q3K, 8, Halves, |rows, _first, sink| {
     // The last sixteen bytes: two of codes, twelve of scales, the scale of scales.
     let tail = V::bytes16(rows.at(94));
     let [_, scale] = V::halves(tail[3]);
@@ -246,9 +285,15 @@ lanewise!(Q3K, 8, |rows, _first, packed| {
         let low = V::and(V::right(scales[group % 2], group as u32 / 2 * 4), 15);
         let high = V::and(V::right(scales[2], group as u32 * 2), 3);
         let codes = V::or(low, V::left(high, 4));
-        for k in 0..4 {
-            let at = group * 4 + k;
-            packed.scales[at / 2][at % 2] = V::mul(scale, V::whole(codes, k, 32));
+        for pair in 0..2 {
+            let (first, second) = (
+                V::whole(codes, pair * 2, 32),
+                V::whole(codes, pair * 2 + 1, 32),
+            );
+            sink.scales(
+                group * 2 + pair,
+                [V::mul(scale, first), V::mul(scale, second)],
+            );
         }
     }
     let mask = bytes32::<V>(rows);
@@ -256,67 +301,70 @@ lanewise!(Q3K, 8, |rows, _first, packed| {
     for part in 0..8 {
         let high = bits::<V>(&mask, part as u32, 1);
         let codes = join::<V>(two_bits::<V>(&low, part), high, 2);
-        packed.values[part] = signed::<V>(codes, 4);
+        sink.values(part, signed::<V>(codes, 4));
     }
 });
 
-lanewise!(Iq4Xs, 8, |rows, _first, packed| {
+lanewise!(Iq4Xs, 8, Wide, |rows, _first, sink| {
     let head = V::bytes16(rows);
     let [scale, _] = V::halves(head[0]);
     for part in 0..8 {
         let low = V::and(V::right(head[1], part as u32 * 4), 15);
         let high = V::and(V::right(head[0], 16 + part as u32 * 2), 3);
         let whole = V::whole(V::or(low, V::left(high, 4)), 0, 32);
-        packed.scales[part] = [V::mul(scale, whole); 2];
+        sink.scales(part, [V::mul(scale, whole); 2]);
         if part % 2 == 0 {
             ask_ahead::<V>(rows.at(8 + part * 16));
         }
         let bytes = V::bytes16(rows.at(8 + part * 16));
-        packed.values[part] = look_up::<V>(&iq4_nl::TABLE, bytes);
+        sink.values(part, look_up::<V>(&iq4_nl::TABLE, bytes));
     }
 });
 
-lanewise!(Tq2_0, 8, |rows, _first, packed| {
+lanewise!(Tq2_0, 8, Plain, |rows, _first, sink| {
     let [_, scale] = V::halves(V::bytes4(rows.at(62)));
-    packed.scales = [[scale; 2]; 8];
     let codes = [bytes32::<V>(rows), bytes32::<V>(rows.at(32))];
     for part in 0..8 {
-        packed.values[part] = signed::<V>(two_bits::<V>(&codes, part), 1);
+        sink.scales(part, [scale; 2]);
+        sink.values(part, signed::<V>(two_bits::<V>(&codes, part), 1));
     }
 });
 
-lanewise!(Q4_1, 1, |rows, first, packed| {
+lanewise!(Q4_1, 1, Minimums, |rows, first, sink| {
     let [scale, minimum] = V::halves(V::bytes4(rows));
-    packed.scales[first] = [scale; 2];
-    packed.minimums[first] = [minimum; 2];
-    packed.values[first] = nibbles::<V>(V::bytes16(rows.at(4)));
+    sink.scales(first, [scale; 2]);
+    sink.minimums(first, [minimum; 2]);
+    sink.values(first, nibbles::<V>(V::bytes16(rows.at(4))));
 });
 
-lanewise!(Q5_0, 1, |rows, first, packed| {
+lanewise!(Q5_0, 1, Plain, |rows, first, sink| {
     let [scale, _] = V::halves(V::bytes4(rows));
-    packed.scales[first] = [scale; 2];
+    sink.scales(first, [scale; 2]);
     let codes = five_bits::<V>(V::bytes4(rows.at(2)), V::bytes16(rows.at(6)));
-    packed.values[first] = signed::<V>(codes, 16);
+    sink.values(first, signed::<V>(codes, 16));
 });
 
-lanewise!(Q5_1, 1, |rows, first, packed| {
+lanewise!(Q5_1, 1, Minimums, |rows, first, sink| {
     let [scale, minimum] = V::halves(V::bytes4(rows));
-    packed.scales[first] = [scale; 2];
-    packed.minimums[first] = [minimum; 2];
-    packed.values[first] = five_bits::<V>(V::bytes4(rows.at(4)), V::bytes16(rows.at(8)));
+    sink.scales(first, [scale; 2]);
+    sink.minimums(first, [minimum; 2]);
+    sink.values(
+        first,
+        five_bits::<V>(V::bytes4(rows.at(4)), V::bytes16(rows.at(8))),
+    );
 });
 
-lanewise!(Iq4Nl, 1, |rows, first, packed| {
+lanewise!(Iq4Nl, 1, Wide, |rows, first, sink| {
     let [scale, _] = V::halves(V::bytes4(rows));
-    packed.scales[first] = [scale; 2];
-    packed.values[first] = look_up::<V>(&iq4_nl::TABLE, V::bytes16(rows.at(2)));
+    sink.scales(first, [scale; 2]);
+    sink.values(first, look_up::<V>(&iq4_nl::TABLE, V::bytes16(rows.at(2))));
 });
 
-lanewise!(Mxfp4, 1, |rows, first, packed| {
+lanewise!(Mxfp4, 1, Plain, |rows, first, sink| {
     let mut scales = [0.0; 16];
     for (r, scale) in scales[..V::LANES].iter_mut().enumerate() {
         *scale = mxfp4::scale(*rows.row(r));
     }
-    packed.scales[first] = [V::load(scales.as_ptr()); 2];
-    packed.values[first] = look_up::<V>(&mxfp4::TABLE, V::bytes16(rows.at(1)));
+    sink.scales(first, [V::load(scales.as_ptr()); 2]);
+    sink.values(first, look_up::<V>(&mxfp4::TABLE, V::bytes16(rows.at(1))));
 });
