@@ -41,10 +41,13 @@ pub struct Vocabulary {
 pub enum MetadataValue {
     Text(String),
     Number(u32),
+    Integer(i32),
+    Float(f32),
     Flag(bool),
     Texts(Vec<String>),
     Integers(Vec<i32>),
     Floats(Vec<f32>),
+    Flags(Vec<bool>),
 }
 
 impl Vocabulary {
