@@ -182,10 +182,15 @@ def make_tokenizers(out):
     (out / "spm/chat_template.json").write_text(json.dumps(dict(chat_template=TEMPLATE)))
     spm(out / "spm-json", True, keep_model=False, add_bos_token=True, tokenizer_class="PreTrainedTokenizerFast")
     spm(out / "spm-gemma", False, more=["<|turn|>", "▁▁▁▁▁▁"], add_bos_token=True, tokenizer_class="GemmaTokenizer")
-    t = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    t.normalizer, t.pre_tokenizer = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-    t.train_from_iterator(TEXT.splitlines(), trainers.WordPieceTrainer(
-        vocab_size=200, show_progress=False, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]))
+    # Its trainer orders ties by chance.
+    normalizer, pre = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    words = {word for word, _ in pre.pre_tokenize_str(normalizer.normalize_str(TEXT))}
+    letters = {letter for word in words for letter in word}
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = [*special, *sorted(letters | {w for w in words if len(w) < 5}), *sorted(f"##{end}" for end in letters | {"ing", "er", "ens"})]
+    t = Tokenizer(models.WordPiece(vocab={token: i for i, token in enumerate(vocabulary)}, unk_token="[UNK]"))
+    t.normalizer, t.pre_tokenizer = normalizer, pre
+    t.add_special_tokens(special)
     t.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
                                                      special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
     save(out / "wordpiece", t, dict(cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", unk_token="[UNK]", mask_token="[MASK]",
@@ -279,7 +284,7 @@ def main():
             folder = (args.keep or pathlib.Path(temporary)) / f"Tiny-{name}-v0.3-Instruct"
             folder.mkdir(parents=True, exist_ok=True)
             shapes, extra = make_folder(name, folder, args.out)
-            path = folder.with_suffix(".gguf")
+            path = folder.parent / f"{folder.name}.gguf"
             convert(name, folder, args.llama_cpp, path)
             keys, tensors = describe(path)
             tokenizer, _, dtype, kind = CASES[name]

@@ -34,13 +34,6 @@ impl Keys {
         }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&Value> {
-        self.entries
-            .iter()
-            .find(|(other, _)| other == key)
-            .map(|(_, value)| value)
-    }
-
     /// Sets a key under the architecture's name.
     fn own(&mut self, key: &str, value: Value) {
         self.set(&format!("{}.{key}", self.architecture), value);
