@@ -336,7 +336,7 @@ fn a_students_folder_converts_to_its_export() {
     )
     .unwrap();
     let config = dram_train::student::Config {
-        vocabulary: 270,
+        vocabulary: vocabulary.len(),
         embedding_length: 64,
         layers: 2,
         kv_heads: 2,

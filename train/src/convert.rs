@@ -7,6 +7,7 @@ mod config;
 mod families;
 mod keys;
 mod naming;
+mod pooling;
 mod source;
 mod tensors;
 mod tokenizer;
@@ -96,7 +97,7 @@ impl Convert<'_> {
             &mut keys,
         );
         (family.keys)(&fields, &shape, &mut keys)?;
-        keys::pooling(folder, &mut keys)?;
+        pooling::set(folder, &mut keys)?;
         keys.set(
             "general.file_type",
             Value::Number(match format.name {

@@ -39,7 +39,7 @@ impl Keys {
         self.set(&format!("{}.{key}", self.architecture), value);
     }
 
-    fn number(&mut self, key: &str, value: usize) -> Result<()> {
+    pub(super) fn number(&mut self, key: &str, value: usize) -> Result<()> {
         let value = u32::try_from(value)
             .with_context(|| format!("{key} = {value} does not fit 32 bits"))?;
         self.own(key, Value::Number(value));
@@ -397,42 +397,4 @@ pub(super) fn bert(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()
         Value::Number(u32::try_from(shape.token_types)?),
     );
     Ok(())
-}
-
-/// How sentence-transformers makes a vector of a text: `modules.json` and the pooling's own `config.json`.
-pub(super) fn pooling(folder: &std::path::Path, keys: &mut Keys) -> Result<()> {
-    let modules = folder.join("modules.json");
-    if !modules.is_file() {
-        return Ok(());
-    }
-    let modules = crate::folder::read_json(&modules)?;
-    let is_pooling = |module: &&serde_json::Value| {
-        module["type"]
-            .as_str()
-            .is_some_and(|t| t.ends_with("Pooling"))
-    };
-    let Some(module) = modules
-        .as_array()
-        .and_then(|all| all.iter().find(is_pooling))
-    else {
-        return Ok(());
-    };
-    let path = module["path"].as_str().unwrap_or_default();
-    ensure!(
-        std::path::Path::new(path).file_name() == Some(path.as_ref()),
-        "modules.json: path {path:?} leaves the folder"
-    );
-    let config = crate::folder::read_json(&folder.join(path).join("config.json"))?;
-    let kinds = [
-        ("mean_tokens", "mean", 1),
-        ("cls_token", "cls", 2),
-        ("lasttoken", "lasttoken", 3),
-    ];
-    let kind = kinds.iter().find(|(flag, name, _)| {
-        config[format!("pooling_mode_{flag}")] == true || config["pooling_mode"] == *name
-    });
-    let Some((_, _, kind)) = kind else {
-        bail!("{path}/config.json: known are pooling by mean, first (cls) and last token");
-    };
-    keys.number("pooling_type", *kind)
 }

@@ -37,7 +37,9 @@ pub(super) fn tokens(model: &Model, json: &Path) -> Result<Verified> {
     let mut theirs = Tokenizer::from_file(json).map_err(|e| anyhow!("{}: {e}", json.display()))?;
     // Batches of fixed length are the program's affair.
     theirs.with_padding(None);
-    theirs.with_truncation(None).map_err(|e| anyhow!("{}: {e}", json.display()))?;
+    theirs
+        .with_truncation(None)
+        .map_err(|e| anyhow!("{}: {e}", json.display()))?;
     let ours = model.tokenizer();
     let mut verified = Verified::default();
     for text in probes().into_iter().chain(words(&theirs)) {
