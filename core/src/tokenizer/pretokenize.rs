@@ -72,7 +72,10 @@ impl Pretokenizer {
             Cut::At(expression) => expression,
             Cut::SpaceAtEnd => r"\s+$",
             Cut::ThreesFromRight(Numbers::All) => r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))",
-            Cut::ThreesFromRight(Numbers::AtWordEnd) => r"\d{1,3}(?=(?:\d{3})*\b)",
+            // `\b` with Oniguruma's letters of words: engines differ on them.
+            Cut::ThreesFromRight(Numbers::AtWordEnd) => {
+                r"\d{1,3}(?=(?:\d{3})*(?![\p{Alphabetic}\p{M}\p{N}\p{Pc}]))"
+            }
         };
         self.family.cuts.iter().map(expression).collect()
     }

@@ -66,18 +66,22 @@ impl Keys {
 }
 
 /// Lengths and counts, which every family has.
-fn lengths(shape: &Shape, keys: &mut Keys) -> Result<()> {
+fn lengths(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()> {
     keys.number("block_count", shape.layers)?;
     keys.number("context_length", shape.context)?;
     keys.number("embedding_length", shape.width)?;
     keys.number("feed_forward_length", shape.feed_forward)?;
     keys.number("attention.head_count", shape.heads)?;
-    keys.number("attention.head_count_kv", shape.kv_heads)
+    // BERT's own folders have no such thing.
+    if keys.architecture != "bert" || fields.opt_number("num_key_value_heads")?.is_some() {
+        keys.number("attention.head_count_kv", shape.kv_heads)?;
+    }
+    Ok(())
 }
 
 /// What most families have besides: RMS norms, and a rotation of whole heads with its scaling.
 fn decoder(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()> {
-    lengths(shape, keys)?;
+    lengths(fields, shape, keys)?;
     keys.float(
         "attention.layer_norm_rms_epsilon",
         fields.float("rms_norm_eps")?,
@@ -261,7 +265,7 @@ fn gemma(fields: &Fields, shape: &Shape, keys: &mut Keys, layers_27b: usize) -> 
 }
 
 pub(super) fn gemma2(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()> {
-    lengths(shape, keys)?;
+    lengths(fields, shape, keys)?;
     keys.float(
         "attention.layer_norm_rms_epsilon",
         fields.float("rms_norm_eps")?,
@@ -327,7 +331,7 @@ fn rotated(fields: &Fields, shape: &Shape) -> Result<usize> {
 }
 
 pub(super) fn stablelm(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()> {
-    lengths(shape, keys)?;
+    lengths(fields, shape, keys)?;
     keys.number("rope.dimension_count", rotated(fields, shape)?)?;
     keys.own(
         "use_parallel_residual",
@@ -341,7 +345,7 @@ pub(super) fn stablelm(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Resul
 }
 
 pub(super) fn phi3(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()> {
-    lengths(shape, keys)?;
+    lengths(fields, shape, keys)?;
     let rope = fields.rope().full;
     let original = rope
         .number("original_max_position_embeddings")
@@ -386,7 +390,7 @@ pub(super) fn bert(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()
         positions == "absolute",
         "config.json: position_embedding_type {positions:?}; the runtime has \"absolute\""
     );
-    lengths(shape, keys)?;
+    lengths(fields, shape, keys)?;
     keys.float(
         "attention.layer_norm_epsilon",
         fields.float("layer_norm_eps")?,

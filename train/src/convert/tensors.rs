@@ -166,7 +166,10 @@ impl<'a> Tensors<'a> {
                     out.put(chunk)?;
                     continue;
                 }
-                values.iter_mut().for_each(|x| *x += shift);
+                // Adding 0 would lose the sign of -0.
+                if shift != 0.0 {
+                    values.iter_mut().for_each(|x| *x += shift);
+                }
                 written.resize(to.bytes(values.len()).context("its size overflows")?, 0);
                 to.quantize(&values, &mut written);
                 out.put(&written)?;
