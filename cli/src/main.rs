@@ -5,6 +5,7 @@
 mod bench;
 mod chat;
 mod common;
+mod convert;
 mod demo;
 mod distill;
 mod embed;
@@ -44,6 +45,7 @@ enum Command {
     Pretrain(distill::PretrainArgs),
     Distill(distill::DistillArgs),
     Eval(eval::Args),
+    Convert(convert::Args),
     Export(export::Args),
     Quantize(quantize::Args),
     Verify(verify::Args),
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Pretrain(args) => distill::pretrain(args),
         Command::Distill(args) => distill::distill(args),
         Command::Eval(args) => eval::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Export(args) => export::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Verify(args) => verify::run(args),

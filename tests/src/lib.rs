@@ -1,5 +1,6 @@
-//! What the tests of `tests/tests/` share: a GGUF writer that can also write nonsense, and small random llama models.
+//! What the tests of `tests/tests/` share: a GGUF writer that can also write nonsense, small random llama models, tiny Hugging Face folders.
 
+pub mod folder;
 pub mod gguf;
 pub mod golden;
 pub mod measure;

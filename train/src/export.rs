@@ -19,7 +19,9 @@ pub use requantize::{Done, Importance, Mixture, Requantize, Rule};
 pub use vocabulary::{same_tokens, vocabulary_of_folder, vocabulary_of_gguf};
 pub use write::Entry;
 
-pub(crate) use vocabulary::read_json;
+pub(crate) use copy::{Head, Payload, write_file};
+pub(crate) use llama::source_row;
+pub(crate) use write::Plan;
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};

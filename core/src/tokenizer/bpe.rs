@@ -42,7 +42,7 @@ impl Bpe {
             metadata.opt_str(PRE)?.unwrap_or("default")
         };
         Pretokenizer::named(name).ok_or_else(|| {
-            let known = Pretokenizer::names().join(", ");
+            let known = Pretokenizer::known().join(", ");
             bad(file, PRE, format!("one of {known}"), format!("`{name}`"))
         })
     }

@@ -16,6 +16,8 @@ mod wpm;
 #[cfg(test)]
 mod tests;
 
+pub use pretokenize::Pretokenizer;
+
 use crate::gguf::{File, Metadata};
 use crate::{Error, Result};
 use special::{Part, Special};

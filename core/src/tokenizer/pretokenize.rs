@@ -4,8 +4,8 @@ use super::families::{Cut, FAMILIES, Family, Numbers};
 use super::pattern::Pattern;
 use unicode_general_category::{GeneralCategory, get_general_category};
 
-/// A family whose expressions are ready.
-pub(super) struct Pretokenizer {
+/// One of the known ways to cut a text, which a GGUF file names in `tokenizer.ggml.pre`.
+pub struct Pretokenizer {
     pub(super) family: &'static Family,
     cuts: Vec<Ready>,
 }
@@ -18,26 +18,70 @@ enum Ready {
 
 impl Pretokenizer {
     /// The one that `tokenizer.ggml.pre` names.
-    pub(super) fn named(name: &str) -> Option<Pretokenizer> {
+    #[must_use]
+    pub fn named(name: &str) -> Option<Pretokenizer> {
         let family = FAMILIES.iter().find(|f| f.names.contains(&name))?;
+        Some(Pretokenizer::of(family))
+    }
+
+    /// Each that cuts in another way than the others.
+    pub fn all() -> impl Iterator<Item = Pretokenizer> {
+        FAMILIES.iter().map(Pretokenizer::of)
+    }
+
+    fn of(family: &'static Family) -> Pretokenizer {
         let ready = |cut: &Cut| match *cut {
             Cut::At(expression) => Ready::At(Pattern::new(expression)),
             Cut::SpaceAtEnd => Ready::SpaceAtEnd,
             Cut::ThreesFromRight(numbers) => Ready::ThreesFromRight(numbers),
         };
-        Some(Pretokenizer {
+        Pretokenizer {
             family,
             cuts: family.cuts.iter().map(ready).collect(),
-        })
+        }
     }
 
-    /// All names.
-    pub(super) fn names() -> Vec<&'static str> {
+    /// The names of all.
+    #[must_use]
+    pub fn known() -> Vec<&'static str> {
         FAMILIES.iter().flat_map(|f| f.names).copied().collect()
     }
 
+    /// Its names.
+    #[must_use]
+    pub fn names(&self) -> &'static [&'static str] {
+        self.family.names
+    }
+
+    /// Whether a word that is a token is taken whole, whatever the merges say.
+    #[must_use]
+    pub fn takes_whole_words(&self) -> bool {
+        self.family.whole_words
+    }
+
+    /// Whether tokens are written as they are, with U+2581 for a space, instead of in GPT-2's byte alphabet.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.family.plain
+    }
+
+    /// Regular expressions for other engines: each cuts the pieces that the one before it left, at its matches and between them.
+    #[must_use]
+    pub fn expressions(&self) -> Vec<&'static str> {
+        let expression = |cut: &Cut| match cut {
+            Cut::At(expression) => expression,
+            Cut::SpaceAtEnd => r"\s+$",
+            Cut::ThreesFromRight(Numbers::All) => r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))",
+            // `\b` with Oniguruma's letters of words: engines differ on them.
+            Cut::ThreesFromRight(Numbers::AtWordEnd) => {
+                r"\d{1,3}(?=(?:\d{3})*(?![\p{Alphabetic}\p{M}\p{N}\p{Pc}]))"
+            }
+        };
+        self.family.cuts.iter().map(expression).collect()
+    }
+
     /// Calls `word` with each word of `text`, in order; together they are the text.
-    pub(super) fn split<'a>(&self, text: &'a str, word: &mut dyn FnMut(&'a str)) {
+    pub fn split<'a>(&self, text: &'a str, word: &mut dyn FnMut(&'a str)) {
         cut(&self.cuts, text, word);
     }
 }
@@ -135,7 +179,7 @@ mod tests {
 
     #[test]
     fn every_expression_is_understood_and_no_name_stands_twice() {
-        let mut names = Pretokenizer::names();
+        let mut names = Pretokenizer::known();
         assert!(names.iter().all(|name| Pretokenizer::named(name).is_some()));
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));

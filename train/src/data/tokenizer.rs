@@ -1,19 +1,21 @@
 //! Tokenizers: trained on any text, read from a Hugging Face `tokenizer.json`, or rebuilt from GGUF metadata; and what GGUF
 //! needs to know about them.
 
-mod hugging_face;
+pub(crate) mod hugging_face;
+pub(crate) mod pre;
 mod vocabulary;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use dram_core::tokenizer::Pretokenizer;
 use serde_json::{Value, json};
 use tokenizers::models::bpe::BpeTrainer;
 use tokenizers::models::{TrainerWrapper, bpe::BPE};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
 
-use self::hugging_face::{LLAMA_BPE, QWEN2, describe};
+use self::hugging_face::describe;
 pub use self::vocabulary::{MetadataValue, Vocabulary, token_type};
 
 /// Text to ids and back.
@@ -156,23 +158,18 @@ impl TextTokenizer {
             .pre
             .as_deref()
             .context("the pre-tokeniser (tokenizer.ggml.pre) is not named")?;
-        let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
-        let split = |pattern: &str| {
-            json!({ "type": "Sequence", "pretokenizers": [
-                { "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false }, bytes ] })
-        };
-        let gpt2 = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
-        let pre_tokenizer = match pre {
-            "gpt-2" => gpt2,
-            "llama-bpe" => split(LLAMA_BPE),
-            "qwen2" => split(QWEN2),
-            "smollm" => {
-                json!({ "type": "Sequence", "pretokenizers": [{ "type": "Digits", "individual_digits": true }, gpt2] })
-            }
-            other => {
-                bail!("tokenizer.ggml.pre is {other}; known are gpt-2, llama-bpe, qwen2, smollm")
-            }
-        };
+        let pre = Pretokenizer::named(pre).with_context(|| {
+            format!(
+                "tokenizer.ggml.pre is {pre}; known are {}",
+                Pretokenizer::known().join(", ")
+            )
+        })?;
+        ensure!(
+            !pre.is_plain(),
+            "tokenizer.ggml.pre is {}, whose tokens are no bytes in GPT-2's alphabet; training can encode it from a tokenizer.json",
+            pre.names()[0]
+        );
+        let pre_tokenizer = self::pre::describe(&pre);
         let mut vocab = serde_json::Map::new();
         let mut added = Vec::new();
         for (id, (token, kind)) in vocabulary.tokens.iter().zip(&vocabulary.types).enumerate() {
@@ -196,7 +193,7 @@ impl TextTokenizer {
             "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
             "model": {
                 "type": "BPE", "vocab": vocab, "merges": vocabulary.merges,
-                "ignore_merges": pre == "llama-bpe",
+                "ignore_merges": pre.takes_whole_words(),
             },
         });
         let inner = Tokenizer::from_bytes(description.to_string())

@@ -1,25 +1,163 @@
-//! Writes a GGUF file whose metadata come from another, with tensors in any format the runtime knows.
+//! Writes a GGUF file with any metadata and tensors in any format the runtime knows.
 //!
 //! gguf-rs 0.1.8 reserves the wrong space for IQ4_NL, MXFP4 and BF16, has no door for every metadata type, and zeroes the whole file first: fine
-//! for students ([`super::write`]), not for copies of other people's files.
+//! for students ([`super::write`]), not for copies and conversions of other people's files.
 
 use std::fs::File as Output;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use dram_core::gguf::{File, Value};
+use anyhow::{Context, Result, bail, ensure};
+use dram_core::gguf::{File, Kind, Value};
 
 use super::write::Plan;
+use crate::data::tokenizer::MetadataValue as Own;
 
 /// Bytes to which every tensor is aligned; the default, so that no key need say it.
 const ALIGNMENT: usize = 32;
+
+/// The metadata of a file to be written.
+#[derive(Default)]
+pub(crate) struct Head {
+    count: u64,
+    bytes: Vec<u8>,
+}
+
+impl Head {
+    /// Adds an entry of another file.
+    ///
+    /// # Errors
+    /// For an array of arrays.
+    pub(crate) fn copy(&mut self, key: &str, value: Value<'_>) -> Result<()> {
+        self.begin(key, value.kind());
+        put_value(&mut self.bytes, value).with_context(|| format!("metadata {key}"))
+    }
+
+    /// Adds an entry.
+    pub(crate) fn put(&mut self, key: &str, value: &Own) {
+        let array = |head: &mut Self, kind: Kind, length: usize| {
+            head.begin(key, Kind::Array);
+            head.bytes.extend((kind as u32).to_le_bytes());
+            head.bytes.extend((length as u64).to_le_bytes());
+        };
+        let single = match value {
+            Own::Text(v) => Value::String(v),
+            Own::Number(v) => Value::U32(*v),
+            Own::Integer(v) => Value::I32(*v),
+            Own::Float(v) => Value::F32(*v),
+            Own::Flag(v) => Value::Bool(*v),
+            Own::Texts(list) => {
+                array(self, Kind::String, list.len());
+                list.iter().for_each(|v| put_string(&mut self.bytes, v));
+                return;
+            }
+            Own::Integers(list) => {
+                array(self, Kind::I32, list.len());
+                self.bytes.extend(list.iter().flat_map(|v| v.to_le_bytes()));
+                return;
+            }
+            Own::Floats(list) => {
+                array(self, Kind::F32, list.len());
+                self.bytes.extend(list.iter().flat_map(|v| v.to_le_bytes()));
+                return;
+            }
+            Own::Flags(list) => {
+                array(self, Kind::Bool, list.len());
+                self.bytes.extend(list.iter().map(|v| u8::from(*v)));
+                return;
+            }
+        };
+        self.begin(key, single.kind());
+        put_single(&mut self.bytes, single);
+    }
+
+    fn begin(&mut self, key: &str, kind: Kind) {
+        self.count += 1;
+        put_string(&mut self.bytes, key);
+        self.bytes.extend((kind as u32).to_le_bytes());
+    }
+}
+
+/// Where a tensor's bytes go.
+pub(crate) struct Payload<'a> {
+    out: &'a mut BufWriter<Output>,
+    left: usize,
+}
+
+impl Payload<'_> {
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// When there are more than the tensor has, or the disk refuses.
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        ensure!(
+            bytes.len() <= self.left,
+            "{} bytes too many",
+            bytes.len() - self.left
+        );
+        self.left -= bytes.len();
+        Ok(self.out.write_all(bytes)?)
+    }
+}
+
+/// Writes `head` and `tensors`; `payload(i, out)` puts the bytes of tensor `i`, in as many parts as it likes.
+///
+/// # Errors
+/// When a payload does not have its tensor's size, or the disk refuses.
+pub(crate) fn write_file(
+    path: &Path,
+    head: &Head,
+    tensors: &[Plan],
+    payload: &mut dyn FnMut(usize, &mut Payload<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut front = Vec::with_capacity(head.bytes.len() + 128 * tensors.len());
+    front.extend(b"GGUF");
+    front.extend(3u32.to_le_bytes());
+    front.extend((tensors.len() as u64).to_le_bytes());
+    front.extend(head.count.to_le_bytes());
+    front.extend(&head.bytes);
+    let mut offset = 0usize;
+    for tensor in tensors {
+        put_string(&mut front, &tensor.name);
+        front.extend(u32::try_from(tensor.shape.len())?.to_le_bytes());
+        tensor
+            .shape
+            .iter()
+            .for_each(|n| front.extend(n.to_le_bytes()));
+        front.extend(tensor.format.ggml_id.to_le_bytes());
+        front.extend((offset as u64).to_le_bytes());
+        offset = tensor
+            .bytes()?
+            .checked_next_multiple_of(ALIGNMENT)
+            .and_then(|bytes| offset.checked_add(bytes))
+            .context("the file's size overflows")?;
+    }
+    front.resize(front.len().next_multiple_of(ALIGNMENT), 0);
+    let mut out = BufWriter::new(Output::create(path)?);
+    out.write_all(&front)?;
+    for (index, tensor) in tensors.iter().enumerate() {
+        let size = tensor.bytes()?;
+        let mut place = Payload {
+            out: &mut out,
+            left: size,
+        };
+        payload(index, &mut place).with_context(|| format!("tensor {}", tensor.name))?;
+        ensure!(
+            place.left == 0,
+            "tensor {}: expected {size} bytes, got {}",
+            tensor.name,
+            size - place.left
+        );
+        out.write_all(&[0; ALIGNMENT][..size.next_multiple_of(ALIGNMENT) - size])?;
+    }
+    Ok(out.flush()?)
+}
 
 /// Writes every key of `source` but `general.alignment`, with the values of `changed` where it names one, then `tensors`; `payload(i)`
 /// makes the bytes of tensor `i`, one tensor in memory at a time.
 ///
 /// # Errors
-/// When a payload does not have its tensor's size, or the disk refuses.
+/// As [`write_file`].
 pub(super) fn write_copy(
     path: &Path,
     source: &File,
@@ -30,43 +168,13 @@ pub(super) fn write_copy(
     let kept = source.metadata().iter().filter(|(key, _)| {
         *key != "general.alignment" && !changed.iter().any(|(other, _)| other == key)
     });
-    let entries: Vec<(&str, Value<'_>)> = kept.chain(changed.iter().copied()).collect();
-    let mut head = Vec::new();
-    head.extend(b"GGUF");
-    head.extend(3u32.to_le_bytes());
-    head.extend((tensors.len() as u64).to_le_bytes());
-    head.extend((entries.len() as u64).to_le_bytes());
-    for (key, value) in entries {
-        put_string(&mut head, key);
-        head.extend((value.kind() as u32).to_le_bytes());
-        put_value(&mut head, value).with_context(|| format!("metadata {key}"))?;
+    let mut head = Head::default();
+    for (key, value) in kept.chain(changed.iter().copied()) {
+        head.copy(key, value)?;
     }
-    let mut offset = 0usize;
-    for tensor in tensors {
-        put_string(&mut head, &tensor.name);
-        head.extend(u32::try_from(tensor.shape.len())?.to_le_bytes());
-        tensor
-            .shape
-            .iter()
-            .for_each(|n| head.extend(n.to_le_bytes()));
-        head.extend(tensor.format.ggml_id.to_le_bytes());
-        head.extend((offset as u64).to_le_bytes());
-        offset = tensor
-            .bytes()?
-            .checked_next_multiple_of(ALIGNMENT)
-            .and_then(|bytes| offset.checked_add(bytes))
-            .context("the file's size overflows")?;
-    }
-    head.resize(head.len().next_multiple_of(ALIGNMENT), 0);
-    let mut out = BufWriter::new(Output::create(path)?);
-    out.write_all(&head)?;
-    for (index, tensor) in tensors.iter().enumerate() {
-        let mut bytes = payload(index).with_context(|| format!("tensor {}", tensor.name))?;
-        tensor.check(&bytes)?;
-        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
-        out.write_all(&bytes)?;
-    }
-    Ok(out.flush()?)
+    write_file(path, &head, tensors, &mut |index, out| {
+        out.put(&payload(index)?)
+    })
 }
 
 fn put_string(out: &mut Vec<u8>, text: &str) {
@@ -75,6 +183,23 @@ fn put_string(out: &mut Vec<u8>, text: &str) {
 }
 
 fn put_value(out: &mut Vec<u8>, value: Value<'_>) -> Result<()> {
+    let Value::Array(array) = value else {
+        put_single(out, value);
+        return Ok(());
+    };
+    out.extend((array.kind() as u32).to_le_bytes());
+    out.extend((array.len() as u64).to_le_bytes());
+    for element in array.iter() {
+        if matches!(element, Value::Array(_)) {
+            bail!("an array of arrays cannot be written");
+        }
+        put_single(out, element);
+    }
+    Ok(())
+}
+
+/// Arrays are [`put_value`]'s.
+fn put_single(out: &mut Vec<u8>, value: Value<'_>) {
     match value {
         Value::U8(v) => out.push(v),
         Value::I8(v) => out.extend(v.to_le_bytes()),
@@ -88,16 +213,6 @@ fn put_value(out: &mut Vec<u8>, value: Value<'_>) -> Result<()> {
         Value::U64(v) => out.extend(v.to_le_bytes()),
         Value::I64(v) => out.extend(v.to_le_bytes()),
         Value::F64(v) => out.extend(v.to_le_bytes()),
-        Value::Array(array) => {
-            out.extend((array.kind() as u32).to_le_bytes());
-            out.extend((array.len() as u64).to_le_bytes());
-            for element in array.iter() {
-                if matches!(element, Value::Array(_)) {
-                    bail!("an array of arrays cannot be written");
-                }
-                put_value(out, element)?;
-            }
-        }
+        Value::Array(_) => {}
     }
-    Ok(())
 }

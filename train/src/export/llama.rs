@@ -71,7 +71,7 @@ fn rotated_heads(name: &str, config: &Config) -> Option<usize> {
 }
 
 /// Where row `row` of the file comes from in the decoder's matrix: pair (2i, 2i + 1) of a head is its (i, i + half).
-fn source_row(row: usize, head_dim: usize) -> usize {
+pub(crate) fn source_row(row: usize, head_dim: usize) -> usize {
     let (head, within) = (row / head_dim, row % head_dim);
     head * head_dim + within / 2 + (within % 2) * (head_dim / 2)
 }

@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use super::write::Entry;
 use crate::data::tokenizer::MetadataValue as Plain;
 use crate::data::{TextTokenizer, Vocabulary};
+use crate::folder::read_json;
 
 /// The tokenizer of a Hugging Face folder, with as many tokens as the embedding has `rows`: those past the tokenizer's own are unused.
 ///
@@ -104,10 +105,13 @@ pub(super) fn entries(vocabulary: &Vocabulary) -> Result<Vec<Entry>> {
         let value = match value {
             Plain::Text(text) => Value::String(text),
             Plain::Number(number) => Value::Uint32(number),
+            Plain::Integer(number) => Value::Int32(number),
+            Plain::Float(number) => Value::Float32(number),
             Plain::Flag(flag) => Value::Bool(flag),
             Plain::Texts(list) => Value::Array(list.into_iter().map(Value::String).collect()),
             Plain::Integers(list) => Value::Array(list.into_iter().map(Value::Int32).collect()),
             Plain::Floats(list) => Value::Array(list.into_iter().map(Value::Float32).collect()),
+            Plain::Flags(list) => Value::Array(list.into_iter().map(Value::Bool).collect()),
         };
         (key.to_owned(), value)
     });
@@ -146,10 +150,4 @@ fn is_padding(token: &str) -> bool {
         .strip_prefix("[PAD")
         .and_then(|t| t.strip_suffix(']'))
         .is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
-}
-
-pub(crate) fn read_json(path: &Path) -> Result<Json> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
 }

@@ -15,11 +15,11 @@ pub type Entry = (String, MetadataValue);
 
 /// One tensor to be written.
 #[derive(Clone)]
-pub(super) struct Plan {
-    pub(super) name: String,
+pub(crate) struct Plan {
+    pub(crate) name: String,
     /// In GGUF order: the contiguous dimension first, so `[cols, rows]` or `[n]`.
-    pub(super) shape: Vec<u64>,
-    pub(super) format: &'static Format,
+    pub(crate) shape: Vec<u64>,
+    pub(crate) format: &'static Format,
 }
 
 impl Plan {
@@ -27,7 +27,7 @@ impl Plan {
     ///
     /// # Errors
     /// When the contiguous dimension is not a whole number of blocks, or the product overflows.
-    pub(super) fn bytes(&self) -> Result<usize> {
+    pub(crate) fn bytes(&self) -> Result<usize> {
         let cols = usize::try_from(*self.shape.first().unwrap_or(&0))?;
         ensure!(
             cols > 0 && cols.is_multiple_of(self.format.block),

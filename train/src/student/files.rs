@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor, safetensors::MmapedSafetensors};
 use serde_json::Value as Json;
 
 use super::{Config, Decoder, Layout};
 use crate::checkpoint::write_beside;
+use crate::folder::weight_files;
 
 impl Decoder {
     /// Loads a Hugging Face folder, or a GGUF file (dequantised).
@@ -105,38 +106,4 @@ impl Decoder {
             Ok(fs::write(path, json + "\n")?)
         })
     }
-}
-
-/// The safetensors files of a folder.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let single = folder.join("model.safetensors");
-    if single.is_file() {
-        return Ok(vec![single]);
-    }
-    let index = folder.join("model.safetensors.index.json");
-    let Ok(text) = fs::read_to_string(&index) else {
-        bail!(
-            "{}: expected model.safetensors or model.safetensors.index.json",
-            folder.display()
-        );
-    };
-    let json: Json = serde_json::from_str(&text).with_context(|| index.display().to_string())?;
-    let map = json["weight_map"]
-        .as_object()
-        .with_context(|| format!("{}: no \"weight_map\"", index.display()))?;
-    let mut names: Vec<&str> = map.values().filter_map(Json::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
-        .into_iter()
-        .map(|name| {
-            let plain = Path::new(name).file_name() == Some(name.as_ref());
-            ensure!(
-                plain,
-                "{}: file name {name:?} leaves the folder",
-                index.display()
-            );
-            Ok(folder.join(name))
-        })
-        .collect()
 }

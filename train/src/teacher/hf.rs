@@ -1,8 +1,8 @@
 //! A Hugging Face folder as a teacher: `config.json`, safetensors (one file or shards), `tokenizer.json`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use serde_json::Value as Json;
@@ -11,7 +11,8 @@ use super::families::{self, Family};
 use super::network::Network;
 use super::{Targets, Teacher, decoder_targets, only_logits};
 use crate::data::{Batch, Vocabulary};
-use crate::export::{read_json, vocabulary_of_folder};
+use crate::export::vocabulary_of_folder;
+use crate::folder::{read_json, weight_files};
 use crate::student::{Decoder, Want};
 
 /// See [`super`].
@@ -107,32 +108,6 @@ fn candle(folder: &Path, config: &Json) -> Result<Model> {
         window: family.window(config),
         family,
     })
-}
-
-/// One file, or the shards that the index names.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let single = folder.join("model.safetensors");
-    if single.is_file() {
-        return Ok(vec![single]);
-    }
-    let index = folder.join("model.safetensors.index.json");
-    ensure!(
-        index.is_file(),
-        "expected model.safetensors or model.safetensors.index.json"
-    );
-    let json = read_json(&index)?;
-    let map = json["weight_map"]
-        .as_object()
-        .with_context(|| format!("{}: no \"weight_map\"", index.display()))?;
-    let mut names: Vec<&str> = map.values().filter_map(Json::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in &names {
-        if Path::new(name).file_name() != Some(name.as_ref()) {
-            bail!("{}: file name {name:?} leaves the folder", index.display());
-        }
-    }
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
 impl Teacher for HuggingFace {

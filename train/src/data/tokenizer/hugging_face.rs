@@ -5,13 +5,10 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{Vocabulary, token_type};
-
-pub(super) const LLAMA_BPE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-pub(super) const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+use super::{Vocabulary, pre, token_type};
 
 /// Reads tokens, types and merges out of a parsed `tokenizer.json`.
-pub(super) fn describe(json: &Value) -> Result<Vocabulary> {
+pub(crate) fn describe(json: &Value) -> Result<Vocabulary> {
     let model = &json["model"];
     let kind = model["type"].as_str().unwrap_or("BPE");
     let vocab = model["vocab"].as_object();
@@ -79,7 +76,10 @@ pub(super) fn describe(json: &Value) -> Result<Vocabulary> {
                 pair.first().and_then(Value::as_str),
                 pair.get(1).and_then(Value::as_str),
             ) {
-                (Some(left), Some(right)) => format!("{left} {right}"),
+                // A space inside a half would look like the one between them.
+                (Some(left), Some(right)) => {
+                    format!("{} {}", left.replace(' ', "Ġ"), right.replace(' ', "Ġ"))
+                }
                 _ => bail!("a merge is not a pair of strings: {merge}"),
             },
             other => bail!("a merge is not a pair of strings: {other}"),
@@ -88,7 +88,8 @@ pub(super) fn describe(json: &Value) -> Result<Vocabulary> {
     if byte_fallback {
         sentence_piece(&mut out, model);
     } else {
-        out.pre = pre_tokenizer_name(&json["pre_tokenizer"]).map(str::to_string);
+        let whole_words = model["ignore_merges"] == true;
+        out.pre = pre::recognise(&json["pre_tokenizer"], whole_words)?.map(str::to_string);
     }
     Ok(out)
 }
@@ -120,29 +121,4 @@ fn sentence_piece(out: &mut Vocabulary, model: &Value) {
     }
     out.scores = scores;
     out.merges.clear();
-}
-
-/// GGUF's name for a Hugging Face pre-tokeniser.
-fn pre_tokenizer_name(pre: &Value) -> Option<&'static str> {
-    let parts: Vec<&Value> = match pre["type"].as_str()? {
-        "Sequence" => pre["pretokenizers"].as_array()?.iter().collect(),
-        _ => vec![pre],
-    };
-    let kinds: Vec<&str> = parts.iter().filter_map(|p| p["type"].as_str()).collect();
-    match kinds.as_slice() {
-        ["ByteLevel"] if pre_regex(parts[0]) => Some("gpt-2"),
-        ["Digits", "ByteLevel"] if parts[0]["individual_digits"] == true && pre_regex(parts[1]) => {
-            Some("smollm")
-        }
-        ["Split", "ByteLevel"] => match parts[0]["pattern"]["Regex"].as_str()? {
-            LLAMA_BPE => Some("llama-bpe"),
-            QWEN2 => Some("qwen2"),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn pre_regex(byte_level: &Value) -> bool {
-    byte_level["use_regex"].as_bool().unwrap_or(true) && byte_level["add_prefix_space"] != true
 }

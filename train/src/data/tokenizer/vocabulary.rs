@@ -15,9 +15,9 @@ pub mod token_type {
 /// A tokenizer as GGUF describes it (the `tokenizer.*` keys).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Vocabulary {
-    /// `gpt2` (byte-level BPE) or `llama` (SentencePiece BPE).
+    /// `gpt2` (byte-level BPE), `llama` (SentencePiece BPE) or `bert` (WordPiece, which is converted only).
     pub model: String,
-    /// The pre-tokeniser's name (`gpt-2`, `llama-bpe`, `qwen2`, `smollm`, `default` for SentencePiece); `None` when the
+    /// The pre-tokeniser's name, one of those that the runtime knows (`default` for SentencePiece); `None` when the
     /// tokenizer splits in a way that GGUF has no name for, which training allows and export does not.
     pub pre: Option<String>,
     /// [vocabulary], in the byte-unicode form of GPT-2 for `gpt2`.
@@ -41,10 +41,13 @@ pub struct Vocabulary {
 pub enum MetadataValue {
     Text(String),
     Number(u32),
+    Integer(i32),
+    Float(f32),
     Flag(bool),
     Texts(Vec<String>),
     Integers(Vec<i32>),
     Floats(Vec<f32>),
+    Flags(Vec<bool>),
 }
 
 impl Vocabulary {
@@ -55,7 +58,7 @@ impl Vocabulary {
     pub fn metadata(&self) -> Result<Vec<(&'static str, MetadataValue)>> {
         use MetadataValue::{Flag, Floats, Integers, Number, Text, Texts};
         let pre = self.pre.clone().context(
-            "GGUF has no name for this tokenizer's way of splitting text; known are gpt-2, llama-bpe, qwen2, smollm and SentencePiece",
+            "GGUF has no name for this tokenizer's way of splitting text: it cuts as none of the runtime's pre-tokenizers",
         )?;
         let mut out = vec![
             ("tokenizer.ggml.model", Text(self.model.clone())),

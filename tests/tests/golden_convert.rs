@@ -1,0 +1,390 @@
+//! `dram convert` against llama.cpp's converter, key by key and tensor by tensor: `tests/golden/make_convert.py` kept what that makes of a tiny folder
+//! of every family. The folders are built here again, since their weights are a function of name and place.
+
+use dram_core::gguf::{File, Kind, Value};
+use dram_core::{Model, SessionOptions};
+use dram_tests::folder::{Case, Facts, fnv};
+use dram_train::convert::Convert;
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Keys where the file is meant to differ from llama.cpp's, with the case, and why.
+const APART: [(&str, &str, &str); 2] = [
+    (
+        "mistral",
+        "llama.attention.sliding_window",
+        "the converter leaves the window out, and the runtime has it",
+    ),
+    (
+        "llama-yarn",
+        "tokenizer.ggml.scores",
+        "-1000 for every token there, which loses the order of merges; here the rank of the merge",
+    ),
+];
+
+#[test]
+fn every_family_converts_as_by_llama_cpp() {
+    let facts = Facts::read();
+    println!("{}", facts.versions);
+    let mut wrong = Vec::new();
+    for case in &facts.cases {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = case.build(folder.path(), case.name == "qwen2");
+        let target = folder.with_extension("gguf");
+        let convert = Convert {
+            float: Some(&case.float),
+            ..Convert::default()
+        };
+        match convert.run(&folder, &target, &mut |_| {}) {
+            Err(error) => wrong.push(format!("{}: {error:#}", case.name)),
+            Ok(made) => {
+                let verified = made.verified.expect("each case has a tokenizer.json");
+                assert!(
+                    verified.texts > 600,
+                    "{}: {} texts",
+                    case.name,
+                    verified.texts
+                );
+                wrong.extend(differences(case, &File::open(&target).unwrap()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(facts.cases.len() >= 20);
+}
+
+fn differences(case: &Case, file: &File) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut say = |what: &str, expected: Option<String>, got: Option<String>| {
+        let known = APART
+            .iter()
+            .any(|(name, key, _)| *name == case.name && *key == what);
+        if (expected != got) != known {
+            wrong.push(format!(
+                "{}: {what}: expected {expected:?}, got {got:?}",
+                case.name
+            ));
+        }
+    };
+    let ours: BTreeMap<&str, String> = file
+        .metadata()
+        .iter()
+        .map(|(key, value)| (key, describe(value)))
+        .collect();
+    let theirs: BTreeMap<&str, String> = case
+        .keys
+        .iter()
+        .map(|(key, fact)| (key.as_str(), fact_text(fact)))
+        .collect();
+    let mut keys: Vec<&str> = ours.keys().chain(theirs.keys()).copied().collect();
+    keys.sort_unstable();
+    keys.dedup();
+    for key in keys {
+        say(key, theirs.get(key).cloned(), ours.get(key).cloned());
+    }
+    let mut ours: BTreeMap<String, String> = file
+        .tensors()
+        .map(|t| {
+            let shape: Vec<String> = t.shape().iter().map(usize::to_string).collect();
+            (
+                t.name().to_owned(),
+                format!(
+                    "{} {} {:016x}",
+                    t.format().name,
+                    shape.join("x"),
+                    fnv(t.bytes())
+                ),
+            )
+        })
+        .collect();
+    // Layers after the first have one hash.
+    let other = |name: &String| name.starts_with("blk.") && !name.starts_with("blk.0.");
+    let rest: Vec<String> = ours
+        .iter()
+        .filter(|(name, _)| other(name))
+        .map(|(name, text)| format!("{name} {text}"))
+        .collect();
+    let mut sorted = rest;
+    sorted.sort_unstable();
+    ours.retain(|name, _| !other(name));
+    ours.insert(
+        "...".into(),
+        format!("{:016x}", fnv(sorted.join("\n").as_bytes())),
+    );
+    let mut names: Vec<&String> = ours.keys().chain(case.tensors.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        say(
+            name,
+            case.tensors.get(name).cloned(),
+            ours.get(name).cloned(),
+        );
+    }
+    wrong
+}
+
+/// A value as facts.json has it: arrays by their hash.
+fn describe(value: Value<'_>) -> String {
+    fn bytes(value: Value<'_>) -> Vec<u8> {
+        match value {
+            Value::I32(v) => v.to_le_bytes().into(),
+            Value::F32(v) => v.to_le_bytes().into(),
+            Value::Bool(v) => vec![v.into()],
+            Value::String(v) => [&(v.len() as u64).to_le_bytes(), v.as_bytes()].concat(),
+            other => panic!("no array holds {other:?}"),
+        }
+    }
+    match value {
+        Value::U32(v) => format!("uint32 {v}"),
+        Value::I32(v) => format!("int32 {v}"),
+        Value::F32(v) => format!("float32 {v}"),
+        Value::Bool(v) => format!("bool {v}"),
+        Value::String(v) => format!("string {v}"),
+        Value::Array(array) => {
+            let kind = match array.kind() {
+                Kind::String => "string",
+                Kind::I32 => "int32",
+                Kind::F32 => "float32",
+                Kind::Bool => "bool",
+                other => panic!("no array of {other}"),
+            };
+            let all: Vec<u8> = array.iter().flat_map(bytes).collect();
+            format!("[{kind}] {} {:016x}", array.len(), fnv(&all))
+        }
+        other => panic!("no key has {other:?}"),
+    }
+}
+
+fn fact_text(fact: &Json) -> String {
+    let parts = fact
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|part| match (part, fact[0].as_str()) {
+            (Json::String(text), _) => text.clone(),
+            (number, Some("float32")) => (number.as_f64().unwrap() as f32).to_string(),
+            (other, _) => other.to_string(),
+        });
+    parts.collect::<Vec<_>>().join(" ")
+}
+
+/// What is wrong with a folder is said, and the file that was there before stays.
+#[test]
+fn bad_folders_are_refused_by_name() {
+    type Damage = fn(&mut Case);
+    let cases: &[(&str, &str, Damage)] = &[
+        ("qwen2", "known are LlamaForCausalLM", |c| {
+            c.config["architectures"][0] = "MambaForCausalLM".into()
+        }),
+        ("qwen2", "hidden_size is missing", |c| {
+            c.config["hidden_size"] = Json::Null
+        }),
+        ("qwen2", "quantised (\"gptq\")", |c| {
+            c.config["quantization_config"]["quant_method"] = "gptq".into()
+        }),
+        ("qwen2", "activation \"relu\"", |c| {
+            c.config["hidden_act"] = "relu".into()
+        }),
+        ("qwen2", "intermediate_size", |c| {
+            c.config["intermediate_size"] = (1u64 << 40).into()
+        }),
+        ("qwen2", "num_attention_heads", |c| {
+            c.config["num_attention_heads"] = 0.into()
+        }),
+        (
+            "qwen2",
+            "layers.0.mlp.gate_proj.weight: expected shape [49, 32] by config.json, got [48, 32]",
+            |c| {
+                c.config["intermediate_size"] = 49.into();
+            },
+        ),
+        (
+            "qwen2",
+            "layers.0.self_attn.k_proj.weight is missing",
+            |c| {
+                c.weights
+                    .retain(|(name, _)| !name.ends_with("k_proj.weight"))
+            },
+        ),
+        ("qwen2", "lm_head.weight is missing", |c| {
+            c.weights.retain(|(name, _)| name != "lm_head.weight")
+        }),
+        ("qwen2", "layers.0.mlp.router.weight [2, 2] is none", |c| {
+            c.weights
+                .push(("model.layers.0.mlp.router.weight".into(), vec![2, 2]))
+        }),
+        ("qwen2", "expected model.safetensors", |c| c.weights.clear()),
+        ("llama3", "RoPE scaling \"ntk\" is not known", |c| {
+            c.config["rope_parameters"]["rope_type"] = "ntk".into()
+        }),
+        ("gemma2", "query_pre_attn_scalar is 144", |c| {
+            c.config["query_pre_attn_scalar"] = 144.into()
+        }),
+        ("smollm3", "no_rope_layers", |c| {
+            c.config["no_rope_layers"] = vec![1; 4].into()
+        }),
+        ("qwen2", "the model has 300 rows", |c| {
+            c.config["vocab_size"] = 300.into();
+            c.weights
+                .iter_mut()
+                .filter(|(_, shape)| shape[0] == 400)
+                .for_each(|(_, shape)| shape[0] = 300);
+        }),
+        ("qwen2", "--pre NAME", |c| {
+            c.edit("tokenizer.json", r"|\\p{N}|", r"|\\p{N}{1,4}|")
+        }),
+        ("qwen2", "its normalizer is \"Lowercase\"", |c| {
+            c.edit("tokenizer.json", "NFC", "Lowercase")
+        }),
+        ("qwen2", "Unigram", |c| {
+            c.edit(
+                "tokenizer.json",
+                r#""model":{"type":"BPE""#,
+                r#""model":{"type":"Unigram""#,
+            )
+        }),
+        ("qwen2", "is not JSON", |c| {
+            c.edit("tokenizer.json", "{", "")
+        }),
+        ("qwen2", "token ids reach 100000000", |c| {
+            c.edit("tokenizer.json", r#""id":310"#, r#""id":99999999"#)
+        }),
+        ("qwen2", "expected tokenizer.json or tokenizer.model", |c| {
+            drop(c.files.remove("tokenizer.json"))
+        }),
+        ("llama-linear", "tokenizer.model", |c| {
+            c.files.get_mut("tokenizer.model").unwrap().truncate(1000)
+        }),
+        // Both files are in order, but they are not of one tokenizer: only the comparison tells.
+        ("llama-linear", "the runtime cuts", |c| {
+            swap_scores(c.files.get_mut("tokenizer.model").unwrap())
+        }),
+    ];
+    let facts = Facts::read();
+    for (name, expected, damage) in cases {
+        let parent = tempfile::tempdir().unwrap();
+        let mut case = facts.case(name);
+        damage(&mut case);
+        let folder = case.build(parent.path(), false);
+        if case.weights.is_empty() {
+            std::fs::remove_file(folder.join("model.safetensors")).unwrap();
+        }
+        refused(&folder, expected);
+    }
+    // What no header says.
+    let parent = tempfile::tempdir().unwrap();
+    let folder = facts.case("qwen3").build(parent.path(), false);
+    let weights = std::fs::read(folder.join("model.safetensors")).unwrap();
+    for length in [0, 7, 100, weights.len() / 2, weights.len() - 1] {
+        std::fs::write(folder.join("model.safetensors"), &weights[..length]).unwrap();
+        refused(&folder, "model.safetensors");
+    }
+    let mut infinite = weights.clone();
+    let end = infinite.len();
+    infinite[end - 2..].copy_from_slice(&[0x00, 0x7c]);
+    std::fs::write(folder.join("model.safetensors"), &infinite).unwrap();
+    refused(&folder, "not finite");
+    std::fs::write(folder.join("model.safetensors"), &weights).unwrap();
+    std::fs::remove_file(folder.join("config.json")).unwrap();
+    refused(&folder, "no config.json");
+}
+
+/// SentencePiece stores a piece's score as field 2: a tag 0x15 and four bytes. Reverses their order among the merged pieces.
+fn swap_scores(model: &mut [u8]) {
+    let at: Vec<usize> = (0..model.len() - 5)
+        .filter(|&i| {
+            model[i] == 0x15 && f32::from_le_bytes(model[i + 1..i + 5].try_into().unwrap()) < -1.0
+        })
+        .collect();
+    assert!(at.len() > 20);
+    for (&a, &b) in at.iter().zip(at.iter().rev()).take(at.len() / 2) {
+        for byte in 1..5 {
+            model.swap(a + byte, b + byte);
+        }
+    }
+}
+
+fn refused(folder: &Path, expected: &str) {
+    let target = folder.with_extension("out.gguf");
+    std::fs::write(&target, "before").unwrap();
+    let error = Convert::default()
+        .run(folder, &target, &mut |_| {})
+        .expect_err(expected);
+    let error = format!("{error:#}");
+    assert!(
+        error.contains(expected),
+        "expected {expected:?} in: {error}"
+    );
+    assert_eq!(std::fs::read(&target).unwrap(), b"before");
+    let left = std::fs::read_dir(target.parent().unwrap()).unwrap().count();
+    assert_eq!(
+        left, 2,
+        "{expected}: the folder and the old file, nothing beside them"
+    );
+}
+
+/// A student's folder, converted with the tokenizer of its export, is its export: the same tensors and the same logits.
+#[test]
+fn a_students_folder_converts_to_its_export() {
+    let vocabulary = dram_train::data::TextTokenizer::train(
+        ["a dram is a small measure", "a small dram"].iter(),
+        270,
+        &["<|end|>"],
+        None,
+    )
+    .unwrap();
+    let config = dram_train::student::Config {
+        vocabulary: vocabulary.len(),
+        embedding_length: 64,
+        layers: 2,
+        kv_heads: 2,
+        head_dim: 16,
+        feed_forward_length: 96,
+        rope_factors: (0..8).map(|i| 1.0 + i as f32 / 3.0).collect(),
+        ..dram_train::student::Config::default()
+    };
+    let decoder = dram_train::student::Decoder::random(config, 7).unwrap();
+    let parent = tempfile::tempdir().unwrap();
+    let (folder, exported, converted) = (
+        parent.path().join("student"),
+        parent.path().join("exported.gguf"),
+        parent.path().join("converted.gguf"),
+    );
+    decoder.save_hugging_face(&folder).unwrap();
+    let scheme = dram_train::student::Scheme::by_name("f16", "f16", "f16").unwrap();
+    let export = dram_train::export::Export {
+        name: "student",
+        config: decoder.config(),
+        weights: decoder.parameters(),
+        scheme: &scheme,
+        vocabulary: vocabulary.vocabulary(),
+        metadata: Vec::new(),
+    };
+    export.unverified(&exported).unwrap();
+    let convert = Convert {
+        float: Some("f16"),
+        tokenizer: Some(&exported),
+        ..Convert::default()
+    };
+    convert.run(&folder, &converted, &mut |_| {}).unwrap();
+    let logits = |path: &Path| {
+        let model = Model::open(path).unwrap();
+        let mut all = Vec::new(); // [ids, vocabulary]
+        let mut session = model
+            .session(SessionOptions {
+                context: Some(64),
+                threads: Some(1),
+                ..SessionOptions::default()
+            })
+            .unwrap();
+        session
+            .evaluate(&[1, 5, 9, 200, 260, 3], &mut |_, logits| {
+                all.extend_from_slice(logits)
+            })
+            .unwrap();
+        all
+    };
+    assert_eq!(logits(&exported), logits(&converted));
+}
