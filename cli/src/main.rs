@@ -10,6 +10,7 @@ mod distill;
 mod embed;
 mod eval;
 mod export;
+mod imatrix;
 mod inspect;
 mod logits;
 mod quantize;
@@ -45,6 +46,7 @@ enum Command {
     Distill(distill::DistillArgs),
     Eval(eval::Args),
     Export(export::Args),
+    Imatrix(imatrix::Args),
     Quantize(quantize::Args),
     Verify(verify::Args),
     Run(run::Args),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Distill(args) => distill::distill(args),
         Command::Eval(args) => eval::run(args),
         Command::Export(args) => export::run(args),
+        Command::Imatrix(args) => imatrix::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Run(args) => run::run(args),
