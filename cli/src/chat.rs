@@ -88,7 +88,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             }
             ("/lora", files) => {
                 if let Err(error) = change_adapters(&mut session, files) {
-                    eprintln!("error: {error:#}");
+                    eprintln!("error: {error}");
                 }
                 continue;
             }
