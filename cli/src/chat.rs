@@ -5,16 +5,17 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use dram_core::{Event, Finish, Message, Model, Prompt, Request};
+use dram_core::{Event, Finish, Message, Model, Prompt, Request, Session};
 
 use serde_json::json;
 
-use crate::common::{Interrupt, SamplingArgs, SessionArgs, write_json};
+use crate::common::{Interrupt, Lora, SamplingArgs, SessionArgs, open_adapters, write_json};
 
 /// Talk with a GGUF model
 ///
 /// Uses the file's own chat template. Ctrl-C stops the answer that is being made, Ctrl-D ends the conversation.
-/// Commands: /reset forgets the conversation, /system TEXT says what the model is told before it, /save FILE writes it as JSON, /quit ends it.
+/// Commands: /reset forgets the conversation, /system TEXT says what the model is told before it, /save FILE writes it as JSON,
+/// /lora FILE[:SCALE] ... changes to other adapters (none: the model alone), /quit ends it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -43,7 +44,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             args.model.display()
         );
     }
-    let mut session = model.session(args.session.options())?;
+    let mut session = args.session.open(&model)?;
     let interrupt = Interrupt::listen()?;
     let message = |role: &str, content: String| Message {
         role: role.into(),
@@ -85,8 +86,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 }
                 continue;
             }
+            ("/lora", files) => {
+                if let Err(error) = change_adapters(&mut session, files) {
+                    eprintln!("error: {error}");
+                }
+                continue;
+            }
             (command, _) if command.starts_with('/') => {
-                eprintln!("{line}: there are /reset, /system TEXT, /save FILE and /quit");
+                eprintln!(
+                    "{line}: there are /reset, /system TEXT, /save FILE, /lora FILE[:SCALE] and /quit"
+                );
                 continue;
             }
             _ => history.push(message("user", line.into())),
@@ -129,6 +138,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
             }
         }
     }
+}
+
+fn change_adapters(session: &mut Session, files: &str) -> Result<()> {
+    let files = files.split_whitespace().map(str::parse);
+    let adapters = open_adapters(&files.collect::<Result<Vec<Lora>, _>>()?, session.model())?;
+    Ok(session.set_adapters(&adapters)?)
 }
 
 /// The conversation as JSON: a list of roles and contents.

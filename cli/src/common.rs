@@ -1,14 +1,18 @@
 //! What several subcommands share: sampling options, Ctrl-C, formatting, JSON output.
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use dram_core::sampling::{Dry, Penalties, Xtc};
-use dram_core::{CacheFormat, CancelToken, ContextPolicy, Sampling, SessionOptions};
+use dram_core::{
+    Adapter, CacheFormat, CancelToken, ContextPolicy, Model, Sampling, Session, SessionOptions,
+};
 use indicatif::ProgressBar;
 
 /// Options of `run` and `chat` that choose the next token, in the order in which they act.
@@ -103,6 +107,56 @@ fn logit_bias(text: &str) -> Result<(u32, f32), String> {
     parse().ok_or_else(|| "expected ID=BIAS, such as 13=-inf".into())
 }
 
+/// Adapters that several subcommands take.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct LoraArgs {
+    /// Change the model by a LoRA adapter in GGUF, times SCALE (default 1); may be given several times
+    #[arg(long = "lora", value_name = "FILE[:SCALE]")]
+    files: Vec<Lora>,
+}
+
+/// An adapter's file and its scale.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Lora {
+    file: PathBuf,
+    scale: f32,
+}
+
+impl FromStr for Lora {
+    type Err = Infallible;
+
+    /// What follows the last colon is the scale if it is a number, and otherwise a part of the name.
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let scaled = text
+            .rsplit_once(':')
+            .and_then(|(file, scale)| Some((file, scale.parse().ok()?)));
+        let (file, scale) = scaled.unwrap_or((text, 1.0));
+        Ok(Lora {
+            file: file.into(),
+            scale,
+        })
+    }
+}
+
+impl LoraArgs {
+    /// The adapters, checked against `model`.
+    pub(crate) fn open(&self, model: &Model) -> Result<Vec<(Adapter, f32)>> {
+        open_adapters(&self.files, model)
+    }
+
+    /// What a table says of them.
+    pub(crate) fn note(&self) -> Option<String> {
+        let name = |lora: &Lora| format!("{} times {}", lora.file.display(), lora.scale);
+        let names: Vec<String> = self.files.iter().map(name).collect();
+        (!names.is_empty()).then(|| format!("with the adapters {}", names.join(", ")))
+    }
+}
+
+pub(crate) fn open_adapters(files: &[Lora], model: &Model) -> Result<Vec<(Adapter, f32)>> {
+    let open = |Lora { file, scale }: &Lora| Ok((model.adapter(file)?, *scale));
+    files.iter().map(open).collect()
+}
+
 /// Options of `run` and `chat` about the session.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Session")]
@@ -119,10 +173,19 @@ pub(crate) struct SessionArgs {
     /// Threads (default: the processor's fast cores)
     #[arg(short, long)]
     threads: Option<usize>,
+    #[command(flatten)]
+    lora: LoraArgs,
 }
 
 impl SessionArgs {
-    pub(crate) fn options(&self) -> SessionOptions {
+    /// A session of `model` with these options and adapters.
+    pub(crate) fn open(&self, model: &Model) -> Result<Session> {
+        let mut session = model.session(self.options())?;
+        session.set_adapters(&self.lora.open(model)?)?;
+        Ok(session)
+    }
+
+    fn options(&self) -> SessionOptions {
         SessionOptions {
             context: self.context,
             threads: self.threads,
@@ -283,6 +346,18 @@ mod tests {
         assert_eq!(bytes(1_000), "1.00 kB");
         assert_eq!(bytes(999_900), "1.00 MB");
         assert_eq!(bytes(12_345_678), "12.3 MB");
+    }
+
+    #[test]
+    fn a_scale_is_told_from_a_name() {
+        let read = |text: &str| {
+            let Ok(Lora { file, scale }) = text.parse();
+            (file.display().to_string(), scale)
+        };
+        assert_eq!(read("a.gguf"), ("a.gguf".into(), 1.0));
+        assert_eq!(read("a.gguf:-0.5"), ("a.gguf".into(), -0.5));
+        assert_eq!(read("C:\\a.gguf"), ("C:\\a.gguf".into(), 1.0));
+        assert_eq!(read("C:\\a.gguf:2"), ("C:\\a.gguf".into(), 2.0));
     }
 
     #[test]

@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
+use dram_core::Model;
 use dram_train::data::actions;
 use dram_train::recipe::{Data, Eval, Kind, Recipe};
 use dram_train::report::{Measure, Table};
 use dram_train::run::held_out_sets;
 use dram_train::teacher::{self, Scored};
+
+use crate::common::LoraArgs;
 
 /// Evaluate GGUF models on held-out data
 ///
@@ -19,6 +22,7 @@ Examples:
   dram eval out/demo/student-qat-q4_0.gguf                                   the built-in task
   dram eval student.gguf student-f32.gguf --against teacher.gguf
   dram eval model.gguf --text novel.txt
+  dram eval model.gguf --lora adapter.gguf --text novel.txt
   dram eval model.gguf --jsonl chats.jsonl --json")]
 pub(crate) struct Args {
     /// GGUF files
@@ -48,6 +52,8 @@ pub(crate) struct Args {
     /// Print the table as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    lora: LoraArgs,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -55,9 +61,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let threads = args
         .threads
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let context = dram_core::Model::open(&args.models[0])?
-        .config()
-        .context_length;
+    let context = Model::open(&args.models[0])?.config().context_length;
     let sequence = args.sequence.unwrap_or(context.min(1024));
     let (kind, path) = match (&args.text, &args.jsonl) {
         (Some(path), _) => (Kind::Text, Some(path.clone())),
@@ -132,8 +136,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
             .file_stem()
             .unwrap_or(path.as_os_str())
             .to_string_lossy();
-        table.rows.push(measure.row(&name, path)?);
+        let model = Model::open(path)?;
+        table
+            .rows
+            .push(measure.row_of(&name, &model, &args.lora.open(&model)?)?);
     }
+    table.notes.extend(args.lora.note());
     if args.json {
         println!("{}", table.json()?)
     } else {

@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use dram_core::{Model, SessionOptions};
 use dram_train::checkpoint::write_beside;
 
+use crate::common::LoraArgs;
 use crate::tokenize::parse_ids;
 
 /// Write the logits at every position of a sequence as a NumPy array
@@ -31,6 +32,8 @@ pub(crate) struct Args {
     /// Threads (default: the processor's)
     #[arg(short, long)]
     threads: Option<usize>,
+    #[command(flatten)]
+    lora: LoraArgs,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -43,6 +46,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         threads: args.threads,
         ..SessionOptions::default()
     })?;
+    session.set_adapters(&args.lora.open(&model)?)?;
     let mut logits = Vec::with_capacity(ids.len() * vocabulary);
     session.evaluate(&ids, &mut |_, row| logits.extend_from_slice(row))?;
     write_beside(&args.out, |path| {

@@ -11,6 +11,7 @@ mod distill;
 mod embed;
 mod eval;
 mod export;
+mod imatrix;
 mod inspect;
 mod logits;
 mod quantize;
@@ -47,6 +48,7 @@ enum Command {
     Eval(eval::Args),
     Convert(convert::Args),
     Export(export::Args),
+    Imatrix(imatrix::Args),
     Quantize(quantize::Args),
     Verify(verify::Args),
     Run(run::Args),
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Export(args) => export::run(args),
+        Command::Imatrix(args) => imatrix::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Run(args) => run::run(args),

@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// Another format for the tensors that match; the first match decides; may be given several times
     #[arg(long = "tensor", value_name = "PATTERN=FORMAT")]
     rules: Vec<String>,
-    /// An importance matrix in GGUF, as llama-imatrix writes it
+    /// An importance matrix in GGUF, from `dram imatrix` or llama-imatrix
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
     /// Threads (default: the processor's)

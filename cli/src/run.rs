@@ -64,7 +64,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
     };
     let model = Model::open(&args.model)?;
-    let mut session = model.session(args.session.options())?;
+    let mut session = args.session.open(&model)?;
     let prompt = if args.raw || model.chat_template().is_none() {
         Prompt::Text(prompt)
     } else {

@@ -43,7 +43,7 @@ fn every_help_teaches() {
     let all = good(&["--help"]);
     for name in [
         "demo", "pretrain", "distill", "eval", "export", "verify", "run", "chat", "bench",
-        "inspect",
+        "inspect", "imatrix",
     ] {
         assert!(all.contains(name), "dram --help does not name {name}");
         let help = good(&[name, "--help"]);
@@ -53,6 +53,40 @@ fn every_help_teaches() {
         );
     }
     assert!(good(&["--version"]).starts_with("dram "));
+}
+
+#[test]
+fn an_importance_matrix_is_collected_and_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (model, text, matrix) = (tiny(), at("text"), at("imatrix.gguf"));
+    let model = model.to_str().unwrap();
+    std::fs::write(&text, "the cat and the hat ".repeat(40)).unwrap();
+    let args = ["imatrix", model, "--text", &text, "--out", &matrix];
+    let said = good(&[&args[..], &["--chunk", "32", "--chunks", "3"]].concat());
+    assert!(said.contains("3 chunks of 32 tokens"), "{said}");
+    let quantized = |name: &str, more: &[&str]| {
+        good(&[&["quantize", model, &at(name), "--format", "q4_0"], more].concat());
+        std::fs::read(at(name)).unwrap()
+    };
+    let with = quantized("with.gguf", &["--imatrix", &matrix]);
+    assert_ne!(with, quantized("without.gguf", &[]));
+    let short = run(&[&args[..], &["--chunk", "128", "--chunks", "0"]].concat());
+    assert!(!short.status.success());
+    // A matrix is no adapter.
+    let output = run(&[
+        "run",
+        model,
+        "the",
+        "--raw",
+        "--lora",
+        &format!("{matrix}:0.5"),
+    ]);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        complaint.contains("`adapter`, got `imatrix`"),
+        "{complaint}"
+    );
 }
 
 #[test]

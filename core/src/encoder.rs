@@ -1,6 +1,6 @@
 //! Texts to vectors: an encoder's session.
 
-use crate::model::{Model, Pooling};
+use crate::model::{Adapter, Model, Pooling};
 use crate::session::Session;
 use crate::{CancelToken, Result};
 
@@ -31,6 +31,14 @@ impl Encoder {
     #[must_use]
     pub fn cancel_token(&self) -> CancelToken {
         self.session.cancel_token()
+    }
+
+    /// As [`Session::set_adapters`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_adapters(&mut self, adapters: &[(Adapter, f32)]) -> Result<()> {
+        self.session.set_adapters(adapters)
     }
 
     /// The vector `[embedding_length]` of a text given as tokens, those that begin and end a text among them: the tokens' vectors pooled as the

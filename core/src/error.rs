@@ -157,6 +157,43 @@ pub enum Error {
         tensor: String,
     },
 
+    /// An adapter changes a tensor that its base model does not have, or does not multiply with.
+    #[error(
+        "{file}: tensor `{tensor}`: expected the name of a matrix of {base}, got one that is none: the adapter was made for another model"
+    )]
+    NotAdapted {
+        /// The adapter's file.
+        file: String,
+        /// The adapter's tensor.
+        tensor: String,
+        /// The base model's file.
+        base: String,
+    },
+
+    /// An adapter holds a tensor that is no half of a low-rank pair: to pass it over would change the answers.
+    #[error(
+        "{file}: tensor `{tensor}`: expected only pairs NAME.lora_a and NAME.lora_b: merge the adapter into its base model"
+    )]
+    NotLowRank {
+        /// The adapter's file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+    },
+
+    /// An adapter was given to a session of another model than the one it was checked against.
+    #[error(
+        "{adapter}: expected a session of {base}, got one of {got}: open the adapter with the session's model"
+    )]
+    WrongBase {
+        /// The adapter's file.
+        adapter: String,
+        /// The file of the model it was checked against.
+        base: String,
+        /// The file of the session's model.
+        got: String,
+    },
+
     /// The model and a session of the context asked for need more memory than the caller allowed.
     #[error(
         "a context of {context} needs {} bytes ({} mapped, {} cache, {} scratch), expected at most {limit}: {}",

@@ -3,7 +3,7 @@
 //! Tokens are drawn from the vocabulary by a fixed seed; what a dense decoder costs does not depend on which they are. Loading is for the caller to
 //! time: [`Model::open`] is the whole of it.
 
-use crate::model::{Memory, Model};
+use crate::model::{Adapter, Memory, Model};
 use crate::sampling::{Rng, likeliest};
 use crate::session::{Session, SessionOptions};
 use crate::{Error, Result, kernels};
@@ -99,6 +99,19 @@ pub fn measure(
     options: &LatencyOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Latency> {
+    measure_with(model, &[], options, progress)
+}
+
+/// [`measure`] with adapters, each with its scale.
+///
+/// # Errors
+/// Also what [`Session::set_adapters`] can give.
+pub fn measure_with(
+    model: &Model,
+    adapters: &[(Adapter, f32)],
+    options: &LatencyOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Latency> {
     let LatencyOptions {
         prompt,
         generate,
@@ -138,6 +151,7 @@ pub fn measure(
         threads,
         ..SessionOptions::default()
     })?;
+    session.set_adapters(adapters)?;
     let mut rng = Rng::new(0);
     let vocabulary = model.config().vocabulary as u64;
     let mut draw = |count: usize| -> Vec<u32> {
@@ -195,7 +209,7 @@ pub fn measure(
         p95: percentile(&intervals, 95),
         prefill_rates,
         decode_rates,
-        memory: model.memory(context),
+        memory: model.memory_with(&session.options(), adapters),
         resident: resident(),
         threads: session.threads(),
         isa: kernels::selected().name(),

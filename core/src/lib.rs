@@ -24,7 +24,7 @@ pub use chat::Message;
 pub use encoder::Encoder;
 pub use error::{Error, Result};
 pub use kv::CacheFormat;
-pub use model::{Config, Memory, Model, ModelInfo, OpenOptions};
+pub use model::{Adapter, Config, InputSquares, Memory, Model, ModelInfo, OpenOptions};
 pub use request::{Completion, ContextPolicy, Event, Finish, Prompt, Request, Timings};
 pub use sampling::{Logprobs, Sampling, TokenLogprob};
 pub use session::{Session, SessionOptions};

@@ -1,8 +1,9 @@
 //! Every buffer that a forward pass writes to, sized once for a session.
 
 use crate::kernels::KEYS;
-use crate::model::Config;
+use crate::model::operations::Beside;
 use crate::model::parallel::LANES;
+use crate::model::{Adapter, Config, adapter};
 use crate::quant::activation::Buffer;
 
 /// Room for one part of a prompt, or one token.
@@ -24,6 +25,7 @@ pub(crate) struct Scratch {
     pub(crate) sine: Vec<f32>,  // [ropes, tokens, rope dimensions / 2]
     pub(crate) scores: Vec<f32>, // [LANES, TOGETHER, context in whole blocks]
     pub(crate) logits: Vec<f32>, // [logit_rows, vocabulary]
+    pub(crate) beside: Beside,
 }
 
 /// Queries that attention takes together: what it reads and widens of the cache serves them all.
@@ -96,11 +98,13 @@ fn sizes(config: &Config, context: usize) -> Sizes {
     }
 }
 
-/// Bytes that [`Scratch::new`] allocates.
-pub(crate) fn bytes(config: &Config, context: usize) -> u64 {
+/// Bytes that [`Scratch::new`] allocates, and those of `adapters`.
+pub(crate) fn bytes(config: &Config, context: usize, adapters: &[(Adapter, f32)]) -> u64 {
     let sizes = sizes(config, context);
     let floats: u64 = sizes.floats.iter().map(|&n| n as u64).sum();
-    floats * size_of::<f32>() as u64 + Buffer::bytes(sizes.tokens * sizes.widest) as u64
+    floats * size_of::<f32>() as u64
+        + Buffer::bytes(sizes.tokens * sizes.widest) as u64
+        + adapter::bytes(adapters, sizes.tokens, sizes.logit_rows)
 }
 
 impl Scratch {
@@ -146,6 +150,7 @@ impl Scratch {
             sine,
             scores,
             logits,
+            beside: Beside::default(),
         }
     }
 }

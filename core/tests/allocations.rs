@@ -55,14 +55,14 @@ static ALLOCATOR: Counting = Counting;
 // One test: the counters are the process's.
 #[test]
 fn a_session_allocates_its_memory_once_and_nothing_per_token() {
-    let file = Random::new(Shape {
+    let random = Random::new(Shape {
         format: "q4_0",
         context: 1024,
         head: 32,
         value: 32,
         ..Shape::default()
-    })
-    .to_file();
+    });
+    let file = random.to_file();
     let model = Model::open(file.path()).unwrap();
     for (context, cache_format) in [
         (64, CacheFormat::F16),
@@ -154,6 +154,33 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
     };
     let least = (0..4).map(|_| decode()).min();
     assert_eq!(least, Some(0), "allocations of 100 decodes");
+
+    // Nor do adapters, beyond what they are said to take.
+    let adapters = ["f32", "q8_0"].map(|format| {
+        let bytes = common::gguf::adapter(&random, 32, format);
+        let file = dram_core::gguf::File::from_bytes("adapter", bytes).unwrap();
+        (model.adapter_from_gguf(file).unwrap(), 0.5)
+    });
+    let options = session.options();
+    let said = model.memory_with(&options, &adapters).scratch - model.memory_for(&options).scratch;
+    let before = BYTES.load(Ordering::Relaxed);
+    session.set_adapters(&adapters).unwrap();
+    let allocated = BYTES.load(Ordering::Relaxed) - before;
+    assert!(
+        (said..said + 1024).contains(&allocated),
+        "allocated {allocated} for adapters, said {said}"
+    );
+    let mut decode = || {
+        session.reset();
+        session.prefill(&[1, 2, 3]).unwrap();
+        let before = CALLS.load(Ordering::Relaxed);
+        for id in 0..100 {
+            session.decode(id).unwrap();
+        }
+        CALLS.load(Ordering::Relaxed) - before
+    };
+    let least = (0..4).map(|_| decode()).min();
+    assert_eq!(least, Some(0), "allocations of 100 decodes with adapters");
 
     // What other families do beside the llama family's steps allocates as little.
     for name in ["gemma3", "stablelm-2-12b", "phi3"] {

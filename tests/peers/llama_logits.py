@@ -1,22 +1,74 @@
 #!/usr/bin/env python3
 """llama.cpp's side of tests/tests/llama_cpp.rs.
 
-usage: llama_logits.py logits MODEL.gguf OUT.f32 < token ids        [tokens, vocabulary] f32 little-endian
+usage: llama_logits.py logits MODEL.gguf OUT.f32 [ADAPTER.gguf SCALE]... < token ids        [tokens, vocabulary] f32 little-endian
+       llama_logits.py squares MODEL.gguf OUT.json < token ids          {tensor: sums of squares of what it is multiplied with}
        llama_logits.py greedy MODEL.gguf MAX_TOKENS < JSON list of prompts > JSON list of {tokens, text}
 """
+import ctypes
 import json
 import sys
 
 import llama_cpp
+import llama_cpp.llama_cpp as low
 import numpy as np
 
 
-def logits(path, out):
+def logits(path, out, *adapters):
     ids = [int(word) for word in sys.stdin.read().split()]
     # Keys and values in f16, its default, as Dram's cache.
     model = llama_cpp.Llama(path, n_ctx=len(ids) + 8, n_batch=512, n_threads=1, logits_all=True, verbose=False)
+    if adapters:
+        handles = [low.llama_adapter_lora_init(model._model.model, file.encode()) for file in adapters[::2]]
+        scales = [float(scale) for scale in adapters[1::2]]
+        count = len(handles)
+        assert low.llama_set_adapters_lora(model._ctx.ctx, (low.llama_adapter_lora_p_ctypes * count)(*handles), count,
+                                           (ctypes.c_float * count)(*scales)) == 0
     model.eval(ids)
     np.asarray(model.scores[: len(ids)], dtype="<f4").tofile(out)
+
+
+class Tensor(ctypes.Structure):
+    """ggml.h's struct ggml_tensor, up to its name."""
+
+
+Tensor._fields_ = [("type", ctypes.c_int), ("buffer", ctypes.c_void_p), ("ne", ctypes.c_int64 * 4), ("nb", ctypes.c_size_t * 4),
+                   ("op", ctypes.c_int), ("op_params", ctypes.c_int32 * 16), ("flags", ctypes.c_int32),
+                   ("src", ctypes.POINTER(Tensor) * 10), ("view_src", ctypes.c_void_p), ("view_offs", ctypes.c_size_t),
+                   ("data", ctypes.c_void_p), ("name", ctypes.c_char * 64)]
+
+
+def squares(path, out):
+    """What llama.cpp's tools/imatrix sums up, seen by the same callback."""
+    sums = {}
+
+    @low.ggml_backend_sched_eval_callback
+    def seen(address, ask, _):
+        t = Tensor.from_address(address)
+        if not (t.src[0] and t.src[1]):
+            return not ask
+        weight, x = t.src[0].contents, t.src[1].contents
+        # Only products have a weight as their first source and f32 as their second.
+        if not weight.name.startswith(b"blk.") or not weight.name.endswith(b".weight") or x.type != 0:
+            return not ask
+        if not ask:
+            cols, rows = x.ne[0], x.ne[1]
+            values = np.ctypeslib.as_array(ctypes.cast(x.data, ctypes.POINTER(ctypes.c_float)), (rows, x.nb[1] // 4))[:, :cols]
+            sums[weight.name.decode()] = (values.astype("f8") ** 2).sum(0).tolist()
+        return True
+
+    default = low.llama_context_default_params
+
+    def params():
+        made = default()
+        made.cb_eval = seen
+        return made
+
+    low.llama_context_default_params = params
+    ids = [int(word) for word in sys.stdin.read().split()]
+    llama_cpp.Llama(path, n_ctx=len(ids) + 8, n_batch=512, n_threads=1, logits_all=True, verbose=False).eval(ids)
+    with open(out, "w") as file:
+        json.dump(sums, file)
 
 
 def greedy(path, limit):
@@ -35,4 +87,4 @@ def greedy(path, limit):
 
 
 if __name__ == "__main__":
-    {"logits": logits, "greedy": greedy}[sys.argv[1]](*sys.argv[2:])
+    {"logits": logits, "squares": squares, "greedy": greedy}[sys.argv[1]](*sys.argv[2:])

@@ -1,5 +1,7 @@
 //! A GGUF writer that does as it is told: every field can be made wrong. Layout as in the GGUF specification.
 
+use dram_core::gguf::File;
+
 /// A metadata value.
 #[derive(Debug, Clone)]
 pub enum Value {
@@ -68,6 +70,27 @@ impl Default for Gguf {
 }
 
 impl Gguf {
+    /// A copy of an open file.
+    pub fn copy(file: &File) -> Gguf {
+        let metadata = file.metadata().iter().map(|(key, value)| {
+            let mut bytes = Vec::new();
+            plain(value, &mut bytes);
+            (key.into(), Value::Raw(value.kind() as u32, bytes))
+        });
+        let tensors = file.tensors().map(|tensor| Tensor {
+            name: tensor.name().into(),
+            dims: tensor.shape().iter().map(|&n| n as u64).collect(),
+            ggml_type: tensor.format().ggml_id,
+            offset: None,
+            bytes: tensor.bytes().into(),
+        });
+        Gguf {
+            metadata: metadata.collect(),
+            tensors: tensors.collect(),
+            ..Gguf::default()
+        }
+    }
+
     /// Sets a key, in its place when it is there already.
     pub fn set(&mut self, key: &str, value: Value) {
         match self.metadata.iter_mut().find(|(k, _)| k == key.as_bytes()) {
@@ -180,6 +203,30 @@ impl Value {
                 array(out, 6, v.len());
                 v.iter().for_each(|x| out.extend(x.to_le_bytes()));
             }
+        }
+    }
+}
+
+/// A value's bytes without its type.
+fn plain(value: dram_core::gguf::Value<'_>, out: &mut Vec<u8>) {
+    use dram_core::gguf::Value as V;
+    match value {
+        V::U8(v) => out.push(v),
+        V::I8(v) => out.extend(v.to_le_bytes()),
+        V::U16(v) => out.extend(v.to_le_bytes()),
+        V::I16(v) => out.extend(v.to_le_bytes()),
+        V::U32(v) => out.extend(v.to_le_bytes()),
+        V::I32(v) => out.extend(v.to_le_bytes()),
+        V::F32(v) => out.extend(v.to_le_bytes()),
+        V::Bool(v) => out.push(v.into()),
+        V::U64(v) => out.extend(v.to_le_bytes()),
+        V::I64(v) => out.extend(v.to_le_bytes()),
+        V::F64(v) => out.extend(v.to_le_bytes()),
+        V::String(v) => text(out, v.as_bytes()),
+        V::Array(v) => {
+            out.extend((v.kind() as u32).to_le_bytes());
+            out.extend((v.len() as u64).to_le_bytes());
+            v.iter().for_each(|v| plain(v, out));
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod copy;
+mod imatrix;
 mod llama;
 mod parity;
 mod requantize;
@@ -13,6 +14,7 @@ mod vocabulary;
 mod write;
 
 pub use checkpoint::Checkpoint;
+pub use imatrix::{Collect, Collected};
 pub use llama::{gguf_name, import, scheme_of};
 pub use parity::{Limits, NEAR_TIE, Parity, compare, verify};
 pub use requantize::{Done, Importance, Mixture, Requantize, Rule};

@@ -100,7 +100,7 @@ impl<'a> Decoder<'a> {
             &mut s.vector,
             &[&weights.output],
         );
-        o.product(x, &weights.output, &mut s.logits);
+        o.product(x, &weights.output, &mut s.logits, &mut s.beside);
         let logits = &mut s.logits[..tokens * self.config.vocabulary];
         if self.config.logit_scale != 1.0 {
             o.kernels.scale(logits, self.config.logit_scale);
@@ -114,12 +114,15 @@ impl<'a> Decoder<'a> {
     /// x = the tokens' rows of the embedding, with what a family adds to them; the first token is at position `start`.
     fn embed(&mut self, ids: &[u32], start: usize) {
         let (o, c, weights) = (self.operations, self.config, self.model.weights());
-        let Scratch { x, vector, .. } = &mut *self.scratch;
+        let Scratch {
+            x, vector, beside, ..
+        } = &mut *self.scratch;
         let d = c.embedding_length;
         let x = &mut x[..ids.len() * d];
         for (&id, x) in ids.iter().zip(x.chunks_exact_mut(d)) {
             o.unpack_row(&weights.embedding, id as usize, x);
         }
+        beside.adapters.embed(&o, ids, x);
         if c.embedding_scale != 1.0 {
             o.kernels.scale(x, c.embedding_scale);
         }
@@ -187,6 +190,7 @@ impl<'a> Decoder<'a> {
                 (value, &mut s.value),
             ],
             &mut s.vector,
+            &mut s.beside,
         );
         let (query, key) = (
             &mut s.query[..tokens * queries],
@@ -293,10 +297,20 @@ impl<'a> Decoder<'a> {
             &[&output.matrix],
         );
         if c.parallel {
-            o.project(found, [(output, &mut s.spare)], &mut s.vector);
+            o.project(
+                found,
+                [(output, &mut s.spare)],
+                &mut s.vector,
+                &mut s.beside,
+            );
             return;
         }
-        o.project(found, [(output, &mut s.branch)], &mut s.vector);
+        o.project(
+            found,
+            [(output, &mut s.branch)],
+            &mut s.vector,
+            &mut s.beside,
+        );
         self.join(
             layer.attention_post_norm.as_ref(),
             layer.attention_sum_norm.as_ref(),
@@ -325,8 +339,13 @@ impl<'a> Decoder<'a> {
             &readers,
         );
         match &layer.gate {
-            Some(gate) => o.project(x, [(gate, &mut s.gate), (up, &mut s.up)], &mut s.vector),
-            None => o.project(x, [(up, &mut s.gate)], &mut s.vector),
+            Some(gate) => o.project(
+                x,
+                [(gate, &mut s.gate), (up, &mut s.up)],
+                &mut s.vector,
+                &mut s.beside,
+            ),
+            None => o.project(x, [(up, &mut s.gate)], &mut s.vector, &mut s.beside),
         }
 
         let inner = o.activate(
@@ -335,7 +354,7 @@ impl<'a> Decoder<'a> {
             &mut s.int8,
             &down.matrix,
         );
-        o.project(inner, [(down, &mut s.branch)], &mut s.vector);
+        o.project(inner, [(down, &mut s.branch)], &mut s.vector, &mut s.beside);
         if c.parallel {
             o.kernels
                 .add(&mut s.x[..tokens * d], &s.spare[..tokens * d]);

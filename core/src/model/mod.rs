@@ -1,16 +1,21 @@
 //! A model: an open file, what its metadata says, and views of its weights. Cheap to clone, shared by every session.
 
+pub(crate) mod adapter;
 mod attention;
 mod config;
 mod families;
 pub(crate) mod forward;
 mod keys;
-mod operations;
+pub(crate) mod operations;
 pub(crate) mod parallel;
 mod rope;
+pub(crate) mod squares;
 mod weights;
 
+pub use adapter::Adapter;
 pub use config::{Activation, Config, HeadNorm, NormKind, Pooling, Rope, Rotation, Scope, Yarn};
+pub use squares::InputSquares;
+
 use families::ARCHITECTURES;
 use keys::Keys;
 use weights::Weights;
@@ -18,7 +23,6 @@ use weights::Weights;
 use crate::encoder::Encoder;
 use crate::gguf;
 use crate::hash::Hash;
-use crate::kv::CacheFormat;
 use crate::session::{self, Session, SessionOptions};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, kernels, kv, sampling, scratch};
@@ -159,7 +163,13 @@ impl Model {
                 fingerprint: OnceLock::new(),
             }),
         };
-        model.check_memory(1, CacheFormat::default())?;
+        model.check_memory(
+            &SessionOptions {
+                context: Some(1),
+                ..SessionOptions::default()
+            },
+            &[],
+        )?;
         Ok(model)
     }
 
@@ -216,28 +226,46 @@ impl Model {
     /// and nothing per token.
     #[must_use]
     pub fn memory_for(&self, options: &SessionOptions) -> Memory {
+        self.memory_with(options, &[])
+    }
+
+    /// [`Model::memory_for`] a session that has these adapters: their files count as mapped, and what they compute with as scratch.
+    #[must_use]
+    pub fn memory_with(&self, options: &SessionOptions, adapters: &[(Adapter, f32)]) -> Memory {
         let config = self.config();
         let context = options.context.unwrap_or_else(|| self.default_context());
         Memory {
-            mapped: self.inner.info.file_bytes,
+            mapped: adapters
+                .iter()
+                .fold(self.inner.info.file_bytes, |sum, (adapter, _)| {
+                    sum.saturating_add(adapter.gguf().file_bytes() as u64)
+                }),
             kv_cache: kv::bytes(config, context, options.cache_format),
-            scratch: scratch::bytes(config, context)
+            scratch: scratch::bytes(config, context, adapters)
                 .saturating_add(sampling::bytes(config.vocabulary, context))
                 .saturating_add(session::bytes(context)),
         }
     }
 
     /// Refuses a context that does not fit the limit the model was opened with, and says which would.
-    pub(crate) fn check_memory(&self, context: usize, cache_format: CacheFormat) -> Result<()> {
+    pub(crate) fn check_memory(
+        &self,
+        options: &SessionOptions,
+        adapters: &[(Adapter, f32)],
+    ) -> Result<()> {
         let Some(limit) = self.inner.options.memory_limit else {
             return Ok(());
         };
+        let context = options.context.unwrap_or_else(|| self.default_context());
         let needs = |context| {
-            self.memory_for(&SessionOptions {
-                context: Some(context),
-                cache_format,
-                ..SessionOptions::default()
-            })
+            let context = Some(context);
+            self.memory_with(
+                &SessionOptions {
+                    context,
+                    ..*options
+                },
+                adapters,
+            )
         };
         let needed = needs(context);
         if needed.total() <= limit {
@@ -272,15 +300,7 @@ impl Model {
     /// every tensor, and of the decoder's shape as this build reads it. Computed once, when it is first asked for.
     pub(crate) fn fingerprint(&self) -> u64 {
         *self.inner.fingerprint.get_or_init(|| {
-            let file = &self.inner.file;
-            let mut hash = Hash::default();
-            hash.update(&(file.file_bytes() as u64).to_le_bytes());
-            let first = file.tensors().map(|tensor| tensor.range().start).min();
-            hash.update(&file.bytes()[..first.unwrap_or(0)]);
-            for tensor in file.tensors() {
-                let bytes = tensor.bytes();
-                hash.update(&bytes[..bytes.len().min(64)]);
-            }
+            let mut hash = hash_of(&self.inner.file);
             hash.update(format!("{:?}", self.config()).as_bytes());
             hash.finish()
         })
@@ -315,6 +335,11 @@ impl Model {
         }
     }
 
+    /// Whether `other` is this model, perhaps opened another time.
+    pub(crate) fn is(&self, other: &Model) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner) || self.fingerprint() == other.fingerprint()
+    }
+
     fn wrong_use(&self, expected: &'static str) -> Error {
         Error::WrongUse {
             file: self.inner.file.name().to_owned(),
@@ -330,6 +355,19 @@ impl std::fmt::Debug for Model {
             .field("config", &self.inner.config)
             .finish_non_exhaustive()
     }
+}
+
+/// A hash of a file's size, of its metadata and tensor table, and of the first bytes of every tensor.
+fn hash_of(file: &gguf::File) -> Hash {
+    let mut hash = Hash::default();
+    hash.update(&(file.file_bytes() as u64).to_le_bytes());
+    let first = file.tensors().map(|tensor| tensor.range().start).min();
+    hash.update(&file.bytes()[..first.unwrap_or(0)]);
+    for tensor in file.tensors() {
+        let bytes = tensor.bytes();
+        hash.update(&bytes[..bytes.len().min(64)]);
+    }
+    hash
 }
 
 fn info(file: &gguf::File, config: &Config) -> Result<ModelInfo> {

@@ -1,12 +1,37 @@
 //! The steps that the forward pass is told in: kernels with the rounding of activations, the unpacking of vectors and the pool's threads around them.
 
+use super::adapter::Adapters;
 use super::config::{Activation, Config, NormKind};
 use super::parallel::{each, pieces, rows_per_job};
+use super::squares::Squares;
 use super::weights::{Linear, Matrix, Norm};
 use crate::gguf;
 use crate::kernels::{self, Activations, Kernels, Product};
 use crate::quant::activation::{Buffer, Quantized, QuantizedMut};
 use crate::threads::Pool;
+
+/// What a session does beside the products of its model; nothing, as a rule.
+#[derive(Default)]
+pub(crate) struct Beside {
+    pub(crate) adapters: Adapters,
+    pub(crate) squares: Option<Squares>,
+}
+
+impl Beside {
+    /// `out` `[tokens, rows]` has become the product of `matrix` with `x`.
+    fn product(
+        &mut self,
+        o: &Operations<'_>,
+        x: Activations<'_>,
+        matrix: &Matrix,
+        out: &mut [f32],
+    ) {
+        if let Some(squares) = &mut self.squares {
+            squares.add(matrix, x);
+        }
+        self.adapters.apply(o, x, matrix, out);
+    }
+}
 
 /// What every step needs.
 #[derive(Clone, Copy)]
@@ -172,10 +197,17 @@ impl<'a> Operations<'a> {
     }
 
     /// One product, `[tokens, rows]`, to the front of `out`.
-    pub(crate) fn product(&self, x: Activations<'_>, matrix: &Matrix, out: &mut [f32]) {
+    pub(crate) fn product(
+        &self,
+        x: Activations<'_>,
+        matrix: &Matrix,
+        out: &mut [f32],
+        beside: &mut Beside,
+    ) {
         let out = &mut out[..x.tokens * matrix.rows];
         self.kernels
             .product(self.pool, x, matrix.view(self.file), out);
+        beside.product(self, x, matrix, out);
     }
 
     /// Several products of one input in one parallel region, each with its bias, `[tokens, rows]` each, to the front of its output.
@@ -184,6 +216,7 @@ impl<'a> Operations<'a> {
         x: Activations<'_>,
         mut outputs: [(&Linear, &mut [f32]); N],
         vector: &mut [f32],
+        beside: &mut Beside,
     ) {
         let products = outputs.each_mut().map(|(linear, out)| {
             let weight = linear.matrix.view(self.file);
@@ -194,10 +227,12 @@ impl<'a> Operations<'a> {
         });
         self.kernels.products(self.pool, x, products);
         for (linear, out) in outputs {
+            let rows = linear.matrix.rows;
+            let out = &mut out[..x.tokens * rows];
+            beside.product(self, x, &linear.matrix, out);
             let Some(bias) = &linear.bias else { continue };
             self.unpack(bias, vector);
-            let rows = linear.matrix.rows;
-            for out in out[..x.tokens * rows].chunks_exact_mut(rows) {
+            for out in out.chunks_exact_mut(rows) {
                 self.kernels.add(out, &vector[..rows]);
             }
         }

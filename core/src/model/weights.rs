@@ -68,7 +68,7 @@ pub(crate) struct Matrix {
 
 impl Matrix {
     /// Rows `rows` of it.
-    fn rows(&self, rows: Range<usize>) -> Matrix {
+    pub(super) fn rows(&self, rows: Range<usize>) -> Matrix {
         let row = self.range.len() / self.rows;
         Matrix {
             rows: rows.len(),
@@ -153,12 +153,25 @@ impl Turns {
 }
 
 /// Looks up tensors and remembers which were asked for.
-struct Finder<'a> {
+pub(super) struct Finder<'a> {
     file: &'a gguf::File,
     used: HashSet<&'a str>,
 }
 
 impl<'a> Finder<'a> {
+    pub(super) fn new(file: &'a gguf::File) -> Self {
+        Finder {
+            file,
+            used: HashSet::new(),
+        }
+    }
+
+    /// A tensor that nobody asked for.
+    pub(super) fn unused(&self) -> Option<Tensor<'a>> {
+        let mut tensors = self.file.tensors();
+        tensors.find(|tensor| !self.used.contains(tensor.name()))
+    }
+
     fn get(&mut self, name: &str) -> Option<Tensor<'a>> {
         let tensor = self.file.get_tensor(name)?;
         self.used.insert(tensor.name());
@@ -198,7 +211,7 @@ impl<'a> Finder<'a> {
         })
     }
 
-    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
+    pub(super) fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
         let tensor = self.get(name).map_or_else(|| self.file.tensor(name), Ok)?;
         self.shaped(tensor, &[cols, rows])
     }
@@ -257,12 +270,22 @@ impl<'a> Finder<'a> {
 }
 
 impl Weights {
+    /// Every matrix that vectors are multiplied with.
+    pub(super) fn multiplied(&self) -> impl Iterator<Item = &Matrix> {
+        let layers = self.layers.iter().flat_map(|layer| {
+            let Layer {
+                query, key, value, ..
+            } = layer;
+            let (output, up, down) = (&layer.attention_output, &layer.up, &layer.down);
+            let always = [query, key, value, output, up, down].into_iter();
+            always.chain(&layer.gate).map(|linear| &linear.matrix)
+        });
+        layers.chain([&self.output])
+    }
+
     /// Finds every tensor of `config` under the family's `names`.
     pub(crate) fn find(file: &gguf::File, config: &Config, names: &Names) -> Result<Weights> {
-        let mut find = Finder {
-            file,
-            used: HashSet::new(),
-        };
+        let mut find = Finder::new(file);
         let d = config.embedding_length;
         let biased = config.norm == NormKind::Layer;
         let embedding = find.matrix("token_embd.weight", config.vocabulary, d)?;

@@ -5,8 +5,10 @@ mod saved;
 
 use crate::cancel::{CancelToken, Cancellation};
 use crate::kv::{CacheFormat, KvCache};
-use crate::model::Model;
+use crate::model::adapter::Adapters;
 use crate::model::forward::{Decoder, Want};
+use crate::model::squares::Squares;
+use crate::model::{Adapter, InputSquares, Model};
 use crate::output::Output;
 use crate::sampling::Sampler;
 use crate::scratch::Scratch;
@@ -42,6 +44,21 @@ pub struct Session {
 /// Most threads that a session may ask for.
 const MOST_THREADS: usize = 256;
 
+/// Buffers are made infallibly: asks first whether the system has `bytes` for them.
+fn check_system(bytes: u64, context: usize) -> Result<()> {
+    let mut probe = Vec::<u8>::new();
+    let fits = usize::try_from(bytes).is_ok_and(|bytes| {
+        std::hint::black_box(&mut probe)
+            .try_reserve_exact(bytes)
+            .is_ok()
+    });
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::OutOfMemory { bytes, context })
+    }
+}
+
 /// Bytes of the sequence's tokens.
 pub(crate) fn bytes(context: usize) -> u64 {
     (context as u64).saturating_mul(size_of::<u32>() as u64)
@@ -68,23 +85,12 @@ impl Session {
         }
         let format = options.cache_format;
         format.check(model.config())?;
-        model.check_memory(context, format)?;
-        // The buffers below are made infallibly; ask first whether they can be.
-        let bytes = model
-            .memory_for(&SessionOptions {
-                context: Some(context),
-                ..options
-            })
-            .anonymous();
-        let mut probe = Vec::<u8>::new();
-        if !usize::try_from(bytes).is_ok_and(|bytes| {
-            std::hint::black_box(&mut probe)
-                .try_reserve_exact(bytes)
-                .is_ok()
-        }) {
-            return Err(Error::OutOfMemory { bytes, context });
-        }
-        drop(probe);
+        let options = SessionOptions {
+            context: Some(context),
+            ..options
+        };
+        model.check_memory(&options, &[])?;
+        check_system(model.memory_for(&options).anonymous(), context)?;
         Ok(Session {
             pool: Pool::new(Some(threads))?,
             cache: KvCache::new(model.config(), context, format),
@@ -98,16 +104,79 @@ impl Session {
         })
     }
 
-    /// Another session with the same options and the same sequence: what is in the cache is copied, up to the position.
+    /// Another session with the same options and adapters and the same sequence: what is in the cache is copied, up to the position.
     ///
     /// # Errors
     /// As [`Model::session`].
     pub fn fork(&self) -> Result<Session> {
         let mut fork = Session::new(self.model.clone(), self.options())?;
+        fork.set_adapters(self.adapters())?;
         fork.cache = self.cache.fork(self.position);
         fork.ids.extend_from_slice(&self.ids);
         fork.position = self.position;
         Ok(fork)
+    }
+
+    /// Evaluates with these adapters from now on, each with a scale of its own (1 is what it was trained for); none turns them off. What they change
+    /// adds up. The base model's weights stay shared, and other sessions as they are.
+    ///
+    /// Keys and values in the cache came from other adapters, so the sequence is forgotten, unless the list is the same as before.
+    ///
+    /// # Errors
+    /// [`Error::WrongBase`] for an adapter that was checked against another model, [`Error::InvalidOption`] for a scale that is not finite,
+    /// [`Error::MemoryLimit`] and [`Error::OutOfMemory`] for the room they need ([`Model::memory_with`]). The session stays as it was.
+    pub fn set_adapters(&mut self, adapters: &[(Adapter, f32)]) -> Result<()> {
+        for (adapter, scale) in adapters {
+            if !adapter.base().is(&self.model) {
+                return Err(Error::WrongBase {
+                    adapter: adapter.gguf().name().to_owned(),
+                    base: adapter.base().gguf().name().to_owned(),
+                    got: self.model.gguf().name().to_owned(),
+                });
+            }
+            if !scale.is_finite() {
+                return Err(Error::InvalidOption {
+                    option: "adapter scale",
+                    expected: "a finite number".into(),
+                    got: scale.to_string(),
+                });
+            }
+        }
+        let on = adapters.iter().filter(|(_, scale)| *scale != 0.0);
+        let list: Vec<(Adapter, f32)> = on.cloned().collect();
+        let key = |(adapter, scale): &(Adapter, f32)| (adapter.fingerprint(), scale.to_bits());
+        if list.iter().map(key).eq(self.adapters().iter().map(key)) {
+            return Ok(());
+        }
+        let options = self.options();
+        self.model.check_memory(&options, &list)?;
+        let all = self.model.memory_with(&options, &list).anonymous();
+        let own = self.model.memory_for(&options).anonymous();
+        check_system(all - own, self.context())?;
+        let Scratch {
+            tokens, logit_rows, ..
+        } = self.scratch;
+        self.scratch.beside.adapters = Adapters::new(&list, tokens, logit_rows);
+        self.reset();
+        Ok(())
+    }
+
+    /// The adapters it evaluates with, and their scales.
+    #[must_use]
+    pub fn adapters(&self) -> &[(Adapter, f32)] {
+        self.scratch.beside.adapters.list()
+    }
+
+    /// Begins to sum the squares of what the model's matrices are multiplied with, anew where that had begun before: a row for each token that is
+    /// evaluated. It takes time and memory until [`Session::input_squares`] ends it.
+    pub fn watch_inputs(&mut self) {
+        self.scratch.beside.squares = Some(Squares::default());
+    }
+
+    /// Ends what [`Session::watch_inputs`] began and returns the sums, in the order of the model's file; none where nothing was evaluated.
+    pub fn input_squares(&mut self) -> Vec<InputSquares> {
+        let squares = self.scratch.beside.squares.take().unwrap_or_default();
+        squares.by_tensor(self.model.gguf())
     }
 
     /// What it uses, as [`Model::session`] takes it.

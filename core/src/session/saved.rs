@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 8] = *b"DRAMSEQ\0";
 /// Grows with every change to what is written, and to what the forward pass leaves in the cache.
-const VERSION: u32 = 1;
-const HEADER: usize = 8 + 4 + 4 + 8 + 8;
+const VERSION: u32 = 2;
+const HEADER: usize = 8 + 4 + 4 + 8 + 8 + 8;
 const CHECKSUM: usize = 8;
 
 /// The beginning of a saved session.
@@ -24,6 +24,8 @@ struct Header {
     format: u32,
     /// Of the model.
     fingerprint: u64,
+    /// Of the adapters and their scales; 0 without.
+    adapters: u64,
     /// Tokens, and positions in the cache.
     positions: u64,
 }
@@ -35,7 +37,8 @@ impl Header {
         bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.format.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.fingerprint.to_le_bytes());
-        bytes[24..].copy_from_slice(&self.positions.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.adapters.to_le_bytes());
+        bytes[32..].copy_from_slice(&self.positions.to_le_bytes());
         bytes
     }
 
@@ -47,7 +50,8 @@ impl Header {
             version: u32::from_le_bytes(words[2]),
             format: u32::from_le_bytes(words[3]),
             fingerprint: u64::from_le_bytes(longs[2]),
-            positions: u64::from_le_bytes(longs[3]),
+            adapters: u64::from_le_bytes(longs[3]),
+            positions: u64::from_le_bytes(longs[4]),
         })
     }
 }
@@ -82,8 +86,21 @@ impl<W: Write> Hashed<W> {
 }
 
 impl Session {
-    /// Writes the sequence, its tokens with their keys and values, to a file, from which [`Session::restore`] takes it up with the same model. The
-    /// file is written beside `path` and then renamed, so that a crash leaves the old one. It holds the conversation in the clear.
+    /// What tells the adapters in use, with their scales, from others; 0 without.
+    fn adapters_fingerprint(&self) -> u64 {
+        if self.adapters().is_empty() {
+            return 0;
+        }
+        let mut hash = Hash::default();
+        for (adapter, scale) in self.adapters() {
+            hash.update(&adapter.fingerprint().to_le_bytes());
+            hash.update(&scale.to_le_bytes());
+        }
+        hash.finish()
+    }
+
+    /// Writes the sequence, its tokens with their keys and values, to a file, from which [`Session::restore`] takes it up with the same model and
+    /// adapters. The file is written beside `path` and then renamed, so that a crash leaves the old one. It holds the conversation in the clear.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -111,6 +128,7 @@ impl Session {
             version: VERSION,
             format: ggml_id(self.cache.format()),
             fingerprint: self.model.fingerprint(),
+            adapters: self.adapters_fingerprint(),
             positions: self.position as u64,
         };
         out.put(&header.to_bytes())?;
@@ -128,7 +146,7 @@ impl Session {
     /// the rest. The whole file is read and checked before anything changes; then it is read again.
     ///
     /// # Errors
-    /// [`Error::SavedSession`] for a file of another model, cache format or version, for one that is truncated or altered, and for a sequence that
+    /// [`Error::SavedSession`] for a file of another model, adapters, cache format or version, for one that is truncated or altered, and for a sequence that
     /// is longer than this session's context; [`Error::Io`]. The session stays as it was, unless the file changes while it is read: then it is empty.
     pub fn restore(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
@@ -223,6 +241,15 @@ impl Session {
                 got,
                 "open the model it was saved with",
             ));
+        }
+        let adapters = self.adapters_fingerprint();
+        if header.adapters != adapters {
+            let name = |number| match number {
+                0 => "no adapters".to_owned(),
+                number => format!("adapters with the fingerprint {number:016x}"),
+            };
+            let advice = "set the adapters, with their scales, that it was saved with";
+            return Err(refuse(path, name(adapters), name(header.adapters), advice));
         }
         let context = self.context();
         let Some(positions) = usize::try_from(header.positions)

@@ -1,6 +1,6 @@
 //! The least of a GGUF v3 writer, for models made by tests.
 
-use super::Random;
+use super::{Numbers, Random, Values};
 use dram_core::quant;
 
 const ALIGNMENT: usize = 32;
@@ -130,17 +130,67 @@ pub fn write(model: &Random) -> Vec<u8> {
     let template = "{{ bos_token }}{% for message in messages %}<|user|>{{ message['content'] }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<|user|>{% endif %}";
     meta.string("tokenizer.chat_template", template);
 
+    let tensors = model.tensors.iter().map(|tensor| {
+        let format = if tensor.vector { "f32" } else { s.format };
+        let dimensions = if tensor.vector {
+            vec![tensor.cols]
+        } else {
+            vec![tensor.cols, tensor.rows]
+        };
+        (tensor.name.clone(), dimensions, format, &tensor.data[..])
+    });
+    file(&meta, tensors)
+}
+
+/// A LoRA adapter of every matrix of a llama model, the embedding and the head among them.
+pub fn adapter(model: &Random, rank: usize, format: &str) -> Vec<u8> {
+    let mut meta = Metadata::default();
+    meta.string("general.type", "adapter");
+    meta.string("general.architecture", "llama");
+    meta.string("adapter.type", "lora");
+    meta.f32("adapter.lora.alpha", 8.0);
+    let mut numbers = Numbers::new(3);
+    let mut tensors = Vec::new();
+    for Values {
+        name, rows, cols, ..
+    } in model.tensors.iter().filter(|tensor| !tensor.vector)
+    {
+        let a = if name == "token_embd.weight" {
+            [rank, *rows]
+        } else {
+            [*cols, rank]
+        };
+        let b = [
+            rank,
+            if name == "token_embd.weight" {
+                *cols
+            } else {
+                *rows
+            },
+        ];
+        for (half, shape) in [("lora_a", a), ("lora_b", b)] {
+            let data = numbers.vector(shape[0] * shape[1], 0.2);
+            tensors.push((format!("{name}.{half}"), shape.to_vec(), data));
+        }
+    }
+    let tensors = tensors
+        .iter()
+        .map(|(name, shape, data)| (name.clone(), shape.clone(), format, &data[..]));
+    file(&meta, tensors)
+}
+
+/// A file of metadata and tensors: name, dimensions, format, values.
+fn file<'a>(
+    meta: &Metadata,
+    tensors: impl ExactSizeIterator<Item = (String, Vec<usize>, &'a str, &'a [f32])>,
+) -> Vec<u8> {
+    let count = tensors.len();
     let mut infos = Vec::new();
     let mut data: Vec<u8> = Vec::new();
-    for tensor in &model.tensors {
+    for (name, dimensions, format, values) in tensors {
         data.resize(data.len().next_multiple_of(ALIGNMENT), 0);
-        let format = quant::format_by_name(if tensor.vector { "f32" } else { s.format }).unwrap();
-        string(&mut infos, &tensor.name);
-        let dimensions: &[usize] = if tensor.vector {
-            &[tensor.cols]
-        } else {
-            &[tensor.cols, tensor.rows]
-        };
+        let format = quant::format_by_name(format).unwrap();
+        string(&mut infos, &name);
         infos.extend((dimensions.len() as u32).to_le_bytes());
         dimensions
             .iter()
@@ -148,13 +198,13 @@ pub fn write(model: &Random) -> Vec<u8> {
         infos.extend(format.ggml_id.to_le_bytes());
         infos.extend((data.len() as u64).to_le_bytes());
         let start = data.len();
-        data.resize(start + format.bytes(tensor.data.len()).unwrap(), 0);
-        format.quantize(&tensor.data, &mut data[start..]);
+        data.resize(start + format.bytes(values.len()).unwrap(), 0);
+        format.quantize(values, &mut data[start..]);
     }
 
     let mut file = b"GGUF".to_vec();
     file.extend(3u32.to_le_bytes());
-    file.extend((model.tensors.len() as u64).to_le_bytes());
+    file.extend((count as u64).to_le_bytes());
     file.extend(meta.count.to_le_bytes());
     file.extend(&meta.bytes);
     file.extend(&infos);

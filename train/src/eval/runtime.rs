@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use dram_core::{Model, Session, SessionOptions};
+use dram_core::{Adapter, Model, Session, SessionOptions};
 
 use super::Scorer;
 use crate::data::Batch;
@@ -78,6 +78,18 @@ impl Runtime {
             sessions,
             context,
         })
+    }
+
+    /// Evaluates with these adapters, each with its scale, from now on.
+    ///
+    /// # Errors
+    /// As [`Session::set_adapters`].
+    pub fn set_adapters(&mut self, adapters: &[(Adapter, f32)]) -> Result<()> {
+        for session in &mut self.sessions {
+            let session = session.get_mut().unwrap_or_else(|e| e.into_inner());
+            session.set_adapters(adapters)?;
+        }
+        Ok(())
     }
 
     /// The open model.

@@ -171,7 +171,7 @@ impl Rule {
 pub struct Importance(HashMap<String, Vec<f32>>);
 
 impl Importance {
-    /// Reads what llama.cpp's `llama-imatrix` writes as GGUF: for a tensor NAME, `NAME.in_sum2` (sums of squared activations, `[cols]`) and
+    /// Reads what `dram imatrix` and llama.cpp's `llama-imatrix` write as GGUF: for a tensor NAME, `NAME.in_sum2` (sums of squared activations, `[cols]`) and
     /// `NAME.counts`.
     ///
     /// # Errors
@@ -418,7 +418,7 @@ impl Requantize<'_> {
     }
 }
 
-fn format(name: &str) -> Result<&'static Format> {
+pub(super) fn format(name: &str) -> Result<&'static Format> {
     format_by_name(name).with_context(|| format!("no format {name}"))
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use dram_core::latency::{self, LatencyOptions};
-use dram_core::{Model, kernels};
+use dram_core::{Adapter, Model, kernels};
 
 use super::Row;
 use crate::data::Batch;
@@ -43,7 +43,14 @@ impl Measure<'_> {
     /// # Errors
     /// When the runtime refuses the file, or a sequence does not fit its context.
     pub fn row(&self, name: &str, path: &Path) -> Result<Row> {
-        let model = Model::open(path)?;
+        self.row_of(name, &Model::open(path)?, &[])
+    }
+
+    /// Measures an open model with adapters, each with its scale.
+    ///
+    /// # Errors
+    /// As [`Measure::row`].
+    pub fn row_of(&self, name: &str, model: &Model, adapters: &[(Adapter, f32)]) -> Result<Row> {
         let longest = self.batches.iter().map(|b| b.length);
         let asked = self
             .cases
@@ -56,7 +63,9 @@ impl Measure<'_> {
             .max()
             .unwrap_or(1)
             .min(model.config().context_length);
-        let runtime = Runtime::new(name.to_owned(), model.clone(), self.workers, Some(context))?;
+        let mut runtime =
+            Runtime::new(name.to_owned(), model.clone(), self.workers, Some(context))?;
+        runtime.set_adapters(adapters)?;
         let mut row = Row {
             name: name.to_owned(),
             parameters: Some(model.info().parameters),
@@ -71,7 +80,7 @@ impl Measure<'_> {
             (row.nll, row.kl, row.top1) = (Some(figures.nll), figures.kl, figures.top1);
         }
         drop(runtime);
-        let speed = latency::measure(&model, &self.speed, &mut |_| {})?;
+        let speed = latency::measure_with(model, adapters, &self.speed, &mut |_| {})?;
         row.file_bytes = Some(model.info().file_bytes);
         row.prefill = (self.speed.prompt > 0).then_some(speed.prefill);
         row.decode = (self.speed.generate > 0).then_some(speed.decode);

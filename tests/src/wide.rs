@@ -1,0 +1,128 @@
+//! Random models of every family, wide enough for every format, made from the tiny ones of tests/golden/families: their metadata with other sizes.
+
+use crate::gguf::{Gguf, Tensor, Value};
+use crate::toy::{quantised, weights};
+use dram_core::gguf::File;
+use dram_core::quant::format_by_id;
+
+const WIDTH: u64 = 256;
+const FEED_FORWARD: u64 = 512;
+const HEAD: u64 = 64;
+
+/// The sizes that tell what a dimension is.
+struct Sizes {
+    heads: u64,
+    kv_heads: u64,
+    vocabulary: u64,
+    /// Of the tiny model.
+    old_head: u64,
+    old_feed_forward: u64,
+    /// Of the wide one.
+    rope: u64,
+}
+
+/// The family of `file` with 256 wide layers and heads of 64. Vectors keep the mean and the spread that they have in `file`, matrices that of what they
+/// give, and tables of factors their values, stretched.
+pub fn widened(file: &File, seed: u64) -> Gguf {
+    let mut wide = Gguf::copy(file);
+    let metadata = file.metadata();
+    let architecture = metadata.str("general.architecture").unwrap();
+    let key = |name: &str| format!("{architecture}.{name}");
+    let number = |name: &str| metadata.opt_u32(&key(name)).unwrap().map(u64::from);
+    let heads = number("attention.head_count").unwrap();
+    let width = number("embedding_length").unwrap();
+    let old_head = number("attention.key_length").unwrap_or(width / heads);
+    let rope = number("rope.dimension_count").unwrap_or(old_head) * HEAD / old_head;
+    let sizes = Sizes {
+        heads,
+        kv_heads: number("attention.head_count_kv").unwrap(),
+        vocabulary: metadata.strings("tokenizer.ggml.tokens").unwrap().len() as u64,
+        old_head,
+        old_feed_forward: number("feed_forward_length").unwrap(),
+        rope,
+    };
+    for (name, size) in [
+        ("embedding_length", WIDTH),
+        ("feed_forward_length", FEED_FORWARD),
+        ("attention.key_length", HEAD),
+        ("attention.value_length", HEAD),
+        ("rope.dimension_count", rope),
+    ] {
+        if number(name).is_some() {
+            wide.set(&key(name), Value::U32(size as u32));
+        }
+    }
+    // llama.cpp looks for Phi's own tokens in a model with this name.
+    wide.set("general.name", Value::Str("wide".into()));
+    for tensor in &mut wide.tensors {
+        tensor.widen(&sizes, seed);
+    }
+    wide
+}
+
+impl Tensor {
+    fn widen(&mut self, sizes: &Sizes, seed: u64) {
+        let format = format_by_id(self.ggml_type).unwrap();
+        let mut old = vec![0.0; self.dims.iter().product::<u64>() as usize];
+        format.dequantize(&self.bytes, &mut old);
+        let dims = sizes.of(&self.name, &self.dims);
+        let count = dims.iter().product::<u64>() as usize;
+        let values: Vec<f32> = if self.name.starts_with("rope_") {
+            (0..count).map(|i| old[i * old.len() / count]).collect()
+        } else {
+            // A matrix of twice the columns makes sums of twice the variance.
+            let is_matrix = dims.len() == 2 && !self.name.contains("norm");
+            let shrink = if is_matrix {
+                (self.dims[0] as f32 / dims[0] as f32).sqrt()
+            } else {
+                1.0
+            };
+            let mean = old.iter().sum::<f32>() / old.len() as f32;
+            let mean = if is_matrix { 0.0 } else { mean };
+            let square = |x: &f32| (x - mean) * (x - mean);
+            let spread = (old.iter().map(square).sum::<f32>() / old.len() as f32).sqrt();
+            let noise = normal(&self.name, count, seed);
+            noise.map(|x| mean + shrink * spread * x).collect()
+        };
+        let row = |row: &[f32]| quantised(format, row);
+        self.bytes = values.chunks(dims[0] as usize).flat_map(row).collect();
+        self.dims = dims;
+    }
+}
+
+impl Sizes {
+    /// What a tensor of these dimensions in the tiny model has in the wide one.
+    fn of(&self, name: &str, old: &[u64]) -> Vec<u64> {
+        let (queries, keys) = (self.heads * HEAD, self.kv_heads * HEAD);
+        let kind = match name.strip_prefix("blk.") {
+            Some(rest) => rest.split_once('.').unwrap().1,
+            None => name,
+        };
+        match kind {
+            "token_embd.weight" | "output.weight" => vec![WIDTH, self.vocabulary],
+            "attn_q.weight" => vec![WIDTH, queries],
+            "attn_k.weight" | "attn_v.weight" => vec![WIDTH, keys],
+            "attn_qkv.weight" => vec![WIDTH, queries + 2 * keys],
+            "attn_output.weight" => vec![queries, WIDTH],
+            "ffn_gate.weight" => vec![WIDTH, FEED_FORWARD],
+            "ffn_up.weight" => vec![WIDTH, FEED_FORWARD * old[1] / self.old_feed_forward],
+            "ffn_down.weight" => vec![FEED_FORWARD, WIDTH],
+            "attn_q.bias" => vec![queries],
+            "attn_k.bias" | "attn_v.bias" => vec![keys],
+            "attn_q_norm.weight" | "attn_k_norm.weight" if old[0] == self.old_head => {
+                [&[HEAD], &old[1..]].concat()
+            }
+            "attn_q_norm.weight" => vec![queries],
+            "attn_k_norm.weight" => vec![keys],
+            kind if kind.starts_with("rope_") => vec![self.rope / 2],
+            kind if kind.contains("norm") => vec![WIDTH],
+            _ => panic!("what is {name}?"),
+        }
+    }
+}
+
+/// Nearly normal numbers of mean 0 and variance 1: sums of four uniform ones.
+fn normal(name: &str, count: usize, seed: u64) -> impl Iterator<Item = f32> {
+    let parts = weights(name, 4 * count, 0.75f32.sqrt(), seed);
+    (0..count).map(move |i| parts[4 * i..4 * i + 4].iter().sum())
+}

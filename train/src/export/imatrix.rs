@@ -1,0 +1,128 @@
+//! `dram imatrix`: how much each column of a model's matrices matters on a text, for [`super::Importance`] to read.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use dram_core::{InputSquares, Model, SessionOptions};
+use gguf_rs::writer::MetadataValue as Value;
+
+use super::write::{Plan, write_into};
+use crate::checkpoint::write_beside;
+
+/// An importance matrix to be collected: the sums of squares of what meets each column of each matrix, over a text in chunks that begin anew.
+pub struct Collect<'a> {
+    pub model: &'a Model,
+    /// The text's tokens.
+    pub ids: &'a [u32],
+    /// Tokens of a chunk. What is left at the end of the text is passed over.
+    pub chunk: usize,
+    /// Chunks at most; `None`: all.
+    pub chunks: Option<usize>,
+    /// Whether the output matrix is counted, and not only the layers'.
+    pub output: bool,
+    pub threads: Option<usize>,
+}
+
+/// What was collected.
+pub struct Collected {
+    /// In the order of the model's file.
+    pub tensors: Vec<InputSquares>,
+    pub chunk: usize,
+    pub chunks: usize,
+}
+
+impl Collect<'_> {
+    /// Evaluates the text; `each` hears of every chunk: how many are done, and of how many. As llama.cpp does, a chunk's first token is replaced by BOS
+    /// where the model wants one.
+    ///
+    /// # Errors
+    /// When the text has no whole chunk, a chunk does not fit the model's context, or a sum is not finite.
+    pub fn run(&self, each: &mut dyn FnMut(usize, usize)) -> Result<Collected> {
+        let (tokens, chunk) = (self.ids.len(), self.chunk);
+        ensure!(chunk > 0, "expected chunks of at least one token");
+        let chunks = (tokens / chunk).min(self.chunks.unwrap_or(usize::MAX));
+        ensure!(
+            chunks > 0,
+            "expected a text of at least one chunk of {chunk} tokens, got {tokens}: take a longer text or shorter chunks"
+        );
+        let mut session = self.model.session(SessionOptions {
+            context: Some(chunk),
+            threads: self.threads,
+            ..SessionOptions::default()
+        })?;
+        let tokenizer = self.model.tokenizer();
+        let begin = tokenizer.bos().filter(|_| tokenizer.add_bos());
+        session.watch_inputs();
+        let mut ids = Vec::with_capacity(chunk);
+        for (number, part) in self.ids.chunks_exact(chunk).take(chunks).enumerate() {
+            ids.clear();
+            ids.extend_from_slice(part);
+            if let Some(begin) = begin {
+                ids[0] = begin;
+            }
+            session.evaluate(&ids, &mut |_, _| {})?;
+            each(number + 1, chunks);
+        }
+        let mut tensors = session.input_squares();
+        tensors.retain(|t| self.output || t.tensor.starts_with("blk."));
+        for tensor in &tensors {
+            ensure!(
+                tensor.sums.iter().all(|sum| sum.is_finite()),
+                "{}: an input that is not finite: the model's weights are broken",
+                tensor.tensor
+            );
+        }
+        Ok(Collected {
+            tensors,
+            chunk,
+            chunks,
+        })
+    }
+}
+
+impl Collected {
+    /// Writes the matrix as llama.cpp's `llama-imatrix` does: for a tensor NAME, `NAME.in_sum2` `[cols]` and `NAME.counts` `[1]`; `dataset` is what the
+    /// text is called.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write(&self, path: &Path, dataset: &str) -> Result<()> {
+        let number = |n: usize| Ok::<_, anyhow::Error>(Value::Uint32(u32::try_from(n)?));
+        let metadata = [
+            ("general.type", Value::String("imatrix".into())),
+            (
+                "imatrix.datasets",
+                Value::Array(vec![Value::String(dataset.into())]),
+            ),
+            ("imatrix.chunk_count", number(self.chunks)?),
+            ("imatrix.chunk_size", number(self.chunk)?),
+        ]
+        .map(|(key, value)| (key.to_owned(), value));
+        let format = super::requantize::format("f32")?;
+        let plan = |tensor: &InputSquares, part: &str, cols: usize| Plan {
+            name: format!("{}.{part}", tensor.tensor),
+            shape: vec![cols as u64],
+            format,
+        };
+        let plans: Vec<Plan> = self
+            .tensors
+            .iter()
+            .flat_map(|t| [plan(t, "in_sum2", t.sums.len()), plan(t, "counts", 1)])
+            .collect();
+        write_beside(path, |beside| {
+            write_into(beside, &metadata, &plans, &mut |index| {
+                let tensor = &self.tensors[index / 2];
+                let bytes = |x: f32| x.to_le_bytes();
+                Ok(if index % 2 == 0 {
+                    tensor
+                        .sums
+                        .iter()
+                        .flat_map(|sum| bytes(*sum as f32))
+                        .collect()
+                } else {
+                    bytes(tensor.count as f32).to_vec()
+                })
+            })
+        })
+    }
+}
