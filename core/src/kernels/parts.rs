@@ -52,21 +52,11 @@ pub(super) unsafe fn product<
             let left = tile.rows - row;
             for first in (0..count).step_by(DEPTH) {
                 let depth = DEPTH.min(count - first);
-                // While these parts are unpacked, the same rows' next ones are asked for, or the next rows' first ones.
-                let ahead = if first + depth < count {
-                    bytes(depth)
-                } else {
-                    H * V::LANES * tile.row_bytes - bytes(first)
-                };
                 for (h, packed) in packed.iter_mut().enumerate().take(left.div_ceil(V::LANES)) {
                     let start = (row + h * V::LANES) * tile.row_bytes + bytes(first);
                     match unpack {
                         Some(unpack) if (h + 1) * V::LANES <= left => {
-                            let rows = Rows {
-                                first: tile.bytes[start..].as_ptr(),
-                                stride: tile.row_bytes,
-                                ahead,
-                            };
+                            let rows = rows::<V>(tile, row + h * V::LANES, H, bytes(first));
                             let packed: *mut Packed<V> = packed;
                             unpack(rows, tile.format.block_bytes, depth, packed.cast());
                         }
@@ -103,6 +93,19 @@ pub(super) unsafe fn product<
     }
 }
 
+/// A register of rows from `row`, at byte `at` of each. What is wanted next lies `registers` registers of rows further.
+#[inline(always)]
+fn rows<V: RowLanes>(tile: &Tile<'_>, row: usize, registers: usize, at: usize) -> Rows {
+    let first = tile.bytes[row * tile.row_bytes + at..].as_ptr();
+    let next = (row + registers * V::LANES) * tile.row_bytes + V::LANES * at;
+    Rows {
+        first,
+        stride: tile.row_bytes,
+        begin: first,
+        next: tile.bytes.as_ptr().wrapping_add(next),
+    }
+}
+
 /// Unpacks `depth` parts of `count` rows by the format's scalar code; the first row's blocks begin at `start` of the tile's bytes.
 #[inline(never)]
 unsafe fn by_rows<V: RowLanes, const MINIMUMS: bool>(
@@ -131,10 +134,12 @@ unsafe fn by_rows<V: RowLanes, const MINIMUMS: bool>(
                 let minimums = parts.each_ref().map(|parts| parts[at].minimums[half]);
                 packed.scales[at][half] = V::load(scales.as_ptr());
                 packed.minimums[at][half] = V::load(minimums.as_ptr());
+                let first = parts[0][at].values[half * 16..].as_ptr().cast();
                 let rows = Rows {
-                    first: parts[0][at].values[half * 16..].as_ptr().cast(),
+                    first,
                     stride: size_of::<[Part; DEPTH]>(),
-                    ahead: 0,
+                    begin: first,
+                    next: first,
                 };
                 for (g, bytes) in V::bytes16(rows).into_iter().enumerate() {
                     packed.values[at][half * 4 + g] =
@@ -297,16 +302,7 @@ pub(super) unsafe fn one_token<
             let mut total = zero;
             for first in (0..count).step_by(DEPTH) {
                 let depth = DEPTH.min(count - first);
-                let ahead = if first + depth < count {
-                    bytes(depth)
-                } else {
-                    V::LANES * tile.row_bytes - bytes(first)
-                };
-                let rows = Rows {
-                    first: tile.bytes[row * tile.row_bytes + bytes(first)..].as_ptr(),
-                    stride: tile.row_bytes,
-                    ahead,
-                };
+                let rows = rows::<V>(tile, row, 1, bytes(first));
                 terms.begin(
                     x.values.as_ptr().add(first * PART),
                     &x.sums[first..][..depth],

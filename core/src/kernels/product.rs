@@ -98,8 +98,10 @@ pub(crate) struct Rows {
     pub(crate) first: *const u8,
     /// Bytes from one row to the next.
     pub(crate) stride: usize,
-    /// How much further what is wanted next lies.
-    pub(crate) ahead: usize,
+    /// Where the first row's part of this began.
+    pub(crate) begin: *const u8,
+    /// What is wanted after all of the rows' parts of this: as many bytes, one after the other.
+    pub(crate) next: *const u8,
 }
 
 /// Unpacks `parts` parts of a register's rows, from where a block begins, into what the instruction set's product takes them from.

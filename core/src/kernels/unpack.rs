@@ -51,8 +51,8 @@ pub(super) unsafe fn blocks<F: Lanewise, V: RowLanes, S: Sink<V>>(
 ) {
     for (block, first) in (0..parts).step_by(F::PARTS).enumerate() {
         let rows = rows.at(block * block_bytes);
-        if F::PARTS == 1 && block % 2 == 0 {
-            ask_ahead::<V>(rows);
+        if F::PARTS == 1 {
+            ask_ahead::<V>(rows, block_bytes);
         }
         // SAFETY: the caller's.
         unsafe { F::block::<V, S>(rows, first, sink) };
@@ -99,18 +99,29 @@ macro_rules! eight {
     }};
 }
 
-/// Asks for what lies ahead of the rows' bytes. A few lines at a time, so that the processor never has to wait for a free fill buffer.
+/// Asks for as much of what is wanted next as `bytes` bytes of each row are: in the order of memory, and a few lines at a time, so that the
+/// processor never has to wait for a free fill buffer.
 #[inline(always)]
-fn ask_ahead<V: RowLanes>(rows: Rows) {
-    for r in 0..V::LANES {
-        V::prefetch(rows.row(r).wrapping_add(rows.ahead));
+fn ask_ahead<V: RowLanes>(rows: Rows, bytes: usize) {
+    const LINE: usize = 64; // of the cache
+    let done = (rows.first.addr() - rows.begin.addr()) * V::LANES;
+    for line in (0..bytes * V::LANES).step_by(LINE) {
+        V::prefetch(rows.next.wrapping_add(done + line));
     }
+}
+
+/// Sixteen bytes of each row.
+#[inline(always)]
+unsafe fn bytes16<V: RowLanes>(rows: Rows) -> [V::Bytes; 4] {
+    ask_ahead::<V>(rows, 16);
+    // SAFETY: the caller's: the bytes are there.
+    unsafe { V::bytes16(rows) }
 }
 
 /// 32 bytes of each row.
 #[inline(always)]
 unsafe fn bytes32<V: RowLanes>(rows: Rows) -> [V::Bytes; 8] {
-    ask_ahead::<V>(rows);
+    ask_ahead::<V>(rows, 32);
     // SAFETY: the caller's: the bytes are there.
     let ([a, b, c, d], [e, f, g, h]) = unsafe { (V::bytes16(rows), V::bytes16(rows.at(16))) };
     [a, b, c, d, e, f, g, h]
@@ -201,7 +212,7 @@ unsafe fn scales_and_minimums<V: RowLanes, S: Sink<V>>(head: [V::Bytes; 4], sink
 }
 
 lanewise!(Q4K, 8, Minimums, |rows, _first, sink| {
-    scales_and_minimums::<V, S>(V::bytes16(rows), sink);
+    scales_and_minimums::<V, S>(bytes16::<V>(rows), sink);
     for pair in 0..4 {
         let bytes = bytes32::<V>(rows.at(16 + pair * 32));
         sink.values(pair * 2, bits::<V>(&bytes, 0, 15));
@@ -210,7 +221,7 @@ lanewise!(Q4K, 8, Minimums, |rows, _first, sink| {
 });
 
 lanewise!(Q5K, 8, Minimums, |rows, _first, sink| {
-    scales_and_minimums::<V, S>(V::bytes16(rows), sink);
+    scales_and_minimums::<V, S>(bytes16::<V>(rows), sink);
     let fifth = bytes32::<V>(rows.at(16));
     for pair in 0..4 {
         let bytes = bytes32::<V>(rows.at(48 + pair * 32));
@@ -224,7 +235,7 @@ lanewise!(Q5K, 8, Minimums, |rows, _first, sink| {
 
 lanewise!(Q6K, 8, Halves, |rows, _first, sink| {
     let [_, scale] = V::halves(V::bytes4(rows.at(206)));
-    let scales = V::bytes16(rows.at(192));
+    let scales = bytes16::<V>(rows.at(192));
     for part in 0..8 {
         let (register, byte) = (scales[part / 2], part % 2 * 2);
         let scales = [
@@ -257,7 +268,7 @@ unsafe fn two_bits<V: RowLanes>(bytes: &[[V::Bytes; 8]; 2], part: usize) -> [V::
 lanewise!(Q2K, 8, HalvesMinimums, |rows, _first, sink| {
     let [scale, minimum] = V::halves(V::bytes4(rows.at(80)));
     let minimum = negative::<V>(minimum);
-    let head = V::bytes16(rows);
+    let head = bytes16::<V>(rows);
     for part in 0..8 {
         let (register, byte) = (head[part / 2], part % 2 * 2);
         let (scales, minimums) = (V::and(register, 15), V::and(V::right(register, 4), 15));
@@ -274,7 +285,7 @@ lanewise!(Q2K, 8, HalvesMinimums, |rows, _first, sink| {
 
 lanewise!(Q3K, 8, Halves, |rows, _first, sink| {
     // The last sixteen bytes: two of codes, twelve of scales, the scale of scales.
-    let tail = V::bytes16(rows.at(94));
+    let tail = bytes16::<V>(rows.at(94));
     let [_, scale] = V::halves(tail[3]);
     let mut scales = [V::none(); 3]; // the scales' bytes, four to a lane
     for at in 0..3 {
@@ -306,17 +317,14 @@ lanewise!(Q3K, 8, Halves, |rows, _first, sink| {
 });
 
 lanewise!(Iq4Xs, 8, Wide, |rows, _first, sink| {
-    let head = V::bytes16(rows);
+    let head = bytes16::<V>(rows);
     let [scale, _] = V::halves(head[0]);
     for part in 0..8 {
         let low = V::and(V::right(head[1], part as u32 * 4), 15);
         let high = V::and(V::right(head[0], 16 + part as u32 * 2), 3);
         let whole = V::whole(V::or(low, V::left(high, 4)), 0, 32);
         sink.scales(part, [V::mul(scale, whole); 2]);
-        if part % 2 == 0 {
-            ask_ahead::<V>(rows.at(8 + part * 16));
-        }
-        let bytes = V::bytes16(rows.at(8 + part * 16));
+        let bytes = bytes16::<V>(rows.at(8 + part * 16));
         sink.values(part, look_up::<V>(&iq4_nl::TABLE, bytes));
     }
 });
