@@ -10,6 +10,7 @@ mod distill;
 mod embed;
 mod eval;
 mod export;
+mod form;
 mod inspect;
 mod logits;
 mod quantize;

@@ -15,6 +15,7 @@ use families::ARCHITECTURES;
 use keys::Keys;
 use weights::Weights;
 
+use crate::constraint::Grammars;
 use crate::encoder::Encoder;
 use crate::gguf;
 use crate::hash::Hash;
@@ -93,7 +94,8 @@ struct Inner {
     file: gguf::File,
     config: Config,
     weights: Weights,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
+    grammars: Grammars,
     info: ModelInfo,
     chat_template: Option<String>,
     options: OpenOptions,
@@ -141,7 +143,7 @@ impl Model {
             architecture: name,
         })?;
         let weights = Weights::find(&file, &config, family.names)?;
-        let tokenizer = Tokenizer::from_gguf(&file)?;
+        let tokenizer = Arc::new(Tokenizer::from_gguf(&file)?);
         let info = info(&file, &config)?;
         let chat_template = file
             .metadata()
@@ -153,6 +155,7 @@ impl Model {
                 config,
                 weights,
                 tokenizer,
+                grammars: Grammars::default(),
                 info,
                 chat_template,
                 options: options.clone(),
@@ -179,6 +182,15 @@ impl Model {
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.inner.tokenizer
+    }
+
+    pub(crate) fn shared_tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.inner.tokenizer
+    }
+
+    /// What constraints need of the vocabulary, shared between sessions.
+    pub(crate) fn grammars(&self) -> &Grammars {
+        &self.inner.grammars
     }
 
     /// The open file.
