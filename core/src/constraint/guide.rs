@@ -20,7 +20,10 @@ pub(crate) struct Guide {
 }
 
 /// Bytes of a constraint at most.
-const MOST_BYTES: usize = 256 << 10;
+const MOST_BYTES: usize = 64 << 10;
+/// References and rules that refer to each other are followed by recursion, at most once for each ten bytes or so. Only what is used of this is ever
+/// backed by memory.
+const STACK: usize = 64 << 20;
 /// How deep brackets may be nested in a grammar, whose parser is recursive. Those of JSON and of regular expressions have limits of their own.
 const DEEPEST: usize = 128;
 
@@ -36,7 +39,8 @@ impl Guide {
             .grammars()
             .factory(model)
             .map_err(|what| wrong(what.to_owned()))?;
-        let matcher = Matcher::new(factory.create_parser(grammar));
+        let parser = on_a_deep_stack(|| factory.create_parser(grammar))?;
+        let matcher = Matcher::new(parser);
         let mut guide = Guide {
             kind,
             matcher,
@@ -116,6 +120,18 @@ impl Guide {
     }
 }
 
+/// Runs `make` where recursion as deep as [`MOST_BYTES`] allow does not overflow, whatever the caller's thread.
+fn on_a_deep_stack<T: Send>(make: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().name("dram-constraint".into());
+        let thread = builder.stack_size(STACK).spawn_scoped(scope, make);
+        let thread = thread.map_err(|source| Error::Thread { index: 0, source })?;
+        Ok(thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
 /// What llguidance said, without the parts that are for its own authors, and not longer than a person reads.
 fn said(error: &str) -> String {
     let ends = ["\n<backtrace>", "\n<state>", "\n<non-verbose/>"].map(|mark| error.find(mark));
@@ -170,7 +186,41 @@ fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar, String> {
                 other => return Err(format!("expected an object, got {other}")),
             };
             Constraint::bound_white_space(&mut schema);
-            Ok(TopLevelGrammar::from_json_schema(schema.into()))
+            let mut schema = Value::from(schema);
+            sharpen(&mut schema);
+            Ok(TopLevelGrammar::from_json_schema(schema))
         }
+    }
+}
+
+/// An exclusive bound at a whole number, with the other bound before the next one, becomes an inclusive bound a billionth away: llguidance 1.9 takes it
+/// for inclusive. The depth of recursion is that of JSON.
+fn sharpen(schema: &mut Value) {
+    let within = |a: f64, b: f64| a.fract() == 0.0 && a != b && (a - b).abs() < 1.0;
+    let step = |x: f64| 1e-9 * x.abs().max(1.0);
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(sharpen),
+        Value::Object(map) => {
+            let number = |key: &str| map.get(key).and_then(Value::as_f64);
+            let least = number("exclusiveMinimum");
+            let most = number("exclusiveMaximum");
+            let (ceiling, floor) = (most.or(number("maximum")), least.or(number("minimum")));
+            if let (Some(a), Some(b)) = (least, ceiling)
+                && within(a, b)
+            {
+                map.remove("exclusiveMinimum");
+                map.insert("minimum".into(), (a + step(a)).into());
+            }
+            if let (Some(b), Some(a)) = (most, floor)
+                && within(b, a)
+            {
+                map.remove("exclusiveMaximum");
+                map.insert("maximum".into(), (b - step(b)).into());
+            }
+            let is_schema = |key: &str| !["const", "enum", "default", "examples"].contains(&key);
+            let parts = map.iter_mut().filter(|(key, _)| is_schema(key));
+            parts.for_each(|(_, part)| sharpen(part));
+        }
+        _ => {}
     }
 }

@@ -101,10 +101,10 @@ impl Form {
                     let (open, close) = if list { (r"\[ ?", r" ?\]") } else { ("", "") };
                     let id = if id { ID } else { "" };
                     let head =
-                        format!(r#"/\s?{open}\{{ ?"name" ?: ?"{name}" ?, ?"{arguments}" ?: ?/"#);
+                        format!(r#"/[ \n]?{open}\{{ ?"name" ?: ?"{name}" ?, ?"{arguments}" ?: ?/"#);
                     // Without a mark the bracket itself tells the call from a text.
                     let head = if self.mark.is_empty() {
-                        head.replacen(r"\s?", "", 1)
+                        head.replacen(r"[ \n]?", "", 1)
                     } else {
                         head
                     };
@@ -121,7 +121,7 @@ impl Form {
         let calls = calls.join(" | ");
         let end = match self.end {
             "" => String::new(),
-            end => format!("/\\s?/ {}", terminal(end, tokenizer)),
+            end => format!("/[ \\n]?/ {}", terminal(end, tokenizer)),
         };
         let mark = terminal(self.mark, tokenizer);
         let start = match (or_text, self.mark, mark.starts_with('<')) {
