@@ -10,17 +10,20 @@ use dram_core::{Event, Finish, Message, Model, Prompt, Request, Session};
 use serde_json::json;
 
 use crate::common::{Interrupt, Lora, SamplingArgs, SessionArgs, open_adapters, write_json};
+use crate::form::{FormArgs, tool_call};
 
 /// Talk with a GGUF model
 ///
 /// Uses the file's own chat template. Ctrl-C stops the answer that is being made, Ctrl-D ends the conversation.
 /// Commands: /reset forgets the conversation, /system TEXT says what the model is told before it, /save FILE writes it as JSON,
-/// /lora FILE[:SCALE] ... changes to other adapters (none: the model alone), /quit ends it.
+/// /lora FILE[:SCALE] ... changes to other adapters (none: the model alone), /result TEXT says what a call returned that the model asked for,
+/// /quit ends it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   dram chat student.gguf
-  dram chat model.gguf --system 'You answer in one sentence.' --temperature 0.7")]
+  dram chat model.gguf --system 'You answer in one sentence.' --temperature 0.7
+  dram chat model.gguf --tools tools.json")]
 pub(crate) struct Args {
     /// The model: a GGUF file with a chat template
     model: PathBuf,
@@ -30,6 +33,8 @@ pub(crate) struct Args {
     /// At most this many tokens in an answer
     #[arg(short = 'n', long, default_value_t = 512)]
     max_tokens: usize,
+    #[command(flatten)]
+    form: FormArgs,
     #[command(flatten)]
     session: SessionArgs,
     #[command(flatten)]
@@ -46,14 +51,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     let mut session = args.session.open(&model)?;
     let interrupt = Interrupt::listen()?;
-    let message = |role: &str, content: String| Message {
-        role: role.into(),
-        content,
-    };
+    let (constraint, tools) = (args.form.constraint()?, args.form.tools()?);
     let mut system: Vec<Message> = args
         .system
         .into_iter()
-        .map(|s| message("system", s))
+        .map(|text| Message::new("system", text))
         .collect();
     let mut history = system.clone();
     let ask = io::stdin().is_terminal();
@@ -75,7 +77,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 continue;
             }
             ("/system", text) if !text.is_empty() => {
-                system = vec![message("system", text.into())];
+                system = vec![Message::new("system", text)];
                 history.clone_from(&system);
                 continue;
             }
@@ -92,19 +94,31 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 }
                 continue;
             }
+            ("/result", text) => match history.last().and_then(|m| m.tool_calls.first()) {
+                Some(call) => {
+                    let result = Message::result(call, text);
+                    history.push(result);
+                }
+                None => {
+                    eprintln!("/result: the model did not ask for a call just now");
+                    continue;
+                }
+            },
             (command, _) if command.starts_with('/') => {
                 eprintln!(
-                    "{line}: there are /reset, /system TEXT, /save FILE, /lora FILE[:SCALE] and /quit"
+                    "{line}: there are /reset, /system TEXT, /result TEXT, /save FILE, /lora FILE[:SCALE] and /quit"
                 );
                 continue;
             }
-            _ => history.push(message("user", line.into())),
+            _ => history.push(Message::new("user", line)),
         }
         let request = Request {
             prompt: Prompt::Chat(history.clone()),
             max_tokens: args.max_tokens,
             sampling: args.sampling.sampling(),
             context_policy: args.session.policy(),
+            constraint: constraint.clone(),
+            tools: tools.clone(),
             ..Request::default()
         };
         let mut out = io::stdout().lock();
@@ -130,7 +144,19 @@ pub(crate) fn run(args: Args) -> Result<()> {
                         "the context is full; /reset starts anew, --context makes it larger, --slide 0 forgets the oldest"
                     );
                 }
-                history.push(message("assistant", completion.text));
+                if let Finish::Unfinished(_) = completion.finish {
+                    eprintln!("the answer is cut short: it does not satisfy its form yet");
+                }
+                history.push(match completion.tool_call {
+                    Some(call) => {
+                        eprintln!(
+                            "a call of {} with {}; answer it with /result TEXT",
+                            call.name, call.arguments
+                        );
+                        Message::calling(call)
+                    }
+                    None => Message::new("assistant", completion.text),
+                });
             }
             Err(error) => {
                 history.pop();
@@ -150,7 +176,16 @@ fn change_adapters(session: &mut Session, files: &str) -> Result<()> {
 fn save(history: &[Message], path: &Path) -> Result<()> {
     let messages: Vec<_> = history
         .iter()
-        .map(|m| json!({ "role": m.role, "content": m.content }))
+        .map(|m| {
+            let mut message = json!({ "role": m.role, "content": m.content });
+            if !m.tool_calls.is_empty() {
+                message["tool_calls"] = m.tool_calls.iter().map(tool_call).collect();
+            }
+            if let Some(id) = &m.tool_call_id {
+                message["tool_call_id"] = json!(id);
+            }
+            message
+        })
         .collect();
     write_json(path, &json!({ "messages": messages }))
 }

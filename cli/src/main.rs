@@ -11,6 +11,7 @@ mod distill;
 mod embed;
 mod eval;
 mod export;
+mod form;
 mod imatrix;
 mod inspect;
 mod logits;

@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use dram_core::{Event, Finish, Message, Model, Prompt, Request};
+use dram_core::{Event, Finish, Limit, Message, Model, Prompt, Request};
 use serde_json::json;
 
 use crate::common::{Interrupt, SamplingArgs, SessionArgs};
+use crate::form::{FormArgs, tool_call};
 
 /// Answer one prompt with a GGUF model
 ///
@@ -19,7 +20,10 @@ use crate::common::{Interrupt, SamplingArgs, SessionArgs};
 Examples:
   dram run student.gguf \"text mum that I am late\"
   echo 'Once upon a time' | dram run model.gguf --raw --temperature 0.8 -n 200
-  dram run student.gguf --json \"how is the weather in Oslo\"")]
+  dram run student.gguf --json \"how is the weather in Oslo\"
+  dram run model.gguf --json-schema '{\"type\": \"object\", \"properties\": {\"age\": {\"type\": \"integer\"}}, \"required\": [\"age\"]}' \"Anna is 30\"
+  dram run model.gguf --regex '(yes|no)' \"Is water wet?\"
+  dram run model.gguf --tools tools.json --tool-choice required --json \"how is the weather in Oslo\"")]
 pub(crate) struct Args {
     /// The model: a GGUF file
     model: PathBuf,
@@ -43,6 +47,8 @@ pub(crate) struct Args {
     /// Print one JSON object instead of streaming text
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    form: FormArgs,
     #[command(flatten)]
     session: SessionArgs,
     #[command(flatten)]
@@ -68,19 +74,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let prompt = if args.raw || model.chat_template().is_none() {
         Prompt::Text(prompt)
     } else {
-        let system = args.system.map(|content| Message {
-            role: "system".into(),
-            content,
-        });
-        Prompt::Chat(
-            system
-                .into_iter()
-                .chain([Message {
-                    role: "user".into(),
-                    content: prompt,
-                }])
-                .collect(),
-        )
+        let system = args.system.map(|text| Message::new("system", text));
+        let user = Message::new("user", prompt);
+        Prompt::Chat(system.into_iter().chain([user]).collect())
     };
     let request = Request {
         prompt,
@@ -89,6 +85,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         context_policy: args.session.policy(),
         stop: args.stop,
         logprobs: args.logprobs,
+        constraint: args.form.constraint()?,
+        tools: args.form.tools()?,
         ..Request::default()
     };
 
@@ -130,6 +128,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
             "tokens": completion.tokens,
             "logprobs": logprobs,
             "prompt_tokens": completion.prompt_tokens,
+            "tool_call": completion.tool_call.as_ref().map(tool_call),
+            "forced_tokens": completion.forced_tokens,
+            "decode_steps": completion.decode_steps,
             "finish": finish,
             "stop_string": stop_string,
             "prefill_seconds": t.prefill.as_secs_f64(),
@@ -140,6 +141,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
         writeln!(out, "{value}")?;
     } else {
         writeln!(out)?;
+        if let Finish::Unfinished(_) = completion.finish {
+            eprintln!(
+                "the answer is cut short: it does not satisfy its form yet; -n and --context make room for more"
+            );
+        }
         eprintln!(
             "{} prompt tokens, first token after {:.1} ms; {} tokens made, {:.0} tokens/s; {} on {} threads",
             completion.prompt_tokens,
@@ -160,6 +166,8 @@ fn finish_name(finish: &Finish) -> (&'static str, Option<&str>) {
         Finish::StopString(s) => ("stop_string", Some(s)),
         Finish::MaxTokens => ("max_tokens", None),
         Finish::ContextFull => ("context_full", None),
+        Finish::Unfinished(Limit::MaxTokens) => ("unfinished_max_tokens", None),
+        Finish::Unfinished(Limit::Context) => ("unfinished_context_full", None),
         Finish::Cancelled => ("cancelled", None),
     }
 }

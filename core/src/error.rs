@@ -277,6 +277,24 @@ pub enum Error {
         what: String,
     },
 
+    /// A constraint that cannot be followed: it does not parse, cannot be met, or is too large.
+    #[error("the {kind} cannot be followed: {what}")]
+    Constraint {
+        /// What it is: a JSON schema, a regular expression or a Lark grammar.
+        kind: &'static str,
+        /// Where and why.
+        what: String,
+    },
+
+    /// Tools that mean nothing, or that the model cannot be given.
+    #[error("tools: expected {expected}, got {got}")]
+    Tools {
+        /// What would have been accepted.
+        expected: &'static str,
+        /// What was given.
+        got: String,
+    },
+
     /// A saved session that this session cannot take up.
     #[error("{}: saved session: expected {expected}, got {got}: {advice}", path.display())]
     SavedSession {

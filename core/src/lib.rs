@@ -2,6 +2,7 @@
 
 mod cancel;
 pub mod chat;
+mod constraint;
 mod encoder;
 pub mod error;
 pub mod gguf;
@@ -18,14 +19,17 @@ mod scratch;
 mod session;
 pub mod threads;
 pub mod tokenizer;
+mod tools;
 
 pub use cancel::CancelToken;
 pub use chat::Message;
+pub use constraint::Constraint;
 pub use encoder::Encoder;
 pub use error::{Error, Result};
 pub use kv::CacheFormat;
 pub use model::{Adapter, Config, InputSquares, Memory, Model, ModelInfo, OpenOptions};
-pub use request::{Completion, ContextPolicy, Event, Finish, Prompt, Request, Timings};
+pub use request::{Completion, ContextPolicy, Event, Finish, Limit, Prompt, Request, Timings};
 pub use sampling::{Logprobs, Sampling, TokenLogprob};
 pub use session::{Session, SessionOptions};
 pub use tokenizer::Tokenizer;
+pub use tools::{ToolCall, ToolChoice, Tools};

@@ -1,8 +1,10 @@
 //! What a caller asks for, what happens meanwhile, and what comes of it.
 
-use crate::chat::{self, Message};
+use crate::chat::{Chat, Message};
+use crate::constraint::Constraint;
 use crate::model::Model;
 use crate::sampling::{Logprobs, MOST_TOP, Sampling, TokenLogprob};
+use crate::tools::{ToolCall, ToolChoice, Tools};
 use crate::{Error, Result};
 use std::time::Duration;
 
@@ -32,6 +34,10 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// What happens when prompt and completion outgrow the session's context.
     pub context_policy: ContextPolicy,
+    /// What the text must be.
+    pub constraint: Option<Constraint>,
+    /// Functions that the model may ask to have called, or must. Only with [`Prompt::Chat`].
+    pub tools: Option<Tools>,
     /// Whether [`Prompt::Text`] may name special tokens, such as `<|im_start|>`. Leave it off for text that others wrote.
     pub parse_special: bool,
 }
@@ -45,6 +51,8 @@ impl Default for Request {
             stop: Vec::new(),
             logprobs: None,
             context_policy: ContextPolicy::Error,
+            constraint: None,
+            tools: None,
             parse_special: false,
         }
     }
@@ -122,16 +130,27 @@ pub enum Event<'a> {
 /// Why a completion ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// The model made an end token.
+    /// The model made an end token, or the constraint is satisfied and nothing can be added.
     EndOfText,
     /// This stop string came up.
     StopString(String),
-    /// As many tokens as the request allowed.
+    /// As many tokens as the request allowed. What the constraint asks for, if there is one, is satisfied.
     MaxTokens,
-    /// The session has no room for another token.
+    /// The session has no room for another token. What the constraint asks for, if there is one, is satisfied.
     ContextFull,
+    /// The text does not satisfy the constraint yet, and there is no room for more.
+    Unfinished(Limit),
     /// The caller stopped it, by its [`CancelToken`](crate::CancelToken) or from the event callback.
     Cancelled,
+}
+
+/// What cut a text short before it satisfied its constraint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// As [`Finish::MaxTokens`].
+    MaxTokens,
+    /// As [`Finish::ContextFull`].
+    Context,
 }
 
 /// How long the parts of a request took.
@@ -158,6 +177,12 @@ pub struct Completion {
     pub prompt_tokens: usize,
     /// The first of them, which were in the cache already and were not evaluated again.
     pub reused_tokens: usize,
+    /// Those of `tokens` that the constraint left no choice for. Several in a row are evaluated in one step.
+    pub forced_tokens: usize,
+    /// Evaluations after the prompt's: one for each token, less where tokens were forced.
+    pub decode_steps: usize,
+    /// The call that the model asks for, if the request has tools and the text is one.
+    pub tool_call: Option<ToolCall>,
     /// Why it ended.
     pub finish: Finish,
     /// How long it took.
@@ -177,6 +202,16 @@ impl Request {
         if self.stop.iter().any(String::is_empty) {
             let expected = "strings that are not empty".into();
             return refuse("stop", expected, "an empty one".into());
+        }
+        if let Some(tools) = &self.tools {
+            if !matches!(self.prompt, Prompt::Chat(_)) {
+                let expected = "a chat as the prompt, whose template gives the model the tools";
+                return refuse("tools", expected.into(), "another prompt".into());
+            }
+            if tools.choice() != &ToolChoice::None && self.constraint.is_some() {
+                let expected = "none beside tools that may be called";
+                return refuse("constraint", expected.into(), "one".into());
+            }
         }
         let most = MOST_TOP.min(vocabulary);
         if let Some(n) = self.logprobs.filter(|&n| n > most) {
@@ -220,14 +255,14 @@ impl Model {
                 })?;
                 let text_of =
                     |id: Option<u32>| id.map_or_else(String::new, |id| tokenizer.decode(&[id]));
-                let text = chat::render(
-                    template,
+                let chat = Chat {
                     messages,
-                    &text_of(tokenizer.bos()),
-                    &text_of(tokenizer.eos()),
-                    true,
-                )?;
-                Ok(encode(&text, true))
+                    tools: request.tools.as_ref(),
+                    bos: &text_of(tokenizer.bos()),
+                    eos: &text_of(tokenizer.eos()),
+                    add_generation_prompt: true,
+                };
+                Ok(encode(&chat.render(template)?, true))
             }
         }
     }

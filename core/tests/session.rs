@@ -219,10 +219,7 @@ fn a_chat_is_rendered_with_special_tokens_and_text_is_not() {
     let model = model(Shape::default());
     let user = common::gguf::USER;
     let id = 287; // the last of the vocabulary
-    let chat = Request::new(Prompt::Chat(vec![Message {
-        role: "user".into(),
-        content: "hi".into(),
-    }]));
+    let chat = Request::new(Prompt::Chat(vec![Message::new("user", "hi")]));
     let ids = model.prompt_tokens(&chat).unwrap();
     assert_eq!(ids.iter().filter(|&&token| token == id).count(), 2);
     assert_eq!(

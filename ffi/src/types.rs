@@ -210,10 +210,7 @@ impl From<GenerationRequest> for dram_core::Request {
             Prompt::Chat { messages } => dram_core::Prompt::Chat(
                 messages
                     .into_iter()
-                    .map(|m| dram_core::Message {
-                        role: m.role,
-                        content: m.content,
-                    })
+                    .map(|m| dram_core::Message::new(&m.role, m.content))
                     .collect(),
             ),
         };
@@ -237,8 +234,11 @@ impl From<dram_core::Completion> for Completion {
             finish: match completion.finish {
                 dram_core::Finish::EndOfText => FinishReason::EndOfText,
                 dram_core::Finish::StopString(text) => FinishReason::StopString { text },
-                dram_core::Finish::MaxTokens => FinishReason::MaxTokens,
                 dram_core::Finish::ContextFull => FinishReason::ContextFull,
+                // Requests that cross this boundary have no constraint.
+                dram_core::Finish::Unfinished(_) | dram_core::Finish::MaxTokens => {
+                    FinishReason::MaxTokens
+                }
                 dram_core::Finish::Cancelled => FinishReason::Cancelled,
             },
             timings: Timings {

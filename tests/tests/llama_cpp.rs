@@ -442,16 +442,18 @@ fn greedy_text_equals_llama_cpp() {
         .expect("the student has a chat template");
     let messages: Vec<Vec<Message>> = REQUESTS
         .iter()
-        .map(|text| {
-            vec![Message {
-                role: "user".into(),
-                content: (*text).into(),
-            }]
-        })
+        .map(|text| vec![Message::new("user", *text)])
         .collect();
     let prompts: Vec<String> = messages
         .iter()
-        .map(|messages| chat::render(template, messages, "", "", true).unwrap())
+        .map(|messages| {
+            let chat = chat::Chat {
+                messages,
+                add_generation_prompt: true,
+                ..chat::Chat::default()
+            };
+            chat.render(template).unwrap()
+        })
         .collect();
     let answers = llama(
         &["greedy", path.to_str().unwrap(), &LIMIT.to_string()],

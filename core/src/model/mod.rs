@@ -20,6 +20,7 @@ use families::ARCHITECTURES;
 use keys::Keys;
 use weights::Weights;
 
+use crate::constraint::Grammars;
 use crate::encoder::Encoder;
 use crate::gguf;
 use crate::hash::Hash;
@@ -97,7 +98,8 @@ struct Inner {
     file: gguf::File,
     config: Config,
     weights: Weights,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
+    grammars: Grammars,
     info: ModelInfo,
     chat_template: Option<String>,
     options: OpenOptions,
@@ -145,7 +147,7 @@ impl Model {
             architecture: name,
         })?;
         let weights = Weights::find(&file, &config, family.names)?;
-        let tokenizer = Tokenizer::from_gguf(&file)?;
+        let tokenizer = Arc::new(Tokenizer::from_gguf(&file)?);
         let info = info(&file, &config)?;
         let chat_template = file
             .metadata()
@@ -157,6 +159,7 @@ impl Model {
                 config,
                 weights,
                 tokenizer,
+                grammars: Grammars::default(),
                 info,
                 chat_template,
                 options: options.clone(),
@@ -189,6 +192,15 @@ impl Model {
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.inner.tokenizer
+    }
+
+    pub(crate) fn shared_tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.inner.tokenizer
+    }
+
+    /// What constraints need of the vocabulary, shared between sessions.
+    pub(crate) fn grammars(&self) -> &Grammars {
+        &self.inner.grammars
     }
 
     /// The open file.

@@ -9,11 +9,13 @@
 //! Same seed, same logits, same tokens on every platform: the generator is [`Rng`] (SplitMix64), exponential and logarithm are written out in plain
 //! f64 arithmetic instead of being asked from the platform's libm, and equal logits are ordered by token id.
 
+mod allowed;
 mod logprobs;
 mod numbers;
 mod repetition;
 mod sampler;
 
+pub(crate) use allowed::Allowed;
 pub(crate) use logprobs::MOST_TOP;
 pub use logprobs::{Logprobs, TokenLogprob};
 pub use numbers::Rng;

@@ -1,8 +1,8 @@
 //! The chain of steps that [`super::Sampling`] describes.
 
-use super::Sampling;
 use super::numbers::{Rng, exp, likeliest, ln, weight};
 use super::repetition::{self, Repetition, Text};
+use super::{Allowed, Sampling};
 use crate::error::{Error, Result};
 use std::cmp::Ordering;
 
@@ -67,15 +67,20 @@ impl Sampler {
         }
     }
 
-    /// The next token for `logits` `[vocabulary]` after the tokens `history`. Logits that are not numbers are never chosen; if none is a number, the
-    /// model is broken and it is an error.
+    /// The next token for `logits` `[vocabulary]` after the tokens `history`: one of `allowed`, if that is given. Logits that are not numbers are never
+    /// chosen; if none is a number, the model is broken and it is an error.
     pub(crate) fn sample(
         &mut self,
         logits: &[f32],
+        allowed: Option<Allowed<'_>>,
         history: &[u32],
         text: Text<'_>,
     ) -> Result<u32> {
-        let best = likeliest(logits).ok_or(Error::NoLogits)?;
+        let best = match allowed {
+            None => likeliest(logits),
+            Some(allowed) => allowed.likeliest(logits),
+        };
+        let best = best.ok_or(Error::NoLogits)?;
         let o = &self.options;
         let adjusts =
             !o.logit_bias.is_empty() || !o.penalties.is_neutral() || o.dry.multiplier > 0.0;
@@ -89,13 +94,20 @@ impl Sampler {
         let candidates = (0..)
             .zip(logits)
             .map(|(id, &logit)| Candidate { logit, id });
+        let possible = |c: &Candidate| c.logit > f32::NEG_INFINITY;
         if adjusts {
             self.candidates.extend(candidates);
             self.adjust(history, text);
-            self.candidates.retain(|c| c.logit > f32::NEG_INFINITY);
-        } else {
             self.candidates
-                .extend(candidates.filter(|c| c.logit > f32::NEG_INFINITY));
+                .retain(|c| possible(c) && allowed.is_none_or(|allowed| allowed.contains(c.id)));
+        } else if let Some(allowed) = allowed {
+            let candidates = allowed.ids(logits.len()).map(|id| Candidate {
+                logit: logits[id as usize],
+                id,
+            });
+            self.candidates.extend(candidates.filter(possible));
+        } else {
+            self.candidates.extend(candidates.filter(possible));
         }
         let Some(top) = self.likeliest() else {
             return if self.options.logit_bias.is_empty() {
@@ -103,7 +115,9 @@ impl Sampler {
             } else {
                 Err(Error::InvalidOption {
                     option: "logit_bias",
-                    expected: "at least one token that is not banned".into(),
+                    expected:
+                        "at least one token that is neither banned nor against the constraint"
+                            .into(),
                     got: "none".into(),
                 })
             };

@@ -1,10 +1,12 @@
 //! Completions: prompt in, pieces of text out.
 
 use super::Session;
+use crate::constraint::Guide;
 use crate::model::Model;
 use crate::output::{Found, Output};
-use crate::request::{Completion, ContextPolicy, Event, Finish, Request, Timings};
+use crate::request::{Completion, ContextPolicy, Event, Finish, Limit, Request, Timings};
 use crate::sampling::Logprobs;
+use crate::tools::ToolCall;
 use crate::{Error, Result};
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -19,7 +21,8 @@ impl Session {
     ///
     /// # Errors
     /// A prompt that is empty, too long or names tokens that do not exist; options that mean nothing; a chat without a template, or with one
-    /// that fails: these leave the session as it was. Being cancelled is no error: see [`Finish::Cancelled`].
+    /// that fails; a constraint that cannot be followed: these leave the session as it was. [`Error::Constraint`] also ends a text whose constraint turns
+    /// out to be too complex on the way. Being cancelled is no error: see [`Finish::Cancelled`].
     pub fn generate(
         &mut self,
         request: &Request,
@@ -38,6 +41,9 @@ impl Session {
             .start(&request.sampling, model.config().vocabulary)?;
         let mut prompt = model.prompt_tokens(request)?;
         self.check(&prompt)?;
+        let constraint = request.tools.as_ref().and_then(|t| t.constraint(&model));
+        let constraint = constraint.as_ref().or(request.constraint.as_ref());
+        let mut guide = constraint.map(|c| Guide::new(&model, c)).transpose()?;
         let prompt_tokens = prompt.len();
         let mut dropped = 0;
         match request.context_policy {
@@ -70,6 +76,9 @@ impl Session {
             logprobs: request.logprobs.map(|n| Logprobs::with_capacity(most, n)),
             prompt_tokens,
             reused_tokens: reused,
+            forced_tokens: 0,
+            decode_steps: 0,
+            tool_call: None,
             finish: Finish::Cancelled,
             timings: Timings::default(),
         };
@@ -100,7 +109,13 @@ impl Session {
             self.accept(&model, id);
         }
 
-        let finish = self.continue_text(request, &mut completion, start, on_event)?;
+        let finish =
+            self.continue_text(request, guide.as_mut(), &mut completion, start, on_event)?;
+        if finish == Finish::EndOfText
+            && let Some(tools) = &request.tools
+        {
+            completion.tool_call = ToolCall::parse(tools, &model, &completion);
+        }
         completion.finish = finish;
         completion.text = self.output.text().to_owned();
         if !completion.tokens.is_empty() {
@@ -118,6 +133,7 @@ impl Session {
     fn continue_text(
         &mut self,
         request: &Request,
+        mut guide: Option<&mut Guide>,
         completion: &mut Completion,
         start: Instant,
         on_event: OnEvent<'_>,
@@ -125,32 +141,61 @@ impl Session {
         let model = self.model.clone();
         let vocabulary = model.config().vocabulary;
         let mut unsent = 0; // tokens since the last piece
+        let mut waiting = 0; // tokens that were not evaluated yet
 
         let mut finish = loop {
+            if guide.as_ref().is_some_and(|guide| guide.is_over()) {
+                break Finish::EndOfText;
+            }
             if completion.tokens.len() == request.max_tokens {
                 break Finish::MaxTokens;
             }
-            if let Some(&last) = completion.tokens.last() {
-                match self.evaluate_next(last, request.context_policy, on_event) {
+            // What must follow is evaluated together with what it follows, unless the probabilities on the way are asked for.
+            let together = self.position + waiting < self.context() && request.logprobs.is_none();
+            let goes_on = together && guide.as_ref().is_some_and(|guide| guide.has_forced());
+            if waiting > 0 && !goes_on {
+                let ids = &completion.tokens[completion.tokens.len() - waiting..];
+                match self.evaluate_next(ids, request.context_policy, on_event) {
                     Ok(None) => {}
                     Ok(Some(finish)) => break finish,
                     Err(Error::Cancelled) => break Finish::Cancelled,
                     Err(error) => return Err(error),
                 }
+                completion.decode_steps += 1;
+                waiting = 0;
             }
             if self.cancellation.requested() {
                 break Finish::Cancelled;
             }
-            let logits = &self.scratch.logits[..vocabulary];
-            let id = self.sampler.sample(logits, &self.ids, &|id, out| {
-                model.tokenizer().decode_bytes(id, out);
-            })?;
+            let forced = guide.as_mut().and_then(|guide| guide.next_forced());
+            let id = match forced {
+                Some(id) => id,
+                None => {
+                    let allowed = guide.as_mut().map(|guide| guide.allowed()).transpose()?;
+                    let logits = &self.scratch.logits[..vocabulary];
+                    self.sampler
+                        .sample(logits, allowed, &self.ids, &|id, out| {
+                            model.tokenizer().decode_bytes(id, out);
+                        })?
+                }
+            };
             if completion.tokens.is_empty() {
                 completion.timings.first_token = start.elapsed();
             }
-            if model.tokenizer().is_end(id) {
+            // A grammar may have end tokens in the middle of its texts.
+            if model.tokenizer().is_end(id)
+                && forced.is_none()
+                && guide
+                    .as_mut()
+                    .map_or(Ok(true), |guide| guide.is_satisfied())?
+            {
                 break Finish::EndOfText;
             }
+            completion.forced_tokens += usize::from(forced.is_some());
+            if let (Some(guide), None) = (&mut guide, forced) {
+                guide.accept(id)?;
+            }
+            waiting += 1;
             let index = completion.tokens.len();
             completion.tokens.push(id);
             unsent += 1;
@@ -176,6 +221,13 @@ impl Session {
                 return Ok(Finish::Cancelled);
             }
         };
+        if let Some(guide) = guide {
+            finish = match finish {
+                Finish::MaxTokens if !guide.is_satisfied()? => Finish::Unfinished(Limit::MaxTokens),
+                Finish::ContextFull if !guide.is_satisfied()? => Finish::Unfinished(Limit::Context),
+                finish => finish,
+            };
+        }
 
         if !matches!(finish, Finish::StopString(_))
             && let Found::Stop(index) = self.output.finish(&request.stop)
@@ -188,24 +240,24 @@ impl Session {
         }
     }
 
-    /// Evaluates the token just made; where there is no room for it, does what the policy says. Returns why the completion ends here, if it does.
+    /// Evaluates the tokens just made; where there is no room for them, does what the policy says. Returns why the completion ends here, if it does.
     fn evaluate_next(
         &mut self,
-        id: u32,
+        ids: &[u32],
         policy: ContextPolicy,
         on_event: OnEvent<'_>,
     ) -> Result<Option<Finish>> {
-        if self.position < self.context() {
-            self.advance(&[id])?;
+        if self.position + ids.len() <= self.context() {
+            self.advance(ids)?;
             return Ok(None);
         }
         let ContextPolicy::Slide { keep_first } = policy else {
             return Ok(Some(Finish::ContextFull));
         };
-        let dropped = ContextPolicy::dropped(keep_first, self.position + 1, self.context());
+        let dropped = ContextPolicy::dropped(keep_first, self.position + ids.len(), self.context());
         self.position = keep_first;
         self.ids.drain(keep_first..keep_first + dropped);
-        self.ids.push(id);
+        self.ids.extend_from_slice(ids);
         let kept = self.ids.len();
         if on_event(Event::Slid { dropped, kept }).is_break() {
             self.ids.truncate(self.position);

@@ -228,6 +228,12 @@ impl Tokenizer {
         self.add_eos
     }
 
+    /// Tokens that end an answer, in ascending order.
+    #[cfg(feature = "constraint")]
+    pub(crate) fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
     /// Whether `id` ends an answer: end of sequence, end of turn and their like.
     #[must_use]
     pub fn is_end(&self, id: u32) -> bool {
@@ -253,6 +259,11 @@ impl Tokenizer {
     /// tokens; without it they are text like any other. User-defined tokens are found either way.
     #[must_use]
     pub fn encode(&self, text: &str, parse_special: bool) -> Vec<u32> {
+        self.encode_part(text, parse_special, true)
+    }
+
+    /// [`Tokenizer::encode`] for a text that `begins` there, or goes on from another: then SentencePiece puts no space before it.
+    pub(crate) fn encode_part(&self, text: &str, parse_special: bool, begins: bool) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 4);
         let mut after_special = false;
         for part in self.special.split(text, parse_special, &self.vocabulary) {
@@ -272,7 +283,7 @@ impl Tokenizer {
                         // SentencePiece's leading space goes before the text, not before what follows a token inside it.
                         Algorithm::Spm(spm) => spm.encode(
                             text,
-                            ids.is_empty() || after_special,
+                            begins && (ids.is_empty() || after_special),
                             &self.vocabulary,
                             self.unknown,
                             &mut ids,
@@ -314,7 +325,14 @@ impl Tokenizer {
         String::from_utf8_lossy(text).into_owned()
     }
 
-    fn raw_bytes(&self, id: u32, out: &mut Vec<u8>) {
+    /// What the file says of token `id`, which must exist.
+    #[cfg(feature = "constraint")]
+    pub(crate) fn kind(&self, id: u32) -> TokenType {
+        self.vocabulary.kind(id)
+    }
+
+    /// Appends the bytes of token `id`, which must exist; those of a control token as they are written.
+    pub(crate) fn raw_bytes(&self, id: u32, out: &mut Vec<u8>) {
         let bytes = self.vocabulary.bytes(id);
         let escaped = match &self.algorithm {
             Algorithm::Bpe(bpe) => bpe.plain(),

@@ -208,18 +208,16 @@ impl Files {
             let template = template.context("the data holds chats, and the tokenizer has no chat template; give prompt and completion instead")?;
             let messages: Vec<_> = turns
                 .iter()
-                .map(|t| dram_core::Message {
-                    role: t.role.clone(),
-                    content: t.content.clone(),
-                })
+                .map(|t| dram_core::Message::new(&t.role, t.content.as_str()))
                 .collect();
-            Ok(dram_core::chat::render(
-                template,
-                &messages,
-                token(vocabulary.bos),
-                token(vocabulary.eos),
-                open,
-            )?)
+            let chat = dram_core::chat::Chat {
+                messages: &messages,
+                tools: None,
+                bos: token(vocabulary.bos),
+                eos: token(vocabulary.eos),
+                add_generation_prompt: open,
+            };
+            Ok(chat.render(template)?)
         };
         let mut encode = |what: &str, records: &[crate::data::Record]| -> Result<Vec<Example>> {
             let (mut examples, left_out) = encode_records(records, tokenizer, &render, sequence)

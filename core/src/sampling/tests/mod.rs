@@ -41,7 +41,7 @@ fn shares(options: &Sampling, probabilities: &[f32], history: &[u32]) -> Vec<f64
     let mut counts = vec![0usize; probabilities.len()];
     for _ in 0..DRAWS {
         counts[sampler
-            .sample(&logits(probabilities), history, &letters)
+            .sample(&logits(probabilities), None, history, &letters)
             .unwrap() as usize] += 1;
     }
     counts.iter().map(|&n| n as f64 / DRAWS as f64).collect()
@@ -103,11 +103,11 @@ fn greedy_takes_the_first_of_equals_and_passes_over_nan() {
     let mut greedy = sampler(&Sampling::greedy(), 4);
     assert_eq!(
         greedy
-            .sample(&[f32::NAN, 2.0, 3.0, 3.0], &[], &no_text)
+            .sample(&[f32::NAN, 2.0, 3.0, 3.0], None, &[], &no_text)
             .unwrap(),
         2
     );
-    assert!(greedy.sample(&[f32::NAN; 4], &[], &no_text).is_err());
+    assert!(greedy.sample(&[f32::NAN; 4], None, &[], &no_text).is_err());
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn typical_and_top_p_agree_with_sorting_everything() {
             ),
         ] {
             let mut sampler = sampler(&options, logits.len());
-            sampler.sample(&logits, &[], &no_text).unwrap();
+            sampler.sample(&logits, None, &[], &no_text).unwrap();
             let mut left: Vec<u32> = sampler.candidates.iter().map(|c| c.id).collect();
             left.sort_unstable();
             set.sort_unstable();
@@ -311,7 +311,7 @@ fn a_seed_fixes_the_draws() {
         };
         let mut sampler = sampler(&options, logits.len());
         (0..64)
-            .map(|_| sampler.sample(&logits, &[1, 2, 3], &no_text).unwrap())
+            .map(|_| sampler.sample(&logits, None, &[1, 2, 3], &no_text).unwrap())
             .collect()
     };
     assert_eq!(draw(1), draw(1));
@@ -402,6 +402,6 @@ fn senseless_options_are_errors_that_say_the_range() {
             .to_string()
             .contains("below 4")
     );
-    let banned = sampler(&bias(0, f32::NEG_INFINITY), 1).sample(&[1.0], &[], &no_text);
+    let banned = sampler(&bias(0, f32::NEG_INFINITY), 1).sample(&[1.0], None, &[], &no_text);
     assert!(banned.unwrap_err().to_string().contains("not banned"));
 }

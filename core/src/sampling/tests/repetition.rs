@@ -86,7 +86,7 @@ fn penalties_in_numbers() {
     let mut counts = [0usize; 4];
     for _ in 0..DRAWS {
         counts[sampler
-            .sample(&[2.0, -2.0, 2.0, 2.0], &[2, 0, 1, 0], &no_text)
+            .sample(&[2.0, -2.0, 2.0, 2.0], None, &[2, 0, 1, 0], &no_text)
             .unwrap() as usize] += 1;
     }
     let weights = [-0.5f64, -8.75, 2.0, 2.0].map(f64::exp);
@@ -145,7 +145,7 @@ fn dry_agrees_with_trying_every_repetition() {
         };
         let mut sampler = sampler(&options, 3);
         history.iter().for_each(|&id| sampler.accept(id, &letters));
-        let got = sampler.sample(&[0.0; 3], &history, &letters).unwrap();
+        let got = sampler.sample(&[0.0; 3], None, &history, &letters).unwrap();
         assert_eq!(got as usize, best, "{text}: {expected:?}");
     }
 }

@@ -1,0 +1,45 @@
+//! What stands in for the engine in a build without the feature: nothing can be made of it.
+
+use super::Constraint;
+use crate::model::Model;
+use crate::sampling::Allowed;
+use crate::{Error, Result};
+
+#[derive(Default)]
+pub(crate) struct Grammars;
+
+pub(crate) enum Guide {}
+
+impl Guide {
+    pub(crate) fn new(_: &Model, _: &Constraint) -> Result<Guide> {
+        Err(Error::InvalidOption {
+            option: "constraint",
+            expected: "a build of dram-core with the cargo feature `constraint`".into(),
+            got: "one without".into(),
+        })
+    }
+
+    pub(crate) fn allowed(&mut self) -> Result<Allowed<'_>> {
+        match *self {}
+    }
+
+    pub(crate) fn accept(&mut self, _: u32) -> Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn next_forced(&mut self) -> Option<u32> {
+        match *self {}
+    }
+
+    pub(crate) fn has_forced(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn is_satisfied(&mut self) -> Result<bool> {
+        match *self {}
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        match *self {}
+    }
+}

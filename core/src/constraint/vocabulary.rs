@@ -1,0 +1,103 @@
+//! The vocabulary as llguidance wants it: a trie of the tokens' bytes, and the tokenizer.
+
+use crate::model::Model;
+use crate::tokenizer::{TokenType, Tokenizer};
+use llguidance::ParserFactory;
+use llguidance::earley::SlicedBiasComputer;
+use llguidance::toktrie::{
+    INVALID_TOKEN, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
+};
+use std::sync::{Arc, OnceLock};
+
+/// What all constraints of a model share; made for the first of them. Takes some milliseconds and megabytes for a large vocabulary.
+#[derive(Default)]
+pub(crate) struct Grammars(OnceLock<Result<ParserFactory, String>>);
+
+impl Grammars {
+    /// The maker of parsers, or why there is none.
+    pub(super) fn factory(&self, model: &Model) -> Result<&ParserFactory, &str> {
+        let made = self.0.get_or_init(|| make(model.shared_tokenizer()));
+        made.as_ref().map_err(String::as_str)
+    }
+}
+
+/// Bytes of all tokens together that a trie holds: four times the largest vocabulary in use.
+const MOST_BYTES: usize = 1 << 22;
+/// A longer token is never chosen under a constraint; the longest in use, of 1024 spaces, is no loss.
+const LONGEST: usize = 512;
+
+fn make(tokenizer: &Arc<Tokenizer>) -> Result<ParserFactory, String> {
+    let ends = tokenizer.ends();
+    let info = TokRxInfo::new(
+        tokenizer.len() as u32,
+        ends.first().copied().unwrap_or(INVALID_TOKEN),
+    );
+    let words: Vec<Vec<u8>> = (0..tokenizer.len() as u32)
+        .map(|id| word(tokenizer, id))
+        .collect();
+    let bytes: usize = words.iter().map(Vec::len).sum();
+    if bytes >= MOST_BYTES {
+        return Err(format!(
+            "expected a vocabulary of less than {MOST_BYTES} bytes, got {bytes}"
+        ));
+    }
+    let mut trie = TokTrie::from(&info, &words);
+    if !ends.is_empty() {
+        trie = trie.with_eos_tokens(ends);
+    }
+    let vocabulary: TokEnv = Arc::new(Vocabulary {
+        tokenizer: Arc::clone(tokenizer),
+        trie,
+    });
+    let slices = SlicedBiasComputer::general_slices();
+    let mut factory = ParserFactory::new(&vocabulary, InferenceCapabilities::default(), &slices)
+        .map_err(|error| error.to_string())?;
+    factory.quiet();
+    // Against hostile grammars: on one core at 2 GHz making a parser ends within a second, a step within some ten milliseconds, and the lexer's
+    // states stay below a hundred megabytes.
+    let limits = factory.limits_mut();
+    limits.max_lexer_states = 50_000;
+    limits.max_grammar_size = 200_000;
+    limits.verbose_errors = false;
+    Ok(factory)
+}
+
+/// The bytes that a token adds to the text; for a control token its name behind the mark of such tokens; nothing where it must never be chosen.
+fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
+    let mut word = Vec::new();
+    match tokenizer.kind(id) {
+        TokenType::Unused => {}
+        TokenType::Control | TokenType::Unknown => {
+            word.push(TokTrie::SPECIAL_TOKEN_MARKER);
+            tokenizer.raw_bytes(id, &mut word);
+        }
+        _ => {
+            tokenizer.raw_bytes(id, &mut word);
+            // No text holds this byte; at the front it would make a control token of any other.
+            if word.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER) {
+                word.clear();
+            }
+        }
+    }
+    if word.len() > LONGEST {
+        word.clear();
+    }
+    word
+}
+
+struct Vocabulary {
+    tokenizer: Arc<Tokenizer>,
+    trie: TokTrie,
+}
+
+impl TokenizerEnv for Vocabulary {
+    fn tok_trie(&self) -> &TokTrie {
+        &self.trie
+    }
+
+    fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
+        self.trie.tokenize_with_greedy_fallback(bytes, |text| {
+            self.tokenizer.encode_part(text, false, false)
+        })
+    }
+}
