@@ -116,7 +116,7 @@ impl Sampler {
                 Err(Error::InvalidOption {
                     option: "logit_bias",
                     expected:
-                        "at least one token that is neither banned nor against the constraint"
+                        "at least one token, of those that a constraint allows, that is not banned"
                             .into(),
                     got: "none".into(),
                 })
