@@ -5,17 +5,13 @@ use crate::model::Model;
 use crate::sampling::Allowed;
 use crate::{Error, Result};
 
-#[derive(Default)]
-pub(crate) struct Grammars;
-
 pub(crate) enum Guide {}
 
 impl Guide {
-    pub(crate) fn new(_: &Model, _: &Constraint) -> Result<Guide> {
-        Err(Error::InvalidOption {
-            option: "constraint",
-            expected: "a build of dram-core with the cargo feature `constraint`".into(),
-            got: "one without".into(),
+    pub(crate) fn new(_: &Model, constraint: &Constraint) -> Result<Guide> {
+        Err(Error::Constraint {
+            kind: constraint.kind.name(),
+            what: "it needs a build of dram-core with the cargo feature `constraint`".into(),
         })
     }
 

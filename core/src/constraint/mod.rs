@@ -17,7 +17,7 @@ pub(crate) use vocabulary::Grammars;
 #[cfg(not(feature = "constraint"))]
 mod absent;
 #[cfg(not(feature = "constraint"))]
-pub(crate) use absent::{Grammars, Guide};
+pub(crate) use absent::Guide;
 
 use serde_json::{Map, Value, json};
 

@@ -20,6 +20,7 @@ use families::ARCHITECTURES;
 use keys::Keys;
 use weights::Weights;
 
+#[cfg(feature = "constraint")]
 use crate::constraint::Grammars;
 use crate::encoder::Encoder;
 use crate::gguf;
@@ -99,6 +100,7 @@ struct Inner {
     config: Config,
     weights: Weights,
     tokenizer: Arc<Tokenizer>,
+    #[cfg(feature = "constraint")]
     grammars: Grammars,
     info: ModelInfo,
     chat_template: Option<String>,
@@ -159,6 +161,7 @@ impl Model {
                 config,
                 weights,
                 tokenizer,
+                #[cfg(feature = "constraint")]
                 grammars: Grammars::default(),
                 info,
                 chat_template,
@@ -194,11 +197,13 @@ impl Model {
         &self.inner.tokenizer
     }
 
+    #[cfg(feature = "constraint")]
     pub(crate) fn shared_tokenizer(&self) -> &Arc<Tokenizer> {
         &self.inner.tokenizer
     }
 
     /// What constraints need of the vocabulary, shared between sessions.
+    #[cfg(feature = "constraint")]
     pub(crate) fn grammars(&self) -> &Grammars {
         &self.inner.grammars
     }
