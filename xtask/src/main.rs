@@ -4,6 +4,7 @@ mod android;
 mod arm;
 mod bindings;
 mod ci;
+mod compare;
 mod golden;
 mod ios;
 mod kotlin;
@@ -93,6 +94,12 @@ const LEGS: &[Leg] = &[
         about: "Generate the Kotlin and Swift bindings into the packages",
         in_ci: false,
         run: bindings::run,
+    },
+    Leg {
+        name: "compare",
+        about: "Speed beside llama.cpp's llama-bench, in turns: compare MODEL.gguf... --llama-bench PROGRAM",
+        in_ci: false,
+        run: compare::run,
     },
     Leg {
         name: "golden",
