@@ -291,10 +291,10 @@ fn forced_tokens_are_evaluated_together_and_change_nothing() {
         "required": ["unforeseen_name", "count"], "additionalProperties": false,
         "x-guidance": { "whitespace_flexible": false },
     });
-    for (seed, text) in REQUESTS.iter().take(4).enumerate() {
+    for (seed, text) in (0..).zip(REQUESTS) {
         let mut request = chat(text);
         request.constraint = Some(Constraint::json_schema(&schema.to_string()));
-        request.sampling = hot(seed as u64);
+        request.sampling = hot(seed);
         let together = ask(&mut session, &request).unwrap();
         // Probabilities are wanted of each token: one step each.
         request.logprobs = Some(0);
