@@ -291,12 +291,13 @@ pub(super) unsafe fn one_token<
     // SAFETY: the caller's; all indices lie inside the checked shapes.
     unsafe {
         let (zero, none) = (V::splat(0.0), V::none());
+        let [nothing] = V::dots::<1, false, false>(&[none; 4], [[0; 16].as_ptr()], [0]);
         let mut terms = Terms::<V, HALVES, MINIMUMS, WIDE> {
             x: x.values.as_ptr(),
             x_sums: [[0; 2]; DEPTH],
             scales: [[zero; 2]; DEPTH],
             minimums: [[zero; 2]; DEPTH],
-            sums: [[V::dots::<1, false, false>(&[none; 0], [x.values.as_ptr()], [0])[0]; 2]; DEPTH],
+            sums: [[nothing; 2]; DEPTH],
         };
         for row in (0..tile.rows / V::LANES * V::LANES).step_by(V::LANES) {
             let mut total = zero;
