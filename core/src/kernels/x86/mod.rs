@@ -23,7 +23,7 @@ pub(super) fn has_avx512() -> bool {
 /// Asks for the cache line at `address`, which need not be valid.
 #[inline(always)]
 fn prefetch(address: *const u8) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     // SAFETY: a prefetch never faults, and SSE is part of x86-64.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
 }
