@@ -31,6 +31,15 @@ mod x86;
 pub use attention::{KEYS, Mix, Scores};
 pub use product::{Activations, Product, Weight};
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use aarch64::prefetch;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::prefetch;
+
+/// Asks for the cache line at `address`, which need not be valid; here, in vain.
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+pub(crate) fn prefetch(_address: *const u8) {}
+
 use crate::quant::activation::{BLOCK, QuantizedMut};
 use crate::quant::{Codec, Format};
 use crate::{Error, Result};

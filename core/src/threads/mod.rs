@@ -1,15 +1,21 @@
 //! A pool of threads for regions of a few microseconds, hundreds of which follow each other for every token.
 //!
-//! A region's chunks are claimed one by one from an atomic counter, by the workers and by the caller alike. Nobody waits for a thread that
-//! has claimed nothing: where another process takes a core, the others do that worker's share, and the caller waits at most for the
-//! one chunk that it had begun. A worker that made the caller wait long, because the system took its core in the middle of a chunk, stays out
-//! for some milliseconds, so that this does not happen for every chunk. Workers look out for the next region for some tens of microseconds, then sleep until they are woken.
+//! Each thread, the caller's among them, has a share of a region's chunks, which it claims one by one, and then takes from the others' shares.
+//! Nobody waits for a thread that has claimed nothing: where another process takes a core, the others do that worker's share, and the caller waits
+//! at most for the one chunk that it had begun. A worker that made the caller wait long, because the system took its core in the middle of a chunk,
+//! stays out for some milliseconds, so that this does not happen for every chunk. Workers look out for the next region for some tens of
+//! microseconds, in which they ask for the memory that they were told it will read, then sleep until they are woken.
 
+mod ahead;
 mod cores;
+mod shares;
 
 pub use cores::default_threads;
+pub(crate) use shares::share;
 
 use crate::{Error, Result};
+use ahead::Ahead;
+use shares::Shares;
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -45,16 +51,16 @@ pub struct Pool {
 struct Job {
     /// The caller's closure, `work(chunk, worker)`, with its lifetime taken off: it lives until every claimed chunk is done.
     work: *const (dyn Fn(usize, usize) + Sync),
-    chunks: usize,
 }
 
 struct Shared {
-    /// Chunks that nobody has claimed. Whoever lowers it from `n` to `n − 1` has claimed chunk `chunks − n` of the current job, and the
-    /// job then stays as it is until that chunk is done.
-    unclaimed: AtomicUsize,
+    /// Chunks that nobody has claimed. Once one is claimed, the job stays as it is until that chunk is done.
+    unclaimed: Shares,
     /// Chunks that are not done.
     unfinished: AtomicUsize,
     job: UnsafeCell<Job>,
+    /// What each thread will read in the next region.
+    ahead: Box<[Ahead]>,
     /// Set when a chunk panicked: chunks that are still claimed are not executed.
     panicked: AtomicBool,
     payload: Mutex<Option<Box<dyn Any + Send>>>,
@@ -93,12 +99,10 @@ impl Pool {
     pub fn new(threads: Option<usize>) -> Result<Pool> {
         let workers = threads.unwrap_or_else(default_threads).max(1) - 1;
         let shared = Arc::new(Shared {
-            unclaimed: AtomicUsize::new(0),
+            unclaimed: Shares::new(workers + 1),
             unfinished: AtomicUsize::new(0),
-            job: UnsafeCell::new(Job {
-                work: &|_, _| {},
-                chunks: 0,
-            }),
+            job: UnsafeCell::new(Job { work: &|_, _| {} }),
+            ahead: (0..=workers).map(|_| Ahead::default()).collect(),
             panicked: AtomicBool::new(false),
             payload: Mutex::new(None),
             running: Mutex::new(()),
@@ -133,7 +137,7 @@ impl Pool {
     }
 
     /// Calls `work(chunk, worker)` once for each chunk below `chunks` and returns when all are done. Workers are numbered from 0 (the caller)
-    /// to `threads − 1`; no two threads have one number at the same time. Lower chunks are begun first.
+    /// to `threads − 1`; no two threads have one number at the same time. Neighbouring chunks are one thread's, as far as others do not help it.
     ///
     /// A region inside a region, or a second one at the same time, runs on its own caller alone.
     ///
@@ -151,6 +155,13 @@ impl Pool {
         }
     }
 
+    /// Says what each thread will read in the region after the next one: `bytes(thread)` from the beginning, as far as there is time.
+    pub(crate) fn announce<'a>(&self, bytes: impl Fn(usize) -> &'a [u8]) {
+        for (thread, ahead) in self.shared.ahead.iter().enumerate() {
+            ahead.announce(bytes(thread));
+        }
+    }
+
     fn run_shared(
         &self,
         chunks: usize,
@@ -164,10 +175,10 @@ impl Pool {
         let work: *const (dyn Fn(usize, usize) + Sync + 'static) =
             unsafe { std::mem::transmute(work) };
         // SAFETY: `running` is held and no chunk is unclaimed or unfinished, so nobody reads the job.
-        unsafe { *shared.job.get() = Job { work, chunks } };
+        unsafe { *shared.job.get() = Job { work } };
         shared.late.store(false, Ordering::Relaxed);
         shared.unfinished.store(chunks, Ordering::Relaxed);
-        shared.unclaimed.store(chunks, Ordering::SeqCst); // publishes the job; SeqCst against a worker that goes to sleep
+        shared.unclaimed.publish(chunks, self.threads());
         for (state, worker) in shared.states.iter().zip(&self.workers).take(chunks - 1) {
             if state.load(Ordering::SeqCst) == ASLEEP
                 && state.swap(AWAKE, Ordering::SeqCst) == ASLEEP
@@ -180,7 +191,8 @@ impl Pool {
         while shared.execute_one(0).is_some() {
             own += 1;
         }
-        if shared.unfinished.load(Ordering::Acquire) > 0 {
+        let finished = || shared.unfinished.load(Ordering::Acquire) == 0;
+        if !finished() && !shared.ahead[0].ask(finished) {
             shared.wait(LATE + begun.elapsed() / own.max(1) * LATE_CHUNKS);
         }
         if shared.panicked.swap(false, Ordering::Relaxed) {
@@ -205,20 +217,11 @@ impl Shared {
     /// Claims one chunk and executes it; `None` when all are claimed. True when it was the region's last and the caller waited long for it.
     #[inline]
     fn execute_one(&self, worker: usize) -> Option<bool> {
-        let claim =
-            self.unclaimed
-                .fetch_update(Ordering::Acquire, Ordering::Relaxed, |unclaimed| {
-                    unclaimed.checked_sub(1)
-                });
-        let unclaimed = claim.ok()?;
+        let chunk = self.unclaimed.claim(worker)?;
         // SAFETY: the claim succeeded, so this is the current job, and it stays until `unfinished` is lowered below.
-        let (work, chunks) = unsafe {
-            let job = *self.job.get();
-            (&*job.work, job.chunks)
-        };
+        let work = unsafe { &*(*self.job.get()).work };
         if !self.panicked.load(Ordering::Relaxed)
-            && let Err(payload) =
-                catch_unwind(AssertUnwindSafe(|| work(chunks - unclaimed, worker)))
+            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(chunk, worker)))
         {
             lock(&self.payload).get_or_insert(payload);
             self.panicked.store(true, Ordering::Relaxed);
@@ -276,13 +279,12 @@ impl Shared {
                     back = Instant::now();
                 }
             }
-            let due =
-                || self.unclaimed.load(Ordering::Relaxed) > 0 || self.stop.load(Ordering::Relaxed);
-            if spin(LOOK_OUT, due) {
+            let due = || self.unclaimed.any() || self.stop.load(Ordering::Relaxed);
+            if self.ahead[index + 1].ask(due) || spin(LOOK_OUT, due) {
                 continue;
             }
             self.states[index].store(ASLEEP, Ordering::SeqCst);
-            if self.unclaimed.load(Ordering::SeqCst) == 0 && !self.stop.load(Ordering::SeqCst) {
+            if !self.unclaimed.any() && !self.stop.load(Ordering::SeqCst) {
                 std::thread::park();
             }
             self.states[index].store(AWAKE, Ordering::SeqCst);
