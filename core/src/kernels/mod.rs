@@ -67,7 +67,8 @@ pub struct Kernels {
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     rms_norm_in_place: unsafe fn(&mut [f32], &[f32], f32),
     layer_norm: unsafe fn(&mut [f32], &[f32], &[f32], f32),
-    softmax: unsafe fn(&mut [f32]),
+    soften: unsafe fn(&mut [f32], &mut [f32; 2]),
+    fold: unsafe fn(&mut [f32], &mut [f32; 2], &[f32]),
     silu_mul: unsafe fn(&mut [f32], &[f32]),
     gelu_mul: unsafe fn(&mut [f32], &[f32]),
     gelu: unsafe fn(&mut [f32]),
@@ -300,10 +301,22 @@ impl Kernels {
         unsafe { (self.layer_norm)(x, weight, bias, epsilon) }
     }
 
-    /// Softmax in place over `[values]`, with the greatest value subtracted first.
-    pub fn softmax(&self, values: &mut [f32]) {
+    /// Softmax but for its division, in place: `value = exp(value - most)`. `values`: `[values]`, of which there may be none. Returns the greatest
+    /// value and the sum of the exponentials.
+    pub fn soften(&self, values: &mut [f32]) -> [f32; 2] {
+        let mut found = [0.0; 2];
         // SAFETY: the processor has this table's instructions.
-        unsafe { (self.softmax)(values) }
+        unsafe { (self.soften)(values, &mut found) }
+        found
+    }
+
+    /// Joins what attention found in some positions to `out` `[head_dim]` and `state`, what it found in those before: a greatest score and a sum of
+    /// weights, at first −∞ and 0. `part`: `[head_dim + 2]`, values under their weights, then such a pair. Milakov and Gimelshein, 2018
+    /// (arXiv 1805.02867).
+    pub fn fold(&self, out: &mut [f32], state: &mut [f32; 2], part: &[f32]) {
+        assert_eq!(out.len() + 2, part.len(), "values, a score and a sum");
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.fold)(out, state, part) }
     }
 
     /// SwiGLU's product in place: `gate = gate · sigmoid(gate) · up`. Both `[values]`. Shazeer, 2020 (arXiv 2002.05202).

@@ -26,6 +26,7 @@ pub(super) struct V512(__m512);
     reason = "one reason for all, above"
 )]
 impl Lanes for V512 {
+    const MANY: bool = true;
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         unsafe { V512(_mm512_set1_ps(value)) }
