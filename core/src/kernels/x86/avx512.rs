@@ -313,6 +313,11 @@ unsafe fn many_tokens<F: Block>(
     row: usize,
 ) {
     let blocks = tile.cols / BLOCK;
+    // The next rows lie behind these; they are asked for bit by bit while the tokens pass.
+    let mut next = tile
+        .bytes
+        .as_ptr()
+        .wrapping_add((row + 2 * ROWS) * tile.row_bytes);
     let masks = halves.map(|half| half.map_or(0, |rows| mask(rows.count)));
     for first in (0..blocks).step_by(DEPTH) {
         let depth = DEPTH.min(blocks - first);
@@ -339,10 +344,20 @@ unsafe fn many_tokens<F: Block>(
                 offset: -F::OFFSET,
             };
             let mut token = 0;
+            let ahead = 2 * ROWS * depth * F::BYTES;
+            let step = (ahead / tile.tokens.div_ceil(4)).next_multiple_of(64);
+            let end = next.wrapping_add(ahead);
             while token + 4 <= tile.tokens {
+                let mut line = 0;
+                while line < step && next < end {
+                    prefetch(next);
+                    next = next.wrapping_add(64);
+                    line += 64;
+                }
                 some_tokens::<4>(tile, packed, &span, token);
                 token += 4;
             }
+            next = end;
             match tile.tokens - token {
                 1 => some_tokens::<1>(tile, packed, &span, token),
                 2 => some_tokens::<2>(tile, packed, &span, token),
