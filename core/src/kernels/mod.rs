@@ -53,6 +53,8 @@ pub struct Kernels {
     codecs: &'static [(u32, Codec)],
     /// Products by GGML number; a format that is not listed takes its own scalar code.
     products: &'static [(u32, product::Kernel)],
+    /// Products with one token, of as many rows as [`product::Unpacker::one_token`] takes, by GGML number; a format that is not listed takes that.
+    one_token: &'static [(u32, product::Kernel)],
     /// Unpacking to parts by GGML number; a format that is not listed takes its own scalar code.
     unpackers: &'static [product::Unpacker],
     /// Products of unpacked parts, one for each [`crate::quant::blocks::Kind`], in its order.

@@ -228,7 +228,8 @@ impl Kernels {
                 let product = self.parts[parts.kind as usize];
                 match unpacker {
                     Some(unpacker) if tile.tokens == 1 => {
-                        (unpacker.one_token)(&tile);
+                        let own = self.one_token.iter().find(|row| row.0 == id);
+                        own.map_or(unpacker.one_token, |row| row.1)(&tile);
                         let done = tile.rows / unpacker.lanes * unpacker.lanes;
                         product(&tile.after(done), None);
                     }

@@ -13,6 +13,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     name: "scalar",
     codecs: &[],
     products: &[],
+    one_token: &[],
     unpackers: &[],
     parts: [|tile, _| product(tile); 5],
     quantize_activations: activation::quantize_blocks,

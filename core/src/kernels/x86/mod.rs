@@ -4,6 +4,7 @@ pub(super) mod avx2;
 pub(super) mod avx512;
 mod rows16;
 mod rows8;
+mod superblocks;
 
 pub(super) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2")
