@@ -46,6 +46,27 @@ pub struct Pool {
     workers: Vec<JoinHandle<()>>,
 }
 
+/// Changes how many of a [`Pool`]'s threads take part, also while it works: fewer when the phone is hot or other things matter more. It outlives
+/// the pool, and then changes nothing.
+#[derive(Clone, Debug)]
+pub struct ThreadCount(Arc<Shared>);
+
+impl ThreadCount {
+    /// From the next region on `threads` threads take part, at least one (the caller's) and at most as many as the pool was made with.
+    pub fn set(&self, threads: usize) {
+        let most = self.0.states.len() + 1;
+        self.0
+            .taking_part
+            .store(threads.clamp(1, most), Ordering::Relaxed);
+    }
+
+    /// How many take part.
+    #[must_use]
+    pub fn get(&self) -> usize {
+        self.0.taking_part.load(Ordering::Relaxed)
+    }
+}
+
 /// One region's work as the workers see it.
 #[derive(Clone, Copy)]
 struct Job {
@@ -73,6 +94,8 @@ struct Shared {
     caller: Mutex<Option<Thread>>,
     /// One for each worker.
     states: Box<[AtomicU32]>,
+    /// How many threads take part, the caller's included.
+    taking_part: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -110,6 +133,7 @@ impl Pool {
             caller_sleeps: AtomicBool::new(false),
             caller: Mutex::new(None),
             states: (0..workers).map(|_| AtomicU32::new(AWAKE)).collect(),
+            taking_part: AtomicUsize::new(workers + 1),
             stop: AtomicBool::new(false),
         });
         let mut pool = Pool {
@@ -120,7 +144,10 @@ impl Pool {
             let shared = Arc::clone(&pool.shared);
             let thread = std::thread::Builder::new().name(format!("dram-{}", index + 1));
             let worker = thread
-                .spawn(move || shared.serve(index))
+                .spawn(move || {
+                    cores::prefer_fast(workers + 1);
+                    shared.serve(index);
+                })
                 .map_err(|source| Error::Thread {
                     index: index + 1,
                     source,
@@ -133,7 +160,13 @@ impl Pool {
     /// How many threads work, the caller's included.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.workers.len() + 1
+        self.shared.taking_part.load(Ordering::Relaxed)
+    }
+
+    /// What changes that number, from any thread.
+    #[must_use]
+    pub fn thread_count(&self) -> ThreadCount {
+        ThreadCount(Arc::clone(&self.shared))
     }
 
     /// Calls `work(chunk, worker)` once for each chunk below `chunks` and returns when all are done. Workers are numbered from 0 (the caller)
@@ -144,7 +177,7 @@ impl Pool {
     /// # Panics
     /// With the panic of a chunk, after the others have ended.
     pub fn run(&self, chunks: usize, work: &(dyn Fn(usize, usize) + Sync)) {
-        let running = if self.workers.is_empty() || chunks < 2 {
+        let running = if self.threads() == 1 || chunks < 2 {
             None
         } else {
             self.shared.running.try_lock().ok()
@@ -178,8 +211,10 @@ impl Pool {
         unsafe { *shared.job.get() = Job { work } };
         shared.late.store(false, Ordering::Relaxed);
         shared.unfinished.store(chunks, Ordering::Relaxed);
-        shared.unclaimed.publish(chunks, self.threads());
-        for (state, worker) in shared.states.iter().zip(&self.workers).take(chunks - 1) {
+        let threads = self.threads().min(chunks);
+        shared.unclaimed.publish(chunks, threads);
+        let workers = shared.states.iter().zip(&self.workers);
+        for (state, worker) in workers.take(threads - 1) {
             if state.load(Ordering::SeqCst) == ASLEEP
                 && state.swap(AWAKE, Ordering::SeqCst) == ASLEEP
             {
@@ -268,7 +303,10 @@ impl Shared {
         let mut out = OUT;
         let mut back = Instant::now();
         while !self.stop.load(Ordering::SeqCst) {
-            while let Some(late) = self.execute_one(index + 1) {
+            let takes_part = || index + 1 < self.taking_part.load(Ordering::Relaxed);
+            while takes_part()
+                && let Some(late) = self.execute_one(index + 1)
+            {
                 if late {
                     out = if back.elapsed() < out * 4 {
                         (out * 2).min(OUT_MOST)
@@ -279,12 +317,12 @@ impl Shared {
                     back = Instant::now();
                 }
             }
-            let due = || self.unclaimed.any() || self.stop.load(Ordering::Relaxed);
+            let due = || self.stop.load(Ordering::Relaxed) || takes_part() && self.unclaimed.any();
             if self.ahead[index + 1].ask(due) || spin(LOOK_OUT, due) {
                 continue;
             }
             self.states[index].store(ASLEEP, Ordering::SeqCst);
-            if !self.unclaimed.any() && !self.stop.load(Ordering::SeqCst) {
+            if !(takes_part() && self.unclaimed.any()) && !self.stop.load(Ordering::SeqCst) {
                 std::thread::park();
             }
             self.states[index].store(AWAKE, Ordering::SeqCst);
@@ -353,6 +391,41 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_count_changes_while_regions_run() {
+        let pool = Pool::new(Some(4)).unwrap();
+        let count = pool.thread_count();
+        let done = AtomicBool::new(false);
+        let seen: Vec<AtomicUsize> = (0..4).map(|_| AtomicUsize::new(0)).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for threads in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                    count.set(threads % 6); // 0 and 5 are as 1 and 4
+                    std::thread::yield_now();
+                }
+            });
+            for _ in 0..2000 {
+                let sum = AtomicUsize::new(0);
+                pool.run(9, &|chunk, worker| {
+                    sum.fetch_add(1 << chunk, Ordering::Relaxed);
+                    seen[worker].fetch_add(1, Ordering::Relaxed);
+                });
+                assert_eq!(sum.into_inner(), (1 << 9) - 1);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        count.set(1);
+        assert_eq!(pool.threads(), 1);
+        std::thread::sleep(Duration::from_millis(1)); // nobody is in the middle of a look
+        let before: Vec<usize> = seen.iter().map(|n| n.load(Ordering::Relaxed)).collect();
+        pool.run(9, &|_, worker| {
+            seen[worker].fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(seen[0].load(Ordering::Relaxed), before[0] + 9);
+        count.set(9);
+        assert_eq!(pool.threads(), 4);
     }
 
     #[test]
