@@ -114,8 +114,8 @@ fn attention(criterion: &mut Criterion) {
                 });
             });
         });
-        group.bench_function(BenchmarkId::new("softmax", kernels.name()), |bencher| {
-            bencher.iter(|| kernels.softmax(&mut scores))
+        group.bench_function(BenchmarkId::new("soften", kernels.name()), |bencher| {
+            bencher.iter(|| kernels.soften(&mut scores))
         });
         group.bench_function(BenchmarkId::new("mix", kernels.name()), |bencher| {
             bencher.iter(|| {

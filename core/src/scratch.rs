@@ -1,6 +1,6 @@
 //! Every buffer that a forward pass writes to, sized once for a session.
 
-use crate::kernels::KEYS;
+use crate::model::attention::{SEGMENT, part_length};
 use crate::model::operations::Beside;
 use crate::model::parallel::LANES;
 use crate::model::{Adapter, Config, adapter};
@@ -8,22 +8,24 @@ use crate::quant::activation::Buffer;
 
 /// Room for one part of a prompt, or one token.
 pub(crate) struct Scratch {
-    pub(crate) tokens: usize,     // most tokens evaluated together
-    pub(crate) logit_rows: usize, // most positions whose logits are computed together
-    pub(crate) x: Vec<f32>,       // [tokens, embedding]: the residual stream
-    pub(crate) branch: Vec<f32>,  // [tokens, embedding]: what a branch reads, then what it adds
-    pub(crate) query: Vec<f32>,   // [tokens, heads, key_length]
-    pub(crate) key: Vec<f32>,     // [tokens, kv_heads, key_length]
-    pub(crate) value: Vec<f32>,   // [tokens, kv_heads, value_length]
-    pub(crate) mixed: Vec<f32>,   // [tokens, heads, value_length]: what attention found
-    pub(crate) gate: Vec<f32>,    // [tokens, feed_forward]
-    pub(crate) up: Vec<f32>,      // [tokens, feed_forward]
-    pub(crate) int8: Buffer,      // [tokens, widest]: inputs of products with quantised weights
+    pub(crate) tokens: usize,         // most tokens evaluated together
+    pub(crate) logit_rows: usize,     // most positions whose logits are computed together
+    pub(crate) x: Vec<f32>,           // [tokens, embedding]: the residual stream
+    pub(crate) branch: Vec<f32>,      // [tokens, embedding]: what a branch reads, then what it adds
+    pub(crate) query: Vec<f32>,       // [tokens, heads, key_length]
+    pub(crate) key: Vec<f32>,         // [tokens, kv_heads, key_length]
+    pub(crate) value: Vec<f32>,       // [tokens, kv_heads, value_length]
+    pub(crate) mixed: Vec<f32>,       // [tokens, heads, value_length]: what attention found
+    pub(crate) gate: Vec<f32>,        // [tokens, feed_forward]
+    pub(crate) up: Vec<f32>,          // [tokens, feed_forward]
+    pub(crate) int8: Buffer,          // [tokens, widest]: inputs of products with quantised weights
     pub(crate) spare: Vec<f32>, // [tokens, embedding] where branches are parallel: what attention adds, until both have read x
     pub(crate) vector: Vec<f32>, // [2, widest]: a norm's weights and bias, unpacked
     pub(crate) cosine: Vec<f32>, // [ropes, tokens, rope dimensions / 2]
     pub(crate) sine: Vec<f32>,  // [ropes, tokens, rope dimensions / 2]
-    pub(crate) scores: Vec<f32>, // [LANES, TOGETHER, context in whole blocks]
+    pub(crate) scores: Vec<f32>, // [LANES, TOGETHER, SEGMENT]
+    pub(crate) parts: Vec<f32>, // [kv_heads, segments, group, part], or [LANES, TOGETHER, part]
+    pub(crate) states: Vec<[f32; 2]>, // [tokens, heads]
     pub(crate) logits: Vec<f32>, // [logit_rows, vocabulary]
     pub(crate) beside: Beside,
 }
@@ -36,7 +38,8 @@ struct Sizes {
     tokens: usize,
     logit_rows: usize,
     widest: usize,
-    floats: [usize; 14],
+    states: usize,
+    floats: [usize; 15],
 }
 
 /// Most tokens evaluated together. More would amortise little, cost memory, and keep a cancelled prompt waiting.
@@ -87,13 +90,15 @@ fn sizes(config: &Config, context: usize) -> Sizes {
         2 * widest,
         n * pairs,
         n * pairs,
-        LANES * TOGETHER * context.next_multiple_of(KEYS),
+        LANES * TOGETHER * SEGMENT,
+        (config.heads * context.div_ceil(SEGMENT)).max(LANES * TOGETHER) * part_length(config),
         logit_rows * config.vocabulary,
     ];
     Sizes {
         tokens,
         logit_rows,
         widest,
+        states: n * config.heads,
         floats,
     }
 }
@@ -102,6 +107,7 @@ fn sizes(config: &Config, context: usize) -> Sizes {
 pub(crate) fn bytes(config: &Config, context: usize, adapters: &[(Adapter, f32)]) -> u64 {
     let sizes = sizes(config, context);
     let floats: u64 = sizes.floats.iter().map(|&n| n as u64).sum();
+    let floats = floats + 2 * sizes.states as u64;
     floats * size_of::<f32>() as u64
         + Buffer::bytes(sizes.tokens * sizes.widest) as u64
         + adapter::bytes(adapters, sizes.tokens, sizes.logit_rows)
@@ -113,6 +119,7 @@ impl Scratch {
             tokens,
             logit_rows,
             widest,
+            states,
             floats,
         } = sizes(config, context);
         let [
@@ -129,6 +136,7 @@ impl Scratch {
             cosine,
             sine,
             scores,
+            parts,
             logits,
         ] = floats.map(|n| vec![0.0; n]);
         let int8 = Buffer::new(tokens * widest);
@@ -149,6 +157,8 @@ impl Scratch {
             cosine,
             sine,
             scores,
+            parts,
+            states: vec![[0.0; 2]; states],
             logits,
             beside: Beside::default(),
         }

@@ -70,6 +70,13 @@ fn agrees_with_a_plain_forward_pass() {
     let shapes = [
         ("plain", base.clone()),
         (
+            "more than two segments of attention",
+            Shape {
+                context: 560,
+                ..base.clone()
+            },
+        ),
+        (
             "tied",
             Shape {
                 tied: true,
@@ -151,7 +158,7 @@ fn agrees_with_a_plain_forward_pass() {
     ];
     for (name, shape) in shapes {
         let random = Random::new(shape);
-        let ids = tokens(40, random.shape.vocabulary);
+        let ids = tokens(random.shape.context.min(560), random.shape.vocabulary);
         let expected = oracle::logits(&random, &ids);
         let got = evaluate(&mut session(&open(&random), 2), &ids);
         let worst = got
@@ -196,7 +203,7 @@ fn every_format_agrees_with_its_own_roundings() {
 
 #[test]
 fn portions_and_threads_change_no_bit() {
-    // More tokens than one part of a prompt has (256), so that parts are crossed.
+    // More tokens than one part of a prompt and one segment of attention have (256), so that both are crossed.
     for format in ["f32", "q4_0", "q8_0", "q6_k"] {
         let random = Random::new(Shape {
             format,

@@ -11,15 +11,19 @@ pub(super) unsafe fn scores<L: Lanes>(mut s: Scores<'_>) {
     // SAFETY: the caller's; every tile lies within the queries that are left.
     unsafe {
         while query + 4 <= s.count {
-            score_blocks::<L, 4, 1>(&mut s, query);
+            if L::MANY {
+                score_blocks::<L, 4, 2>(&mut s, query);
+            } else {
+                score_blocks::<L, 4, 1>(&mut s, query);
+            }
             query += 4;
         }
-        while query + 2 <= s.count {
-            score_blocks::<L, 2, 2>(&mut s, query);
-            query += 2;
-        }
-        if query < s.count {
-            score_blocks::<L, 1, 4>(&mut s, query);
+        match s.count - query {
+            3 if L::MANY => score_blocks::<L, 3, 4>(&mut s, query),
+            3 => score_blocks::<L, 3, 1>(&mut s, query),
+            2 => score_blocks::<L, 2, 2>(&mut s, query),
+            1 => score_blocks::<L, 1, 4>(&mut s, query),
+            _ => {}
         }
     }
 }
@@ -85,15 +89,19 @@ pub(super) unsafe fn mix<L: Lanes>(mut m: Mix<'_>) {
     // SAFETY: the caller's; every tile lies within the queries that are left.
     unsafe {
         while query + 4 <= m.count {
-            mix_columns::<L, 4, 1>(&mut m, query);
+            if L::MANY {
+                mix_columns::<L, 4, 2>(&mut m, query);
+            } else {
+                mix_columns::<L, 4, 1>(&mut m, query);
+            }
             query += 4;
         }
-        while query + 2 <= m.count {
-            mix_columns::<L, 2, 2>(&mut m, query);
-            query += 2;
-        }
-        if query < m.count {
-            mix_columns::<L, 1, 4>(&mut m, query);
+        match m.count - query {
+            3 if L::MANY => mix_columns::<L, 3, 4>(&mut m, query),
+            3 => mix_columns::<L, 3, 1>(&mut m, query),
+            2 => mix_columns::<L, 2, 2>(&mut m, query),
+            1 => mix_columns::<L, 1, 4>(&mut m, query),
+            _ => {}
         }
     }
 }

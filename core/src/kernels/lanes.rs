@@ -25,6 +25,8 @@ pub(super) trait Lanes: Copy {
     fn prefetch(_address: *const u8) {}
     /// All lanes added: `i` with `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
     unsafe fn sum(self) -> f32;
+    /// Whether there is room for twenty of them beside what a loop needs.
+    const MANY: bool = false;
 }
 
 /// How a format's values are loaded.

@@ -31,6 +31,15 @@ mod x86;
 pub use attention::{KEYS, Mix, Scores};
 pub use product::{Activations, Product, Weight};
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use aarch64::prefetch;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::prefetch;
+
+/// Asks for the cache line at `address`, which need not be valid; here, in vain.
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+pub(crate) fn prefetch(_address: *const u8) {}
+
 use crate::quant::activation::{BLOCK, QuantizedMut};
 use crate::quant::{Codec, Format};
 use crate::{Error, Result};
@@ -44,6 +53,8 @@ pub struct Kernels {
     codecs: &'static [(u32, Codec)],
     /// Products by GGML number; a format that is not listed takes its own scalar code.
     products: &'static [(u32, product::Kernel)],
+    /// Products with one token, of as many rows as [`product::Unpacker::one_token`] takes, by GGML number; a format that is not listed takes that.
+    one_token: &'static [(u32, product::Kernel)],
     /// Unpacking to parts by GGML number; a format that is not listed takes its own scalar code.
     unpackers: &'static [product::Unpacker],
     /// Products of unpacked parts, one for each [`crate::quant::blocks::Kind`], in its order.
@@ -58,7 +69,8 @@ pub struct Kernels {
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     rms_norm_in_place: unsafe fn(&mut [f32], &[f32], f32),
     layer_norm: unsafe fn(&mut [f32], &[f32], &[f32], f32),
-    softmax: unsafe fn(&mut [f32]),
+    soften: unsafe fn(&mut [f32], &mut [f32; 2]),
+    fold: unsafe fn(&mut [f32], &mut [f32; 2], &[f32]),
     silu_mul: unsafe fn(&mut [f32], &[f32]),
     gelu_mul: unsafe fn(&mut [f32], &[f32]),
     gelu: unsafe fn(&mut [f32]),
@@ -291,10 +303,22 @@ impl Kernels {
         unsafe { (self.layer_norm)(x, weight, bias, epsilon) }
     }
 
-    /// Softmax in place over `[values]`, with the greatest value subtracted first.
-    pub fn softmax(&self, values: &mut [f32]) {
+    /// Softmax but for its division, in place: `value = exp(value - most)`. `values`: `[values]`, of which there may be none. Returns the greatest
+    /// value and the sum of the exponentials.
+    pub fn soften(&self, values: &mut [f32]) -> [f32; 2] {
+        let mut found = [0.0; 2];
         // SAFETY: the processor has this table's instructions.
-        unsafe { (self.softmax)(values) }
+        unsafe { (self.soften)(values, &mut found) }
+        found
+    }
+
+    /// Joins what attention found in some positions to `out` `[head_dim]` and `state`, what it found in those before: a greatest score and a sum of
+    /// weights, at first −∞ and 0. `part`: `[head_dim + 2]`, values under their weights, then such a pair. Milakov and Gimelshein, 2018
+    /// (arXiv 1805.02867).
+    pub fn fold(&self, out: &mut [f32], state: &mut [f32; 2], part: &[f32]) {
+        assert_eq!(out.len() + 2, part.len(), "values, a score and a sum");
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.fold)(out, state, part) }
     }
 
     /// SwiGLU's product in place: `gate = gate · sigmoid(gate) · up`. Both `[values]`. Shazeer, 2020 (arXiv 2002.05202).

@@ -95,7 +95,7 @@ pub(super) unsafe fn product<
 
 /// A register of rows from `row`, at byte `at` of each. What is wanted next lies `registers` registers of rows further.
 #[inline(always)]
-fn rows<V: RowLanes>(tile: &Tile<'_>, row: usize, registers: usize, at: usize) -> Rows {
+pub(super) fn rows<V: RowLanes>(tile: &Tile<'_>, row: usize, registers: usize, at: usize) -> Rows {
     let first = tile.bytes[row * tile.row_bytes + at..].as_ptr();
     let next = (row + registers * V::LANES) * tile.row_bytes + V::LANES * at;
     Rows {
@@ -236,7 +236,7 @@ unsafe fn dots<V: RowLanes, const T: usize, const MINIMUMS: bool, const WIDE: bo
 
 /// `total` and a part's terms: the products of its halves with the activations under their scales, and the minimums' shares.
 #[inline(always)]
-unsafe fn add_part<V: RowLanes, const HALVES: bool, const MINIMUMS: bool>(
+pub(super) unsafe fn add_part<V: RowLanes, const HALVES: bool, const MINIMUMS: bool>(
     total: V::Floats,
     scales: &[V::Floats; 2],
     minimums: &[V::Floats; 2],
@@ -290,17 +290,9 @@ pub(super) unsafe fn one_token<
     let bytes = |parts: usize| parts * PART / tile.format.block * tile.format.block_bytes;
     // SAFETY: the caller's; all indices lie inside the checked shapes.
     unsafe {
-        let (zero, none) = (V::splat(0.0), V::none());
-        let [nothing] = V::dots::<1, false, false>(&[none; 4], [[0; 16].as_ptr()], [0]);
-        let mut terms = Terms::<V, HALVES, MINIMUMS, WIDE> {
-            x: x.values.as_ptr(),
-            x_sums: [[0; 2]; DEPTH],
-            scales: [[zero; 2]; DEPTH],
-            minimums: [[zero; 2]; DEPTH],
-            sums: [[nothing; 2]; DEPTH],
-        };
+        let mut terms = Terms::<V, HALVES, MINIMUMS, WIDE>::new();
         for row in (0..tile.rows / V::LANES * V::LANES).step_by(V::LANES) {
-            let mut total = zero;
+            let mut total = V::splat(0.0);
             for first in (0..count).step_by(DEPTH) {
                 let depth = DEPTH.min(count - first);
                 let rows = rows::<V>(tile, row, 1, bytes(first));
@@ -326,24 +318,41 @@ pub(super) unsafe fn one_token<
 }
 
 /// What a part's terms are made of, for one token and a register of rows.
-struct Terms<V: RowLanes, const HALVES: bool, const MINIMUMS: bool, const WIDE: bool> {
+pub(super) struct Terms<V: RowLanes, const HALVES: bool, const MINIMUMS: bool, const WIDE: bool> {
     /// The activations of the first part
     x: *const i8,
     /// `[part, half]`, the activations' sums; where halves have no need of their own, the first stands for both
-    x_sums: [[i32; 2]; DEPTH],
+    pub(super) x_sums: [[i32; 2]; DEPTH],
     /// `[part, half]`
-    scales: [[V::Floats; 2]; DEPTH],
+    pub(super) scales: [[V::Floats; 2]; DEPTH],
     /// `[part, half]`
-    minimums: [[V::Floats; 2]; DEPTH],
+    pub(super) minimums: [[V::Floats; 2]; DEPTH],
     /// `[part, half]`
-    sums: [[V::Sums; 2]; DEPTH],
+    pub(super) sums: [[V::Sums; 2]; DEPTH],
 }
 
 impl<V: RowLanes, const HALVES: bool, const MINIMUMS: bool, const WIDE: bool>
     Terms<V, HALVES, MINIMUMS, WIDE>
 {
     #[inline(always)]
-    unsafe fn begin(&mut self, x: *const i8, sums: &[i32]) {
+    pub(super) unsafe fn new() -> Self {
+        // SAFETY: the caller's: `V` may be used.
+        unsafe {
+            let (zero, none) = (V::splat(0.0), V::none());
+            let [nothing] = V::dots::<1, false, false>(&[none; 4], [[0; 16].as_ptr()], [0]);
+            Terms {
+                x: std::ptr::null(),
+                x_sums: [[0; 2]; DEPTH],
+                scales: [[zero; 2]; DEPTH],
+                minimums: [[zero; 2]; DEPTH],
+                sums: [[nothing; 2]; DEPTH],
+            }
+        }
+    }
+
+    /// Begins with `sums.len()` parts, whose activations are `x` and add up to `sums`.
+    #[inline(always)]
+    pub(super) unsafe fn begin(&mut self, x: *const i8, sums: &[i32]) {
         self.x = x;
         for (part, (x_sums, sum)) in self.x_sums.iter_mut().zip(sums).enumerate() {
             *x_sums = [*sum, 0];

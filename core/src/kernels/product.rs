@@ -3,7 +3,7 @@
 use super::Kernels;
 use crate::quant::activation::{BLOCK, Quantized};
 use crate::quant::{Dot, Format};
-use crate::threads::Pool;
+use crate::threads::{Pool, share};
 
 /// Rows that one kernel call takes together; ranges of rows start at multiples of it.
 pub(crate) const ROWS: usize = 16;
@@ -157,13 +157,7 @@ impl Kernels {
             check(&product, &x);
             (product.weight, Shared(product.out.as_mut_ptr()))
         });
-        let rows: usize = shares.iter().map(|share| share.0.rows).sum();
-        let work = shares
-            .iter()
-            .map(|share| share.0.bytes.len())
-            .sum::<usize>()
-            .saturating_mul(x.tokens);
-        let per_chunk = rows_per_chunk(rows, work, pool.threads());
+        let per_chunk = rows_per_chunk(shares.iter().map(|share| share.0), x.tokens, pool);
         let chunks: [usize; N] = std::array::from_fn(|i| shares[i].0.rows.div_ceil(per_chunk));
         pool.run(chunks.iter().sum(), &|mut chunk, _worker| {
             for (share, count) in shares.iter().zip(chunks) {
@@ -179,6 +173,27 @@ impl Kernels {
                 }
                 chunk -= count;
             }
+        });
+    }
+
+    /// Tells the pool's threads what they will read in the region after the next one: the products of `weights` with one token.
+    pub(crate) fn announce<'w>(
+        &self,
+        pool: &Pool,
+        weights: impl Iterator<Item = Weight<'w>> + Clone,
+    ) {
+        let per_chunk = rows_per_chunk(weights.clone(), 1, pool);
+        let chunks = |weight: &Weight<'_>| weight.rows.div_ceil(per_chunk);
+        let all = weights.clone().map(|weight| chunks(&weight)).sum();
+        pool.announce(|thread| {
+            let mut chunk = share(all, pool.threads(), thread).start;
+            for weight in weights.clone() {
+                if chunk < chunks(&weight) {
+                    return &weight.bytes[chunk * per_chunk * weight.row_bytes()..];
+                }
+                chunk -= chunks(&weight);
+            }
+            &[]
         });
     }
 
@@ -213,7 +228,8 @@ impl Kernels {
                 let product = self.parts[parts.kind as usize];
                 match unpacker {
                     Some(unpacker) if tile.tokens == 1 => {
-                        (unpacker.one_token)(&tile);
+                        let own = self.one_token.iter().find(|row| row.0 == id);
+                        own.map_or(unpacker.one_token, |row| row.1)(&tile);
                         let done = tile.rows / unpacker.lanes * unpacker.lanes;
                         product(&tile.after(done), None);
                     }
@@ -276,16 +292,23 @@ fn check(product: &Product<'_, '_>, x: &Activations<'_>) {
     }
 }
 
-/// How many rows a chunk takes: enough that claiming it costs nothing beside the work, few enough that no thread waits long for the last.
-fn rows_per_chunk(rows: usize, work: usize, threads: usize) -> usize {
+/// How many rows of `weights` a chunk takes: enough that claiming it costs nothing beside the work, few enough that no thread waits long for the last.
+fn rows_per_chunk<'w>(
+    weights: impl Iterator<Item = Weight<'w>>,
+    tokens: usize,
+    pool: &Pool,
+) -> usize {
     /// Weight bytes × tokens that are not worth splitting: about a microsecond of one core.
     const LEAST_WORK: usize = 32 << 10;
     /// Chunks for each thread, so that one which loses its core leaves little behind.
     const PER_THREAD: usize = 8;
-    if threads == 1 {
+    let (rows, bytes) = weights.fold((0, 0), |(rows, bytes), weight| {
+        (rows + weight.rows, bytes + weight.bytes.len())
+    });
+    if pool.threads() == 1 {
         return rows.max(1);
     }
-    let chunks = (work / LEAST_WORK).clamp(1, threads * PER_THREAD);
+    let chunks = (bytes.saturating_mul(tokens) / LEAST_WORK).clamp(1, pool.threads() * PER_THREAD);
     // Kernels take up to twice `ROWS` rows together.
     rows.div_ceil(chunks).max(1).next_multiple_of(2 * ROWS)
 }

@@ -1,10 +1,10 @@
 //! Compiles the scalar specification again with an instruction set's features, and puts the functions into a table.
 
-/// `table!(name, "features", Lanes, [R, T], int8: [(id, fn)…], parts: [RowLanes, H, T])` defines `KERNELS` in an instruction set's file: the
+/// `table!(name, "features", Lanes, [R, T], int8: [(id, fn)…], parts: [RowLanes, H, T], one_token: [(id, fn)…])` defines `KERNELS` in an instruction set's file: the
 /// float products, attention and elementwise functions for `Lanes`, the int8 products that the file wrote by hand, and the product of
-/// unpacked parts for `RowLanes`.
+/// unpacked parts for `RowLanes`, but for those that it has of its own for one token.
 macro_rules! table {
-    ($name:literal, $features:literal, $lanes:ty, [$rows:literal, $tokens:literal], int8: [$(($id:literal, $int8:path)),* $(,)?], parts: [$row_lanes:ty, $registers:literal, $part_tokens:literal]) => {
+    ($name:literal, $features:literal, $lanes:ty, [$rows:literal, $tokens:literal], int8: [$(($id:literal, $int8:path)),* $(,)?], parts: [$row_lanes:ty, $registers:literal, $part_tokens:literal], one_token: [$(($own:literal, $one_token:path)),* $(,)?]) => {
         pub(in crate::kernels) static KERNELS: crate::kernels::Kernels = crate::kernels::Kernels {
             name: $name,
             codecs: &[
@@ -19,6 +19,7 @@ macro_rules! table {
                 (30, table!(@fn $features, crate::kernels::lanes::product::<$lanes, crate::kernels::lanes::Bf16, $rows, $tokens>, (tile: &crate::kernels::product::Tile<'_>))),
                 $(($id, $int8)),*
             ],
+            one_token: &[$(($own, $one_token)),*],
             unpackers: &[
                 table!(@unpack $features, $row_lanes, 3, Q4_1, [false, true, false]),
                 table!(@unpack $features, $row_lanes, 6, Q5_0, [false, false, false]),
@@ -51,7 +52,8 @@ macro_rules! table {
             rms_norm: table!(@fn $features, crate::kernels::scalar::rms_norm, (x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32])),
             rms_norm_in_place: table!(@fn $features, crate::kernels::scalar::rms_norm_in_place, (x: &mut [f32], weight: &[f32], epsilon: f32)),
             layer_norm: table!(@fn $features, crate::kernels::scalar::layer_norm, (x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32)),
-            softmax: table!(@fn $features, crate::kernels::scalar::softmax, (values: &mut [f32])),
+            soften: table!(@fn $features, crate::kernels::scalar::soften, (values: &mut [f32], found: &mut [f32; 2])),
+            fold: table!(@fn $features, crate::kernels::scalar::fold, (out: &mut [f32], state: &mut [f32; 2], part: &[f32])),
             silu_mul: table!(@fn $features, crate::kernels::scalar::silu_mul, (gate: &mut [f32], up: &[f32])),
             gelu_mul: table!(@fn $features, crate::kernels::scalar::gelu_mul, (gate: &mut [f32], up: &[f32])),
             gelu: table!(@fn $features, crate::kernels::scalar::gelu, (x: &mut [f32])),

@@ -13,6 +13,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     name: "scalar",
     codecs: &[],
     products: &[],
+    one_token: &[],
     unpackers: &[],
     parts: [|tile, _| product(tile); 5],
     quantize_activations: activation::quantize_blocks,
@@ -25,7 +26,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     rms_norm,
     rms_norm_in_place,
     layer_norm,
-    softmax,
+    soften,
+    fold,
     silu_mul,
     gelu_mul,
     gelu,
@@ -136,7 +138,7 @@ fn exp(x: f32) -> f32 {
 }
 
 #[inline(always)]
-pub(super) fn softmax(values: &mut [f32]) {
+pub(super) fn soften(values: &mut [f32], found: &mut [f32; 2]) {
     let most = fold16(values, f32::NEG_INFINITY, |most, value| {
         if value > most { value } else { most }
     });
@@ -147,10 +149,27 @@ pub(super) fn softmax(values: &mut [f32]) {
     for value in values.iter_mut() {
         *value = exp(*value - most);
     }
-    let scale = 1.0 / sum16(&fold16(values, 0.0, |sum, value| sum + value));
-    for value in values.iter_mut() {
-        *value *= scale;
+    *found = [most, sum16(&fold16(values, 0.0, |sum, value| sum + value))];
+}
+
+#[inline(always)]
+pub(super) fn fold(out: &mut [f32], [most, sum]: &mut [f32; 2], part: &[f32]) {
+    let (values, part) = part.split_at(out.len());
+    if part[1] == 0.0 {
+        return;
     }
+    if *sum == 0.0 {
+        out.copy_from_slice(values);
+        [*most, *sum] = [part[0], part[1]];
+        return;
+    }
+    let greatest = if part[0] > *most { part[0] } else { *most };
+    let (before, now) = (exp(*most - greatest), exp(part[0] - greatest));
+    for (out, value) in out.iter_mut().zip(values) {
+        *out = value.mul_add(now, *out * before);
+    }
+    *sum = part[1].mul_add(now, *sum * before);
+    *most = greatest;
 }
 
 #[inline(always)]

@@ -211,8 +211,53 @@ unsafe fn scales_and_minimums<V: RowLanes, S: Sink<V>>(head: [V::Bytes; 4], sink
     }
 }
 
+/// A format whose superblocks' scales can be had without their values.
+pub(super) trait Scaled {
+    /// The scales and minimums of the superblock at which `rows` stand.
+    ///
+    /// # Safety
+    /// Of [`Unpack`].
+    unsafe fn scales<V: RowLanes, S: Sink<V>>(rows: Rows, sink: &mut S);
+}
+
+impl Scaled for Q4K {
+    #[inline(always)]
+    unsafe fn scales<V: RowLanes, S: Sink<V>>(rows: Rows, sink: &mut S) {
+        // SAFETY: the caller's; a superblock begins with them.
+        unsafe { scales_and_minimums::<V, S>(V::bytes16(rows), sink) }
+    }
+}
+
+impl Scaled for Q5K {
+    #[inline(always)]
+    unsafe fn scales<V: RowLanes, S: Sink<V>>(rows: Rows, sink: &mut S) {
+        // SAFETY: the caller's; a superblock begins with them.
+        unsafe { scales_and_minimums::<V, S>(V::bytes16(rows), sink) }
+    }
+}
+
+impl Scaled for Q6K {
+    #[inline(always)]
+    unsafe fn scales<V: RowLanes, S: Sink<V>>(rows: Rows, sink: &mut S) {
+        // SAFETY: the caller's; a superblock's last eighteen bytes are its scales and their scale.
+        unsafe {
+            let [_, scale] = V::halves(V::bytes4(rows.at(206)));
+            let scales = V::bytes16(rows.at(192));
+            for part in 0..8 {
+                let (register, byte) = (scales[part / 2], part % 2 * 2);
+                let scales = [
+                    V::mul(scale, V::signed_whole(register, byte)),
+                    V::mul(scale, V::signed_whole(register, byte + 1)),
+                ];
+                sink.scales(part, scales);
+            }
+        }
+    }
+}
+
 lanewise!(Q4K, 8, Minimums, |rows, _first, sink| {
-    scales_and_minimums::<V, S>(bytes16::<V>(rows), sink);
+    ask_ahead::<V>(rows, 16);
+    Q4K::scales::<V, S>(rows, sink);
     for pair in 0..4 {
         let bytes = bytes32::<V>(rows.at(16 + pair * 32));
         sink.values(pair * 2, bits::<V>(&bytes, 0, 15));
@@ -221,7 +266,8 @@ lanewise!(Q4K, 8, Minimums, |rows, _first, sink| {
 });
 
 lanewise!(Q5K, 8, Minimums, |rows, _first, sink| {
-    scales_and_minimums::<V, S>(bytes16::<V>(rows), sink);
+    ask_ahead::<V>(rows, 16);
+    Q5K::scales::<V, S>(rows, sink);
     let fifth = bytes32::<V>(rows.at(16));
     for pair in 0..4 {
         let bytes = bytes32::<V>(rows.at(48 + pair * 32));
@@ -234,16 +280,8 @@ lanewise!(Q5K, 8, Minimums, |rows, _first, sink| {
 });
 
 lanewise!(Q6K, 8, Halves, |rows, _first, sink| {
-    let [_, scale] = V::halves(V::bytes4(rows.at(206)));
-    let scales = bytes16::<V>(rows.at(192));
-    for part in 0..8 {
-        let (register, byte) = (scales[part / 2], part % 2 * 2);
-        let scales = [
-            V::mul(scale, V::signed_whole(register, byte)),
-            V::mul(scale, V::signed_whole(register, byte + 1)),
-        ];
-        sink.scales(part, scales);
-    }
+    ask_ahead::<V>(rows.at(192), 16);
+    Q6K::scales::<V, S>(rows, sink);
     for eighth in 0..2 {
         let high = bytes32::<V>(rows.at(128 + eighth * 32));
         for side in 0..2 {

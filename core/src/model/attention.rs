@@ -1,4 +1,9 @@
-//! What queries find in the cache: softmax(query · keysᵀ · scale) · values, for one job's share of the heads.
+//! What queries find in the cache: softmax(query · keysᵀ · scale) · values.
+//!
+//! The positions are taken in segments, and what a query finds in one is folded into what it found in those before: the sums are rescaled when a
+//! greater score turns up (Milakov and Gimelshein 2018, arXiv:1805.02867). So the scores take little room, keys and values are read once
+//! while they are near, and one token's segments can be shared out to threads. Segments begin at the same positions for every query: which tokens are
+//! evaluated together changes no bit.
 
 use super::Config;
 use crate::kernels::{KEYS, Kernels, Mix, Scores};
@@ -6,7 +11,15 @@ use crate::kv::KvCache;
 use crate::scratch::TOGETHER;
 use std::ops::Range;
 
-/// One job's share: consecutive rows of `[tokens, heads]`.
+/// Positions of a segment: whole blocks of keys, and few enough that a head's keys and values stay in a core's own cache.
+pub(crate) const SEGMENT: usize = 16 * KEYS;
+
+/// Values of what one query finds in one segment: its sum of values under their weights, the greatest score, and the sum of the weights.
+pub(crate) fn part_length(config: &Config) -> usize {
+    config.value_length + 2
+}
+
+/// What a job reads, and its room.
 pub(super) struct Attention<'a> {
     pub(super) kernels: &'static Kernels,
     pub(super) config: &'a Config,
@@ -14,12 +27,11 @@ pub(super) struct Attention<'a> {
     pub(super) layer: usize,
     pub(super) window: Option<usize>, // how many of the positions up to its own a query sees; none: all
     pub(super) query: &'a [f32],      // [rows, key_length]
-    pub(super) mixed: &'a mut [f32],  // [rows, value_length]: the result
-    pub(super) scores: &'a mut [f32], // [TOGETHER, positions in whole blocks]
+    pub(super) scores: &'a mut [f32], // [TOGETHER, SEGMENT]
 }
 
-/// Rows that read one head's keys and values: `first`, `first + step`, … Each sees `more` positions more than the one before, or the last `window`
-/// of these.
+/// Rows of queries that read one head's keys and values: `first`, `first + step`, … Each sees `more` positions more than the one before, or the
+/// last `window` of these.
 struct Bundle {
     first: usize,
     step: usize,
@@ -29,51 +41,94 @@ struct Bundle {
     more: usize,
 }
 
+/// The segments that hold `positions`.
+pub(super) fn segments(positions: Range<usize>) -> Range<usize> {
+    positions.start / SEGMENT..positions.end.div_ceil(SEGMENT)
+}
+
+/// The positions that a query sees of the first `seen` ones.
+pub(super) fn visible(window: Option<usize>, seen: usize) -> Range<usize> {
+    window.map_or(0, |window| seen.saturating_sub(window))..seen
+}
+
 impl Attention<'_> {
-    /// Heads `heads` of the token at `position`, in whole groups: the heads of a group go together.
-    pub(super) fn heads(&mut self, heads: Range<usize>, position: usize) {
+    /// What the queries of head `head` of keys and values find in `segment`, of one token that sees `seen` positions. `parts`: `[group, part]`.
+    pub(super) fn segment_of_one(
+        &mut self,
+        head: usize,
+        segment: usize,
+        seen: usize,
+        parts: &mut [f32],
+    ) {
         let group = self.config.group();
-        for head in heads.clone().step_by(group) {
-            for within in (0..group).step_by(TOGETHER) {
-                let count = TOGETHER.min(group - within);
-                let first = head - heads.start + within;
-                self.bundle(&Bundle {
-                    first,
-                    step: 1,
-                    count,
-                    head: head / group,
-                    seen: position + 1,
-                    more: 0,
-                });
-            }
+        let bundles = parts.chunks_mut(TOGETHER * part_length(self.config));
+        for (within, parts) in (0..group).step_by(TOGETHER).zip(bundles) {
+            let bundle = Bundle {
+                first: head * group + within,
+                step: 1,
+                count: TOGETHER.min(group - within),
+                head,
+                seen,
+                more: 0,
+            };
+            self.segment(&bundle, segment, parts);
         }
     }
 
     /// All heads of the tokens at `positions`, of a sequence of `end` positions so far: neighbouring tokens' queries of one head go together.
-    pub(super) fn tokens(&mut self, positions: Range<usize>, end: usize) {
-        let (heads, group) = (self.config.heads, self.config.group());
-        for token in (0..positions.len()).step_by(TOGETHER) {
-            let count = TOGETHER.min(positions.len() - token);
-            let (seen, more) = if self.config.causal {
-                (positions.start + token + 1, 1)
+    /// `mixed`: `[tokens, heads, value_length]`, the result; `states`: `[tokens, heads]`; `parts`: `[TOGETHER, part]`.
+    pub(super) fn tokens(
+        &mut self,
+        positions: Range<usize>,
+        end: usize,
+        mixed: &mut [f32],
+        states: &mut [[f32; 2]],
+        parts: &mut [f32],
+    ) {
+        let Config {
+            heads,
+            value_length,
+            causal,
+            ..
+        } = *self.config;
+        let (kernels, group) = (self.kernels, self.config.group());
+        mixed.fill(0.0);
+        states.fill([f32::NEG_INFINITY, 0.0]);
+        let seen = |token: usize| {
+            if causal {
+                positions.start + token + 1
             } else {
-                (end, 0)
-            };
-            for head in 0..heads {
-                let first = token * heads + head;
-                self.bundle(&Bundle {
-                    first,
-                    step: heads,
-                    count,
-                    head: head / group,
-                    seen,
-                    more,
-                });
+                end
             }
+        };
+        let first = visible(self.window, seen(0)).start;
+        for segment in segments(first..seen(positions.len() - 1)) {
+            for head in 0..heads {
+                for token in (0..positions.len()).step_by(TOGETHER) {
+                    let bundle = Bundle {
+                        first: token * heads + head,
+                        step: heads,
+                        count: TOGETHER.min(positions.len() - token),
+                        head: head / group,
+                        seen: seen(token),
+                        more: usize::from(causal),
+                    };
+                    self.segment(&bundle, segment, parts);
+                    let rows = (bundle.first..).step_by(heads).take(bundle.count);
+                    for (row, part) in rows.zip(parts.chunks_exact(value_length + 2)) {
+                        let mixed = &mut mixed[row * value_length..][..value_length];
+                        kernels.fold(mixed, &mut states[row], part);
+                    }
+                }
+            }
+        }
+        for (mixed, [_, sum]) in mixed.chunks_exact_mut(value_length).zip(states) {
+            kernels.scale(mixed, 1.0 / *sum);
         }
     }
 
-    fn bundle(&mut self, bundle: &Bundle) {
+    /// What the bundle finds in `segment`, `[count, part]`.
+    fn segment(&mut self, bundle: &Bundle, segment: usize, parts: &mut [f32]) {
         let &Bundle {
             first,
             step,
@@ -87,11 +142,18 @@ impl Attention<'_> {
             value_length,
             ..
         } = *self.config;
-        let longest = seen + (count - 1) * more;
+        let (kernels, layer) = (self.kernels, self.layer);
+        let part = value_length + 2;
+        let parts = &mut parts[..count * part];
         // Whole blocks that no row's window reaches are left out.
-        let left = |seen: usize| self.window.map_or(0, |window| seen.saturating_sub(window));
-        let start = left(seen) / KEYS * KEYS;
-        let stride = longest.next_multiple_of(KEYS) - start;
+        let start = visible(self.window, seen).start / KEYS * KEYS;
+        let start = start.max(segment * SEGMENT);
+        let longest = (seen + (count - 1) * more).min((segment + 1) * SEGMENT);
+        if start >= longest {
+            parts.fill(0.0); // a sum of 0 counts for nothing
+            return;
+        }
+        let stride = (longest - start).next_multiple_of(KEYS);
         let scores = Scores {
             queries: &self.query[first * key_length..],
             query_stride: step * key_length,
@@ -102,19 +164,19 @@ impl Attention<'_> {
             out: self.scores,
             out_stride: stride,
         };
-        let (kernels, layer) = (self.kernels, self.layer);
         self.cache
             .scores(kernels, layer, head, start..longest, scores);
-        for (row, weights) in self.scores.chunks_exact_mut(stride).take(count).enumerate() {
-            let seen = seen + row * more;
-            let (weights, later) = weights.split_at_mut(seen - start);
-            let (earlier, weights) = weights.split_at_mut(left(seen) - start);
+        let rows = self.scores.chunks_exact_mut(stride).take(count);
+        for ((row, weights), part) in rows.enumerate().zip(parts.chunks_exact_mut(part)) {
+            let sees = visible(self.window, seen + row * more);
+            let [from, to] = [sees.start, sees.end].map(|at| at.clamp(start, longest) - start);
             if let Some(cap) = self.config.attention_cap {
-                self.kernels.soft_cap(weights, cap);
+                kernels.soft_cap(&mut weights[from..to], cap);
             }
-            self.kernels.softmax(weights);
-            earlier.fill(0.0);
-            later.fill(0.0);
+            let [most, sum] = kernels.soften(&mut weights[from..to]);
+            part[value_length..].copy_from_slice(&[most, sum]);
+            weights[..from].fill(0.0);
+            weights[to..].fill(0.0);
         }
         let mix = Mix {
             weights: self.scores,
@@ -123,8 +185,8 @@ impl Attention<'_> {
             positions: longest - start,
             head_dim: value_length,
             values: &[],
-            out: &mut self.mixed[first * value_length..],
-            out_stride: step * value_length,
+            out: parts,
+            out_stride: part,
         };
         self.cache.mix(kernels, layer, head, start, mix);
     }

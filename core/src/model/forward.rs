@@ -5,13 +5,12 @@
 //! windows, is in the config and in which tensors a layer has; what is off costs nothing.
 
 use super::Model;
-use super::attention::Attention;
+use super::attention::{Attention, SEGMENT, part_length, segments, visible};
 use super::config::{Config, Rotation};
 use super::operations::Operations;
 use super::parallel::{each, rows_per_job};
 use super::weights::{Layer, Norm};
 use crate::cancel::Cancellation;
-use crate::kernels::KEYS;
 use crate::kv::KvCache;
 use crate::scratch::{Scratch, TOGETHER};
 use crate::threads::Pool;
@@ -253,40 +252,64 @@ impl<'a> Decoder<'a> {
         let query = &s.query[tokens.start * c.query_length()..tokens.end * c.query_length()]; // [rows, key_length]
         let mixed = &mut s.mixed[..rows * c.value_length]; // [rows, value_length]
 
-        // One token's queries go together where they share keys; of several tokens, the same head's do.
-        let single = tokens.len() == 1;
-        let whole = if single { c.group() } else { c.heads };
-        let bytes = (start + tokens.end) * (c.key_length + c.value_length) * size_of::<half::f16>();
-        let per = rows_per_job(o.pool, rows, bytes).next_multiple_of(whole);
-        let parts = query
-            .chunks(per * c.key_length)
-            .zip(mixed.chunks_mut(per * c.value_length));
-        let scores = s
-            .scores
-            .chunks_mut(TOGETHER * cache.context().next_multiple_of(KEYS));
-        each(
-            o.pool,
-            parts.zip(scores),
-            |lane, ((query, mixed), scores)| {
-                let (first, rows) = (lane * per, query.len() / c.key_length);
-                let mut attention = Attention {
-                    kernels: o.kernels,
-                    config: c,
-                    cache,
-                    layer: number,
-                    window: c.scopes[number].window,
-                    query,
-                    mixed,
-                    scores,
-                };
-                if single {
-                    attention.heads(first..first + rows, start + tokens.start);
-                } else {
-                    let first = start + tokens.start + first / c.heads;
-                    attention.tokens(first..first + rows / c.heads, start + tokens.end);
+        let window = c.scopes[number].window;
+        let job = |query, scores| Attention {
+            kernels: o.kernels,
+            config: c,
+            cache,
+            layer: number,
+            window,
+            query,
+            scores,
+        };
+        let scores = s.scores.chunks_exact_mut(TOGETHER * SEGMENT);
+        let part = part_length(c);
+        let position_bytes = cache.position_bytes();
+        if tokens.len() == 1 {
+            // A job takes some segments of some heads; what they found is folded afterwards.
+            let seen = start + tokens.end;
+            let segments = segments(visible(window, seen));
+            let (count, group) = (segments.len(), c.group());
+            let bytes = (seen - segments.start * SEGMENT).min(SEGMENT) * position_bytes;
+            let per = rows_per_job(o.pool, c.kv_heads * count, bytes);
+            let parts = &mut s.parts[..c.kv_heads * count * group * part]; // [kv_heads, segments, group, part]
+            let jobs = parts.chunks_mut(per * group * part).zip(scores);
+            each(o.pool, jobs, |lane, (parts, scores)| {
+                let mut attention = job(query, scores);
+                for (unit, parts) in (lane * per..).zip(parts.chunks_exact_mut(group * part)) {
+                    let (head, segment) = (unit / count, segments.start + unit % count);
+                    attention.segment_of_one(head, segment, seen, parts);
                 }
-            },
-        );
+            });
+            for (head, mixed) in mixed.chunks_exact_mut(c.value_length).enumerate() {
+                let mut state = [f32::NEG_INFINITY, 0.0];
+                let first = head / group * count * group + head % group;
+                let parts = parts.chunks_exact(part).skip(first);
+                for part in parts.step_by(group).take(count) {
+                    o.kernels.fold(mixed, &mut state, part);
+                }
+                o.kernels.scale(mixed, 1.0 / state[1]);
+            }
+        } else {
+            let bytes = (start + tokens.end) * position_bytes * c.heads;
+            let per = rows_per_job(o.pool, tokens.len(), bytes);
+            let rows = query
+                .chunks(per * c.query_length())
+                .zip(mixed.chunks_mut(per * c.mixed_length()))
+                .zip(s.states.chunks_mut(per * c.heads));
+            let room = scores.zip(s.parts.chunks_exact_mut(TOGETHER * part));
+            each(
+                o.pool,
+                rows.zip(room),
+                |lane, (((query, mixed), states), (scores, parts))| {
+                    let states = &mut states[..mixed.len() / c.value_length];
+                    let first = start + tokens.start + lane * per;
+                    let positions = first..first + query.len() / c.query_length();
+                    let end = start + tokens.end;
+                    job(query, scores).tokens(positions, end, mixed, states, parts);
+                },
+            );
+        }
 
         let d = c.embedding_length;
         s.x.copy_within(tokens.start * d..tokens.end * d, 0);

@@ -1,7 +1,7 @@
 //! A model: an open file, what its metadata says, and views of its weights. Cheap to clone, shared by every session.
 
 pub(crate) mod adapter;
-mod attention;
+pub(crate) mod attention;
 mod config;
 mod families;
 pub(crate) mod forward;

@@ -205,9 +205,18 @@ impl<'a> Operations<'a> {
         beside: &mut Beside,
     ) {
         let out = &mut out[..x.tokens * matrix.rows];
+        self.announce(x.tokens, matrix);
         self.kernels
             .product(self.pool, x, matrix.view(self.file), out);
         beside.product(self, x, matrix, out);
+    }
+
+    /// Lets the threads ask for what is read after the product with `matrix`. A product with many tokens leaves them no time for it.
+    fn announce(&self, tokens: usize, matrix: &Matrix) {
+        if tokens == 1 && !matrix.then.is_empty() {
+            let then = matrix.then.iter().map(|matrix| matrix.view(self.file));
+            self.kernels.announce(self.pool, then);
+        }
     }
 
     /// Several products of one input in one parallel region, each with its bias, `[tokens, rows]` each, to the front of its output.
@@ -218,6 +227,7 @@ impl<'a> Operations<'a> {
         vector: &mut [f32],
         beside: &mut Beside,
     ) {
+        let last = &outputs[N - 1].0.matrix;
         let products = outputs.each_mut().map(|(linear, out)| {
             let weight = linear.matrix.view(self.file);
             Product {
@@ -225,6 +235,7 @@ impl<'a> Operations<'a> {
                 out: &mut out[..x.tokens * weight.rows],
             }
         });
+        self.announce(x.tokens, last);
         self.kernels.products(self.pool, x, products);
         for (linear, out) in outputs {
             let rows = linear.matrix.rows;

@@ -64,6 +64,8 @@ pub(crate) struct Matrix {
     pub(crate) cols: usize,
     /// Where its bytes lie in the file: `[rows, cols]` in blocks of `format`.
     pub(crate) range: Range<usize>,
+    /// What the forward pass multiplies with after it and those that it goes together with; empty where nothing is known.
+    pub(crate) then: Vec<Matrix>,
 }
 
 impl Matrix {
@@ -208,6 +210,7 @@ impl<'a> Finder<'a> {
             rows: tensor.rows(),
             cols: tensor.cols(),
             range: tensor.range(),
+            then: Vec::new(),
         })
     }
 
@@ -328,8 +331,40 @@ impl Weights {
                 output_norm,
                 output,
                 turns,
-            }),
+            }
+            .in_order()),
         }
+    }
+}
+
+impl Weights {
+    /// Says of each group of matrices which one comes next; after the last, the next token's first.
+    fn in_order(mut self) -> Weights {
+        let mut next = vec![self.output.clone()];
+        for layer in self.layers.iter_mut().rev() {
+            for group in layer.groups().into_iter().rev() {
+                let own = group.iter().map(|matrix| (*matrix).clone()).collect();
+                if let Some(last) = group.into_iter().next_back() {
+                    last.then = std::mem::replace(&mut next, own);
+                }
+            }
+        }
+        self.output.then = next;
+        self
+    }
+}
+
+impl Layer {
+    /// Its matrices in the order of the forward pass; a group is multiplied with one input.
+    fn groups(&mut self) -> [Vec<&mut Matrix>; 4] {
+        let gate = self.gate.iter_mut();
+        [
+            vec![&mut self.query, &mut self.key, &mut self.value],
+            vec![&mut self.attention_output],
+            gate.chain([&mut self.up]).collect(),
+            vec![&mut self.down],
+        ]
+        .map(|group| group.into_iter().map(|linear| &mut linear.matrix).collect())
     }
 }
 

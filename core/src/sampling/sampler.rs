@@ -1,6 +1,6 @@
 //! The chain of steps that [`super::Sampling`] describes.
 
-use super::numbers::{Rng, exp, likeliest, ln, weight};
+use super::numbers::{CHUNK, Rng, exp, greatest, likeliest, ln, weight};
 use super::repetition::{self, Repetition, Text};
 use super::{Allowed, Sampling};
 use crate::error::{Error, Result};
@@ -106,6 +106,8 @@ impl Sampler {
                 id,
             });
             self.candidates.extend(candidates.filter(possible));
+        } else if (1..logits.len()).contains(&o.top_k) {
+            self.gather_top(logits);
         } else {
             self.candidates.extend(candidates.filter(possible));
         }
@@ -151,6 +153,29 @@ impl Sampler {
         }
         if o.dry.multiplier > 0.0 {
             self.repetition.dry(&o.dry, history, candidates, text);
+        }
+    }
+
+    /// The candidates that [`Sampler::top_k`] can keep, and few others: those that are not behind `top_k` earlier ones.
+    fn gather_top(&mut self, logits: &[f32]) {
+        let k = self.options.top_k;
+        let most = (2 * k).max(CHUNK).min(self.candidates.capacity());
+        let mut floor = f32::NEG_INFINITY; // the k-th greatest so far
+        for (start, chunk) in (0..).step_by(CHUNK).zip(logits.chunks(CHUNK)) {
+            if greatest(chunk) <= floor {
+                continue;
+            }
+            for (id, &logit) in (start..).zip(chunk) {
+                if logit > floor {
+                    if self.candidates.len() == most {
+                        self.candidates
+                            .select_nth_unstable_by(k - 1, likeliest_first);
+                        self.candidates.truncate(k);
+                        floor = self.candidates[k - 1].logit;
+                    }
+                    self.candidates.push(Candidate { logit, id });
+                }
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use crate::model::{Adapter, InputSquares, Model};
 use crate::output::Output;
 use crate::sampling::Sampler;
 use crate::scratch::Scratch;
-use crate::threads::{self, Pool};
+use crate::threads::{self, Pool, ThreadCount};
 use crate::{Error, Result};
 
 /// What a session may use.
@@ -217,6 +217,12 @@ impl Session {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.pool.threads()
+    }
+
+    /// What changes how many threads compute, from any thread and while a request runs: at most as many as the session was made with.
+    #[must_use]
+    pub fn thread_count(&self) -> ThreadCount {
+        self.pool.thread_count()
     }
 
     /// A token that cancels the request that runs now, or else the next one. Take one for each request.

@@ -1,4 +1,4 @@
-//! How many threads a machine is good for: one for each physical core, slow cores left out.
+//! How many threads a machine is good for, and where they run: one for each physical core, slow cores left out.
 
 use std::num::NonZero;
 
@@ -12,9 +12,65 @@ pub fn default_threads() -> usize {
     system().map_or(allowed, |cores| cores.clamp(1, allowed))
 }
 
+/// Keeps the calling thread, one of `threads`, on the fast cores, where there are slow ones too and enough fast ones. The system still chooses among them.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn prefer_fast(threads: usize) {
+    use rustix::thread::{CpuSet, sched_setaffinity};
+    let Some(cores) = cores() else { return };
+    let fast = fast(&cores);
+    if fast.len() == cores.len() || fast.len() < threads {
+        return;
+    }
+    let mut set = CpuSet::new();
+    for core in fast {
+        let inside = core.cpus.iter().filter(|&&cpu| cpu < CpuSet::MAX_CPU);
+        inside.for_each(|&cpu| set.set(cpu));
+    }
+    // Where the system does not allow it, the thread runs where the system likes.
+    let _ = sched_setaffinity(None, &set);
+}
+
+/// Apple: asks for the quality of service of what a person waits for, which runs on the performance cores.
+#[cfg(target_vendor = "apple")]
+pub(super) fn prefer_fast(_threads: usize) {
+    use std::ffi::{c_int, c_uint};
+    const QOS_CLASS_USER_INITIATED: c_uint = 0x19;
+    unsafe extern "C" {
+        fn pthread_set_qos_class_self_np(class: c_uint, relative_priority: c_int) -> c_int;
+    }
+    // SAFETY: it concerns the calling thread alone; an error leaves everything as it was.
+    unsafe { pthread_set_qos_class_self_np(QOS_CLASS_USER_INITIATED, 0) };
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+pub(super) fn prefer_fast(_threads: usize) {}
+
+/// A physical core.
+#[cfg(any(target_os = "linux", target_os = "android", test))]
+#[derive(Debug, PartialEq)]
+struct Core {
+    /// The processors on it that this process may use.
+    cpus: Vec<usize>,
+    /// Its capacity or greatest frequency, in a unit that all cores share; 0 where the system does not say.
+    speed: u64,
+}
+
+/// Those of at least half the fastest one's speed.
+#[cfg(any(target_os = "linux", target_os = "android", test))]
+fn fast(cores: &[Core]) -> Vec<&Core> {
+    let fastest = cores.iter().map(|core| core.speed).max().unwrap_or(0);
+    let fast = cores.iter().filter(|core| core.speed * 2 >= fastest);
+    fast.collect()
+}
+
 /// Linux and Android: what the kernel's files say about the processors this process may use.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn system() -> Option<usize> {
+    cores().map(|cores| fast(&cores).len())
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn cores() -> Option<Vec<Core>> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let allowed = parse_list(
         status
@@ -25,19 +81,22 @@ fn system() -> Option<usize> {
         std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/{name}")).ok()
     };
     let number = |cpu: usize, name: &str| file(cpu, name)?.trim().parse::<u64>().ok();
-    let mut cores = Vec::new(); // (siblings, speed)
+    let mut cores: Vec<(String, Core)> = Vec::new(); // with their siblings
     for cpu in allowed {
         let siblings =
             file(cpu, "topology/thread_siblings_list").unwrap_or_else(|| cpu.to_string());
         let speed = number(cpu, "cpu_capacity")
             .or_else(|| number(cpu, "cpufreq/cpuinfo_max_freq"))
             .unwrap_or(0);
-        if !cores.iter().any(|(known, _)| *known == siblings) {
-            cores.push((siblings, speed));
+        match cores.iter_mut().find(|(known, _)| *known == siblings) {
+            Some((_, core)) => core.cpus.push(cpu),
+            None => {
+                let cpus = vec![cpu];
+                cores.push((siblings, Core { cpus, speed }));
+            }
         }
     }
-    let fastest = cores.iter().map(|core| core.1).max()?;
-    Some(cores.iter().filter(|core| core.1 * 2 >= fastest).count())
+    Some(cores.into_iter().map(|(_, core)| core).collect())
 }
 
 /// Numbers and ranges, as `0-3,8`.
@@ -101,5 +160,17 @@ mod tests {
         assert_eq!(parse_list("3-1"), None);
         assert_eq!(parse_list("0-99999999"), None);
         assert!(default_threads() >= 1);
+    }
+
+    #[test]
+    fn slow_cores_are_those_below_half_the_speed() {
+        let core = |cpu, speed| Core {
+            cpus: vec![cpu],
+            speed,
+        };
+        let phone = [core(0, 350), core(1, 350), core(2, 800), core(3, 1024)];
+        assert_eq!(fast(&phone), [&phone[2], &phone[3]]);
+        let unknown = [core(0, 0), core(1, 0)];
+        assert_eq!(fast(&unknown).len(), 2);
     }
 }

@@ -1,15 +1,21 @@
 //! A pool of threads for regions of a few microseconds, hundreds of which follow each other for every token.
 //!
-//! A region's chunks are claimed one by one from an atomic counter, by the workers and by the caller alike. Nobody waits for a thread that
-//! has claimed nothing: where another process takes a core, the others do that worker's share, and the caller waits at most for the
-//! one chunk that it had begun. A worker that made the caller wait long, because the system took its core in the middle of a chunk, stays out
-//! for some milliseconds, so that this does not happen for every chunk. Workers look out for the next region for some tens of microseconds, then sleep until they are woken.
+//! Each thread, the caller's among them, has a share of a region's chunks, which it claims one by one, and then takes from the others' shares.
+//! Nobody waits for a thread that has claimed nothing: where another process takes a core, the others do that worker's share, and the caller waits
+//! at most for the one chunk that it had begun. A worker that made the caller wait long, because the system took its core in the middle of a chunk,
+//! stays out for some milliseconds, so that this does not happen for every chunk. Workers look out for the next region for some tens of
+//! microseconds, in which they ask for the memory that they were told it will read, then sleep until they are woken.
 
+mod ahead;
 mod cores;
+mod shares;
 
 pub use cores::default_threads;
+pub(crate) use shares::share;
 
 use crate::{Error, Result};
+use ahead::Ahead;
+use shares::Shares;
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -40,21 +46,42 @@ pub struct Pool {
     workers: Vec<JoinHandle<()>>,
 }
 
+/// Changes how many of a [`Pool`]'s threads take part, also while it works: fewer when the phone is hot or other things matter more. It outlives
+/// the pool, and then changes nothing.
+#[derive(Clone, Debug)]
+pub struct ThreadCount(Arc<Shared>);
+
+impl ThreadCount {
+    /// From the next region on `threads` threads take part, at least one (the caller's) and at most as many as the pool was made with.
+    pub fn set(&self, threads: usize) {
+        let most = self.0.states.len() + 1;
+        self.0
+            .taking_part
+            .store(threads.clamp(1, most), Ordering::Relaxed);
+    }
+
+    /// How many take part.
+    #[must_use]
+    pub fn get(&self) -> usize {
+        self.0.taking_part.load(Ordering::Relaxed)
+    }
+}
+
 /// One region's work as the workers see it.
 #[derive(Clone, Copy)]
 struct Job {
     /// The caller's closure, `work(chunk, worker)`, with its lifetime taken off: it lives until every claimed chunk is done.
     work: *const (dyn Fn(usize, usize) + Sync),
-    chunks: usize,
 }
 
 struct Shared {
-    /// Chunks that nobody has claimed. Whoever lowers it from `n` to `n − 1` has claimed chunk `chunks − n` of the current job, and the
-    /// job then stays as it is until that chunk is done.
-    unclaimed: AtomicUsize,
+    /// Chunks that nobody has claimed. Once one is claimed, the job stays as it is until that chunk is done.
+    unclaimed: Shares,
     /// Chunks that are not done.
     unfinished: AtomicUsize,
     job: UnsafeCell<Job>,
+    /// What each thread will read in the next region.
+    ahead: Box<[Ahead]>,
     /// Set when a chunk panicked: chunks that are still claimed are not executed.
     panicked: AtomicBool,
     payload: Mutex<Option<Box<dyn Any + Send>>>,
@@ -67,6 +94,8 @@ struct Shared {
     caller: Mutex<Option<Thread>>,
     /// One for each worker.
     states: Box<[AtomicU32]>,
+    /// How many threads take part, the caller's included.
+    taking_part: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -93,12 +122,10 @@ impl Pool {
     pub fn new(threads: Option<usize>) -> Result<Pool> {
         let workers = threads.unwrap_or_else(default_threads).max(1) - 1;
         let shared = Arc::new(Shared {
-            unclaimed: AtomicUsize::new(0),
+            unclaimed: Shares::new(workers + 1),
             unfinished: AtomicUsize::new(0),
-            job: UnsafeCell::new(Job {
-                work: &|_, _| {},
-                chunks: 0,
-            }),
+            job: UnsafeCell::new(Job { work: &|_, _| {} }),
+            ahead: (0..=workers).map(|_| Ahead::default()).collect(),
             panicked: AtomicBool::new(false),
             payload: Mutex::new(None),
             running: Mutex::new(()),
@@ -106,6 +133,7 @@ impl Pool {
             caller_sleeps: AtomicBool::new(false),
             caller: Mutex::new(None),
             states: (0..workers).map(|_| AtomicU32::new(AWAKE)).collect(),
+            taking_part: AtomicUsize::new(workers + 1),
             stop: AtomicBool::new(false),
         });
         let mut pool = Pool {
@@ -116,7 +144,10 @@ impl Pool {
             let shared = Arc::clone(&pool.shared);
             let thread = std::thread::Builder::new().name(format!("dram-{}", index + 1));
             let worker = thread
-                .spawn(move || shared.serve(index))
+                .spawn(move || {
+                    cores::prefer_fast(workers + 1);
+                    shared.serve(index);
+                })
                 .map_err(|source| Error::Thread {
                     index: index + 1,
                     source,
@@ -129,18 +160,24 @@ impl Pool {
     /// How many threads work, the caller's included.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.workers.len() + 1
+        self.shared.taking_part.load(Ordering::Relaxed)
+    }
+
+    /// What changes that number, from any thread.
+    #[must_use]
+    pub fn thread_count(&self) -> ThreadCount {
+        ThreadCount(Arc::clone(&self.shared))
     }
 
     /// Calls `work(chunk, worker)` once for each chunk below `chunks` and returns when all are done. Workers are numbered from 0 (the caller)
-    /// to `threads − 1`; no two threads have one number at the same time. Lower chunks are begun first.
+    /// to `threads − 1`; no two threads have one number at the same time. Neighbouring chunks are one thread's, as far as others do not help it.
     ///
     /// A region inside a region, or a second one at the same time, runs on its own caller alone.
     ///
     /// # Panics
     /// With the panic of a chunk, after the others have ended.
     pub fn run(&self, chunks: usize, work: &(dyn Fn(usize, usize) + Sync)) {
-        let running = if self.workers.is_empty() || chunks < 2 {
+        let running = if self.threads() == 1 || chunks < 2 {
             None
         } else {
             self.shared.running.try_lock().ok()
@@ -148,6 +185,13 @@ impl Pool {
         match running {
             Some(running) => self.run_shared(chunks, work, &running),
             None => (0..chunks).for_each(|chunk| work(chunk, 0)),
+        }
+    }
+
+    /// Says what each thread will read in the region after the next one: `bytes(thread)` from the beginning, as far as there is time.
+    pub(crate) fn announce<'a>(&self, bytes: impl Fn(usize) -> &'a [u8]) {
+        for (thread, ahead) in self.shared.ahead.iter().enumerate() {
+            ahead.announce(bytes(thread));
         }
     }
 
@@ -164,11 +208,13 @@ impl Pool {
         let work: *const (dyn Fn(usize, usize) + Sync + 'static) =
             unsafe { std::mem::transmute(work) };
         // SAFETY: `running` is held and no chunk is unclaimed or unfinished, so nobody reads the job.
-        unsafe { *shared.job.get() = Job { work, chunks } };
+        unsafe { *shared.job.get() = Job { work } };
         shared.late.store(false, Ordering::Relaxed);
         shared.unfinished.store(chunks, Ordering::Relaxed);
-        shared.unclaimed.store(chunks, Ordering::SeqCst); // publishes the job; SeqCst against a worker that goes to sleep
-        for (state, worker) in shared.states.iter().zip(&self.workers).take(chunks - 1) {
+        let threads = self.threads().min(chunks);
+        shared.unclaimed.publish(chunks, threads);
+        let workers = shared.states.iter().zip(&self.workers);
+        for (state, worker) in workers.take(threads - 1) {
             if state.load(Ordering::SeqCst) == ASLEEP
                 && state.swap(AWAKE, Ordering::SeqCst) == ASLEEP
             {
@@ -180,7 +226,8 @@ impl Pool {
         while shared.execute_one(0).is_some() {
             own += 1;
         }
-        if shared.unfinished.load(Ordering::Acquire) > 0 {
+        let finished = || shared.unfinished.load(Ordering::Acquire) == 0;
+        if !finished() && !shared.ahead[0].ask(finished) {
             shared.wait(LATE + begun.elapsed() / own.max(1) * LATE_CHUNKS);
         }
         if shared.panicked.swap(false, Ordering::Relaxed) {
@@ -205,20 +252,11 @@ impl Shared {
     /// Claims one chunk and executes it; `None` when all are claimed. True when it was the region's last and the caller waited long for it.
     #[inline]
     fn execute_one(&self, worker: usize) -> Option<bool> {
-        let claim =
-            self.unclaimed
-                .fetch_update(Ordering::Acquire, Ordering::Relaxed, |unclaimed| {
-                    unclaimed.checked_sub(1)
-                });
-        let unclaimed = claim.ok()?;
+        let chunk = self.unclaimed.claim(worker)?;
         // SAFETY: the claim succeeded, so this is the current job, and it stays until `unfinished` is lowered below.
-        let (work, chunks) = unsafe {
-            let job = *self.job.get();
-            (&*job.work, job.chunks)
-        };
+        let work = unsafe { &*(*self.job.get()).work };
         if !self.panicked.load(Ordering::Relaxed)
-            && let Err(payload) =
-                catch_unwind(AssertUnwindSafe(|| work(chunks - unclaimed, worker)))
+            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(chunk, worker)))
         {
             lock(&self.payload).get_or_insert(payload);
             self.panicked.store(true, Ordering::Relaxed);
@@ -265,7 +303,10 @@ impl Shared {
         let mut out = OUT;
         let mut back = Instant::now();
         while !self.stop.load(Ordering::SeqCst) {
-            while let Some(late) = self.execute_one(index + 1) {
+            let takes_part = || index + 1 < self.taking_part.load(Ordering::Relaxed);
+            while takes_part()
+                && let Some(late) = self.execute_one(index + 1)
+            {
                 if late {
                     out = if back.elapsed() < out * 4 {
                         (out * 2).min(OUT_MOST)
@@ -276,13 +317,12 @@ impl Shared {
                     back = Instant::now();
                 }
             }
-            let due =
-                || self.unclaimed.load(Ordering::Relaxed) > 0 || self.stop.load(Ordering::Relaxed);
-            if spin(LOOK_OUT, due) {
+            let due = || self.stop.load(Ordering::Relaxed) || takes_part() && self.unclaimed.any();
+            if self.ahead[index + 1].ask(due) || spin(LOOK_OUT, due) {
                 continue;
             }
             self.states[index].store(ASLEEP, Ordering::SeqCst);
-            if self.unclaimed.load(Ordering::SeqCst) == 0 && !self.stop.load(Ordering::SeqCst) {
+            if !(takes_part() && self.unclaimed.any()) && !self.stop.load(Ordering::SeqCst) {
                 std::thread::park();
             }
             self.states[index].store(AWAKE, Ordering::SeqCst);
@@ -351,6 +391,41 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_count_changes_while_regions_run() {
+        let pool = Pool::new(Some(4)).unwrap();
+        let count = pool.thread_count();
+        let done = AtomicBool::new(false);
+        let seen: Vec<AtomicUsize> = (0..4).map(|_| AtomicUsize::new(0)).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for threads in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                    count.set(threads % 6); // 0 and 5 are as 1 and 4
+                    std::thread::yield_now();
+                }
+            });
+            for _ in 0..2000 {
+                let sum = AtomicUsize::new(0);
+                pool.run(9, &|chunk, worker| {
+                    sum.fetch_add(1 << chunk, Ordering::Relaxed);
+                    seen[worker].fetch_add(1, Ordering::Relaxed);
+                });
+                assert_eq!(sum.into_inner(), (1 << 9) - 1);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        count.set(1);
+        assert_eq!(pool.threads(), 1);
+        std::thread::sleep(Duration::from_millis(1)); // nobody is in the middle of a look
+        let before: Vec<usize> = seen.iter().map(|n| n.load(Ordering::Relaxed)).collect();
+        pool.run(9, &|_, worker| {
+            seen[worker].fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(seen[0].load(Ordering::Relaxed), before[0] + 9);
+        count.set(9);
+        assert_eq!(pool.threads(), 4);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{Group, Multiply, Q4_0, Q8_0, product, transpose};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-table!("dotprod", "neon,dotprod", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, 4, 2]);
+table!("dotprod", "neon,dotprod", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, 4, 2], one_token: []);
 
 #[target_feature(enable = "neon,dotprod")]
 pub(super) unsafe fn product_q8_0(tile: &Tile<'_>) {

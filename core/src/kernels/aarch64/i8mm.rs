@@ -9,7 +9,7 @@ use super::{Group, Multiply, Q4_0, Q8_0, dotprod, product};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-table!("i8mm", "neon,dotprod,i8mm", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, 4, 2]);
+table!("i8mm", "neon,dotprod,i8mm", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, 4, 2], one_token: []);
 
 #[target_feature(enable = "neon,dotprod,i8mm")]
 unsafe fn product_q8_0(tile: &Tile<'_>) {

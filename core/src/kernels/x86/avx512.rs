@@ -10,11 +10,12 @@ use super::super::product::{ROWS, Tile};
 use super::super::recompile::table;
 use super::prefetch;
 use super::rows16::Rows16;
+use super::superblocks;
 use crate::quant::activation::BLOCK;
 use crate::quant::{q4_0, q8_0};
 use std::arch::x86_64::*;
 
-table!("avx512vnni", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c", V512, [4, 6], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows16, 2, 4]);
+table!("avx512vnni", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c", V512, [4, 6], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows16, 2, 4], one_token: [(12, superblocks::one_token_q4_k), (13, superblocks::one_token_q5_k), (14, superblocks::one_token_q6_k)]);
 
 /// One register of sixteen f32.
 #[derive(Clone, Copy)]
@@ -26,6 +27,7 @@ pub(super) struct V512(__m512);
     reason = "one reason for all, above"
 )]
 impl Lanes for V512 {
+    const MANY: bool = true;
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         unsafe { V512(_mm512_set1_ps(value)) }
@@ -312,6 +314,11 @@ unsafe fn many_tokens<F: Block>(
     row: usize,
 ) {
     let blocks = tile.cols / BLOCK;
+    // The next rows lie behind these; they are asked for bit by bit while the tokens pass.
+    let mut next = tile
+        .bytes
+        .as_ptr()
+        .wrapping_add((row + 2 * ROWS) * tile.row_bytes);
     let masks = halves.map(|half| half.map_or(0, |rows| mask(rows.count)));
     for first in (0..blocks).step_by(DEPTH) {
         let depth = DEPTH.min(blocks - first);
@@ -338,10 +345,20 @@ unsafe fn many_tokens<F: Block>(
                 offset: -F::OFFSET,
             };
             let mut token = 0;
+            let ahead = 2 * ROWS * depth * F::BYTES;
+            let step = (ahead / tile.tokens.div_ceil(4)).next_multiple_of(64);
+            let end = next.wrapping_add(ahead);
             while token + 4 <= tile.tokens {
+                let mut line = 0;
+                while line < step && next < end {
+                    prefetch(next);
+                    next = next.wrapping_add(64);
+                    line += 64;
+                }
                 some_tokens::<4>(tile, packed, &span, token);
                 token += 4;
             }
+            next = end;
             match tile.tokens - token {
                 1 => some_tokens::<1>(tile, packed, &span, token),
                 2 => some_tokens::<2>(tile, packed, &span, token),

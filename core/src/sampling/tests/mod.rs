@@ -1,4 +1,4 @@
-use super::numbers::{exp, ln, power};
+use super::numbers::{exp, likeliest, ln, power};
 use super::sampler::Sampler;
 use super::*;
 
@@ -197,6 +197,28 @@ fn filters_give_the_figures_of_llama_cpp() {
         &[],
         &over(3.0, &[0.0, 1.0, 1.0, 1.0]),
     );
+}
+
+#[test]
+fn top_k_and_the_likeliest_agree_with_sorting_everything() {
+    let mut rng = Rng::new(3);
+    for k in [1, 40, 300, 2999] {
+        // Few different values, so that many are equal; what is no number, and what is impossible.
+        let mut logits: Vec<f32> = (0..3000).map(|_| (rng.next_u64() % 500) as f32).collect();
+        logits[700] = f32::NAN;
+        logits[1300] = f32::NEG_INFINITY;
+        let mut sorted: Vec<u32> = (0..3000).filter(|&id| logits[id as usize] >= 0.0).collect();
+        sorted.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize])); // stable: equals by id
+        sorted.truncate(k);
+        let mut sampler = sampler(&Sampling { top_k: k, ..open() }, logits.len());
+        sampler.sample(&logits, None, &[], &no_text).unwrap();
+        let left: Vec<u32> = sampler.candidates.iter().map(|c| c.id).collect();
+        if k < sorted.len() {
+            assert_eq!(left, sorted, "top {k}");
+        }
+        assert_eq!(likeliest(&logits), Some(sorted[0]));
+    }
+    assert_eq!(likeliest(&[f32::NAN, f32::NEG_INFINITY]), Some(1));
 }
 
 #[test]
