@@ -8,13 +8,14 @@
 use super::super::lanes::Lanes;
 use super::super::product::{ROWS, Tile};
 use super::super::recompile::table;
+use super::limits::Dpbusd;
 use super::prefetch;
 use super::rows16::Rows16;
 use crate::quant::activation::BLOCK;
 use crate::quant::{q4_0, q8_0};
 use std::arch::x86_64::*;
 
-table!("avx512vnni", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c", V512, [4, 6], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows16, 2, 4]);
+table!("avx512vnni", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c", V512, [4, 6], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows16, 2, 4], most: [Dpbusd, 16]);
 
 /// One register of sixteen f32.
 #[derive(Clone, Copy)]
