@@ -9,6 +9,7 @@ mod golden;
 mod ios;
 mod kotlin;
 mod licences;
+mod markdown;
 mod peers;
 mod sh;
 mod swift;
@@ -97,7 +98,7 @@ const LEGS: &[Leg] = &[
     },
     Leg {
         name: "compare",
-        about: "Speed beside llama.cpp's llama-bench, in turns: compare MODEL.gguf... --llama-bench PROGRAM",
+        about: "Speed, start and memory beside llama.cpp, in turns: compare MODEL.gguf...",
         in_ci: false,
         run: compare::run,
     },
