@@ -109,9 +109,8 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
             missing.display()
         );
     }
-    let only: Vec<&str> = matches
-        .get_many::<&str>("only")
-        .map_or_else(Vec::new, |names| names.copied().collect());
+    let only = matches.get_many::<String>("only").into_iter().flatten();
+    let only: Vec<&str> = only.map(String::as_str).collect();
     let groups: Vec<&Group> = GROUPS
         .iter()
         .filter(|group| only.is_empty() || only.contains(&group.name))
@@ -141,9 +140,6 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
     settings
         .bar
         .enable_steady_tick(std::time::Duration::from_secs(1));
-    let words = rest.iter().filter(|word| !word.contains('/'));
-    let words = words.fold(String::new(), |all, word| all + " " + word);
-
     let mut raw = Vec::new();
     for group in groups {
         let mut rows = Vec::new();
@@ -168,7 +164,7 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
         // After each table, so that a run that is stopped leaves what it has.
         if let Some(out) = path("json") {
             let text = serde_json::to_string_pretty(&json!({
-                "machine": machine(), "arguments": words.trim(), "rows": raw,
+                "machine": machine(), "limits": settings.programs.notes(), "rows": raw,
             }))?;
             std::fs::write(&out, text).with_context(|| format!("writing {}", out.display()))?;
         }
@@ -200,57 +196,61 @@ fn ratio(group: &Group, row: &Row) -> f64 {
 }
 
 fn table(group: &Group, rows: &[Row], settings: &Settings) -> String {
+    let turns = match rows.first().map_or(0, |row| row.ours.len()) {
+        0 => return format!("{}: no file is made for so many tokens.", group.title),
+        1 => String::new(),
+        many => format!(" Medians of {many} turns each."),
+    };
     let shares = rows.iter().any(|row| row.share.is_some());
+    let columns = if shares { 9 } else { 8 };
     let mut text = format!(
-        "{}, medians of {} turns each, on {}. {}\n\n| file | | threads | Dram | llama.cpp | ratio | at least | |",
+        "{}, on {}.{turns} {}\n\n",
         group.title,
-        settings.rounds,
         machine(),
         group.how
     );
-    let _ = writeln!(text, "{}", if shares { " of limit |" } else { "" });
-    let _ = writeln!(
-        text,
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |{}",
-        if shares { " ---: |" } else { "" }
-    );
+    let mut line = |cells: [&str; 9]| {
+        let _ = writeln!(text, "| {} |", cells[..columns].join(" | "));
+    };
+    line([
+        "file",
+        "",
+        "threads",
+        "Dram",
+        "llama.cpp",
+        "ratio",
+        "at least",
+        "",
+        "of limit",
+    ]);
+    line([
+        "---", "---", "---:", "---:", "---:", "---:", "---:", "---", "---:",
+    ]);
     for row in rows {
         let ratio = ratio(group, row);
-        let number = |value: f64| match value {
+        let number = |values: &[f64]| match median(values) {
             value if value >= 100.0 => format!("{value:.0}"),
             value => format!("{value:.1}"),
         };
-        let _ = write!(
-            text,
-            "| {} | {} | {} | {} | {} | {ratio:.2} | {:.2} | {} |",
-            row.file,
-            row.what,
-            row.threads,
-            number(median(&row.ours)),
-            number(median(&row.theirs)),
-            group.aim,
+        line([
+            &row.file,
+            &row.what,
+            &row.threads.to_string(),
+            &number(&row.ours),
+            &number(&row.theirs),
+            &format!("{ratio:.2}"),
+            &format!("{:.2}", group.aim),
             if ratio >= group.aim {
                 "reached"
             } else {
                 "not reached"
             },
-        );
-        let share = row
-            .share
-            .map_or("–".into(), |share| format!("{:.0} %", share * 100.0));
-        let _ = writeln!(
-            text,
-            "{}",
-            if shares {
-                format!(" {share} |")
-            } else {
-                String::new()
-            }
-        );
+            &row.share
+                .map_or("–".into(), |share| format!("{:.0} %", share * 100.0)),
+        ]);
     }
-    let notes = settings.programs.notes();
-    if !notes.is_empty() {
-        let _ = writeln!(text, "\n{notes}");
+    if shares {
+        let _ = writeln!(text, "\n{}", settings.programs.notes());
     }
     text
 }

@@ -66,7 +66,7 @@ pub(super) const GROUPS: &[Group] = &[
     },
     Group {
         name: "memory",
-        title: "Anonymous memory with a context of 2048, full, MB",
+        title: "Anonymous memory when a context of 2048 has filled, MB",
         how: "Greatest RssAnon of `dram bench` and llama-bench while they fill it. The ratio is llama.cpp's by Dram's.",
         unit: "MB",
         more_is_better: false,
@@ -116,7 +116,7 @@ fn start(settings: &Settings, file: &Path) -> Result<Vec<Row>> {
             theirs: Vec::new(),
             share: None,
         };
-        let (mut time, mut peak) = (row("ms"), row("peak, MB"));
+        let (mut time, mut peak) = (row("time, ms"), row("peak, MB"));
         let [mut ours, mut theirs] = programs.first_token(file, threads, context);
         // The first of each fills the page cache and is not counted.
         for round in 0..=settings.rounds {

@@ -115,10 +115,7 @@ impl Programs {
             )
         };
         let limits: Vec<String> = limits.iter().map(of).collect();
-        match limits.is_empty() {
-            true => String::new(),
-            false => format!("Limits, as last measured: {}.", limits.join("; ")),
-        }
+        format!("Limits, as last measured: {}.", limits.join("; "))
     }
 
     /// Positions the model was made for.
