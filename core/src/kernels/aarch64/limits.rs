@@ -22,15 +22,25 @@ impl Multiply for Smull {
     }
     #[inline(always)]
     unsafe fn multiply(sum: int32x4_t, weights: int32x4_t, x: int32x4_t) -> int32x4_t {
-        let mut weights = vreinterpretq_s8_s32(weights);
         unsafe {
-            // No instruction, but the product does not leave the loop.
-            asm!("/* {0} */", inout(vreg) weights, options(nomem, nostack, preserves_flags));
+            let weights = anew(vreinterpretq_s8_s32(weights));
             let x = vreinterpretq_s8_s32(x);
             let low = vmull_s8(vget_low_s8(weights), vget_low_s8(x));
             vpadalq_s16(sum, vmlal_high_s8(low, weights, x))
         }
     }
+}
+
+/// The same value, which the compiler does not know to be the same: the product with it stays in the loop.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn anew(value: int8x16_t) -> int8x16_t {
+    let mut value = value;
+    // SAFETY: no instruction at all.
+    unsafe {
+        asm!("/* {0} */", inout(vreg) value, options(nomem, nostack, preserves_flags));
+    }
+    value
 }
 
 pub(super) struct Sdot;
@@ -50,9 +60,7 @@ impl Multiply for Sdot {
     }
     #[inline(always)]
     unsafe fn multiply(sum: int32x4_t, weights: int32x4_t, x: int32x4_t) -> int32x4_t {
-        unsafe {
-            dotprod::sdot::<0>(sum, vreinterpretq_s8_s32(weights), vreinterpretq_s8_s32(x))
-        }
+        unsafe { dotprod::sdot::<0>(sum, vreinterpretq_s8_s32(weights), vreinterpretq_s8_s32(x)) }
     }
 }
 
