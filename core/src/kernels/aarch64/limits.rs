@@ -38,7 +38,7 @@ unsafe fn anew(value: int8x16_t) -> int8x16_t {
     let mut value = value;
     // SAFETY: no instruction at all.
     unsafe {
-        asm!("/* {0} */", inout(vreg) value, options(nomem, nostack, preserves_flags));
+        asm!("/* {0:v} */", inout(vreg) value, options(nomem, nostack, preserves_flags));
     }
     value
 }
