@@ -10,6 +10,7 @@ mod ios;
 mod kotlin;
 mod licences;
 mod markdown;
+mod mca;
 mod peers;
 mod sh;
 mod swift;
@@ -101,6 +102,12 @@ const LEGS: &[Leg] = &[
         about: "Speed, start and memory beside llama.cpp, in turns: compare MODEL.gguf...",
         in_ci: false,
         run: compare::run,
+    },
+    Leg {
+        name: "mca",
+        about: "The inner loops on Arm beside llama.cpp's, by llvm-mca",
+        in_ci: false,
+        run: mca::run,
     },
     Leg {
         name: "golden",

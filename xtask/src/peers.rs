@@ -77,36 +77,16 @@ fn python() -> Result<PathBuf> {
 
 /// llama.cpp's llama-bench in the cache, with llama-completion beside it; built when it is missing.
 pub(crate) fn llama_bench() -> Result<PathBuf> {
-    let folder = cached("programs")?;
-    let build = folder.join("build");
+    let build = cached("programs")?;
     let program = build.join("bin/llama-bench");
     if program.is_file() && program.with_file_name("llama-completion").is_file() {
         return Ok(program);
     }
+    let source = llama_source()?;
     println!(
         "building llama-bench of {LLAMA} into {}; this takes about ten minutes, once",
-        folder.display()
+        build.display()
     );
-    let _ = std::fs::remove_dir_all(&folder); // what a run that was stopped has left
-    std::fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
-    sh::run(
-        Command::new("python3")
-            .args(["-m", "pip", "download", "--quiet", "--no-deps"])
-            .args(["--no-binary", ":all:", "--dest"])
-            .arg(&folder)
-            .arg(LLAMA),
-    )?;
-    let archive = std::fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path()));
-    let archive = archive.into_iter().find(|path| path.is_file());
-    let archive =
-        archive.with_context(|| format!("pip left no archive in {}", folder.display()))?;
-    sh::run(
-        Command::new("tar")
-            .args(["--strip-components=1", "-xzf"])
-            .arg(&archive)
-            .arg("-C")
-            .arg(&folder),
-    )?;
     let off = [
         "CURL",
         "OPENSSL",
@@ -117,7 +97,7 @@ pub(crate) fn llama_bench() -> Result<PathBuf> {
     sh::run(
         Command::new("cmake")
             .arg("-S")
-            .arg(folder.join("vendor/llama.cpp"))
+            .arg(source)
             .arg("-B")
             .arg(&build)
             .args(["-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_BUILD_TOOLS=ON"])
@@ -134,6 +114,37 @@ pub(crate) fn llama_bench() -> Result<PathBuf> {
     )
     .context("llama.cpp is built from source: a C++ compiler, make and cmake are needed")?;
     Ok(program)
+}
+
+/// llama.cpp's source in the cache, out of the package's source archive.
+pub(crate) fn llama_source() -> Result<PathBuf> {
+    let folder = sh::cache_dir().join(format!("source-{}", LLAMA.replace("==", "-")));
+    let source = folder.join("vendor/llama.cpp");
+    if source.join("CMakeLists.txt").is_file() {
+        return Ok(source);
+    }
+    let _ = std::fs::remove_dir_all(&folder); // what a run that was stopped has left
+    std::fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+    sh::run(
+        Command::new("python3")
+            .args(["-m", "pip", "download", "--quiet", "--no-deps"])
+            .args(["--no-binary", ":all:", "--dest"])
+            .arg(&folder)
+            .arg(LLAMA),
+    )?;
+    let entries = std::fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let archive = entries.into_iter().find(|path| path.is_file());
+    let archive =
+        archive.with_context(|| format!("pip left no archive in {}", folder.display()))?;
+    sh::run(
+        Command::new("tar")
+            .args(["--strip-components=1", "-xzf"])
+            .arg(&archive)
+            .arg("-C")
+            .arg(&folder),
+    )?;
+    std::fs::remove_file(&archive).with_context(|| format!("{}", archive.display()))?;
+    Ok(source)
 }
 
 /// A folder in the cache for this version of llama.cpp and this processor.
