@@ -194,7 +194,7 @@ const ROWS: &[Row] = &[
         "neon",
         "neon",
         &["scores<", "score"],
-        "ggml_vec_dot_f16(",
+        "ggml_vec_dot_f16",
     ),
     row(
         "attention, mix",
@@ -208,7 +208,7 @@ const ROWS: &[Row] = &[
         "dotprod",
         "dotprod",
         &["scores<", "score"],
-        "ggml_vec_dot_f16(",
+        "ggml_vec_dot_f16",
     ),
     row(
         "attention, mix",
@@ -220,7 +220,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// The product of parts with minimums and one scale.
-const MANY_K: &[&str] = &["some_tokens<", "parts::product<", ", false, true, false>"];
+const MANY_K: &[&str] = &["some_tokens<", "Rows4<", ", false, true, false>"];
 
 /// llama.cpp's function for attention's sums is inline; this makes one of it.
 const MAD: &str = "#include \"vec.h\"\nextern \"C\" void mad(int n, float * y, const ggml_fp16_t * x, float v) { ggml_vec_mad_f16(n, (ggml_fp16_t *) y, x, v); }\n";

@@ -90,7 +90,7 @@ fn innermost(code: &[(u64, String)]) -> Vec<Loop> {
         }
     }
     let inside = |first: usize, last: usize| {
-        let mut others = ends.range(first + 1..=last);
+        let mut others = ends.range(first + 1..last + 1);
         others.any(|(_, &other)| other <= last)
     };
     let loops = ends.iter().filter(|&(&first, &last)| !inside(first, last));
