@@ -6,20 +6,26 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use dram_core::latency::{self, Latency, LatencyOptions};
-use dram_core::{Model, SessionOptions};
+use dram_core::{Limits, Model, SessionOptions};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
 
-use crate::common::{bytes, table};
+mod output;
+mod peer;
+
+use output::{print_csv, print_tables};
+use peer::Peer;
 
 /// Measure latency, speed and memory of GGUF models
 ///
 /// Flags are llama-bench's: lists are separated by commas, and every combination is measured. For each model the load time is measured twice,
 /// with the file's pages dropped from the page cache (cold) and with them there (warm).
+/// What the device could do at most is measured too: prefill multiplies int8, decoding reads the weights from memory. With --compare,
+/// llama.cpp's llama-bench runs in turns with it, once after each repetition.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Columns:
   prefill, decode   tokens per second, the median of the repetitions; ± is half of (greatest − least)
+  of limit          prefill's multiply-adds of int8, or the bytes that decoding reads, as a share of what the device does at most
   ttft              time to first token: prefill of the prompt and the first choice
   p50, p95          time from one token to the next
   mapped            pages of mapped files in memory (the model's weights among them); shared and reclaimable
@@ -28,6 +34,7 @@ Columns:
 Examples:
   dram bench -m student.gguf
   dram bench -m a.gguf -m b.gguf -p 128,512 -n 64 -d 0,2048 -t 1,2 -r 5
+  dram bench -m student.gguf -p 0 -n 64 -d 2048 --compare llama.cpp/build/bin/llama-bench
   dram bench -m student.gguf -o json > latency.json")]
 pub(crate) struct Args {
     /// A GGUF file; may be given several times
@@ -48,6 +55,12 @@ pub(crate) struct Args {
     /// How often each combination is measured
     #[arg(short, long, default_value_t = 5)]
     repetitions: usize,
+    /// llama.cpp's llama-bench: runs in turns with this
+    #[arg(long, value_name = "PROGRAM")]
+    compare: Option<PathBuf>,
+    /// Leave out what the device could do at most (it takes 256 MB for a second)
+    #[arg(long)]
+    no_limits: bool,
     /// Format of the output
     #[arg(short, long, default_value = "md", conflicts_with = "json")]
     output: Output,
@@ -69,11 +82,13 @@ enum Output {
 }
 
 /// One measured combination.
-struct Row {
+struct Row<'a> {
     model: String,
     parameters: u64,
     load: Load,
     latency: Latency,
+    limits: Option<Limits>,
+    peer: Option<Peer<'a>>,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -105,7 +120,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         .with_style(ProgressStyle::with_template(
             "{msg} {wide_bar} {pos}/{len} {eta}",
         )?);
-    let mut rows = Vec::new();
+    let mut rows: Vec<Row<'_>> = Vec::new();
     for path in &args.model {
         bar.set_message(format!("{}: loading", path.display()));
         let load = Load::measure(path)?;
@@ -118,8 +133,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 options.generate,
                 options.depth
             ));
+            let mut peer = args.compare.as_deref().map(Peer::new);
+            let mut turn = Ok(());
             let latency = latency::measure(&model, options, &mut |progress| {
-                bar.inc(u64::from(progress.done > 0))
+                if progress.done > 0 {
+                    bar.inc(1);
+                    if let (Some(peer), Ok(())) = (&mut peer, &turn) {
+                        turn = peer.turn(path, options);
+                    }
+                }
             })
             .with_context(|| {
                 format!(
@@ -130,11 +152,22 @@ pub(crate) fn run(args: Args) -> Result<()> {
                     options.depth
                 )
             })?;
+            turn?;
+            let known = rows.iter().filter_map(|row| row.limits);
+            let known = known
+                .into_iter()
+                .find(|limits| limits.threads == latency.threads);
+            let limits = match known {
+                None if !args.no_limits => Some(Limits::measure(Some(latency.threads))?),
+                known => known,
+            };
             let row = Row {
                 model: model_name(path),
                 parameters: model.info().parameters,
                 load,
                 latency,
+                limits,
+                peer,
             };
             if output == Output::Jsonl {
                 println!("{}", row.json());
@@ -212,170 +245,4 @@ fn drop_pages(path: &Path) -> bool {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn drop_pages(_: &Path) -> bool {
     false
-}
-
-impl Row {
-    fn json(&self) -> Value {
-        let l = &self.latency;
-        let ms = |d: Duration| d.as_secs_f64() * 1e3;
-        json!({
-            "model": self.model,
-            "file_bytes": l.file_bytes,
-            "parameters": self.parameters,
-            "isa": l.isa,
-            "threads": l.threads,
-            "n_prompt": l.options.prompt,
-            "n_gen": l.options.generate,
-            "n_depth": l.options.depth,
-            "repetitions": l.options.repetitions,
-            "prefill_tokens_per_second": l.prefill,
-            "prefill_samples": l.prefill_rates,
-            "decode_tokens_per_second": l.decode,
-            "decode_samples": l.decode_rates,
-            "first_token_ms": ms(l.first_token),
-            "between_tokens_p50_ms": ms(l.p50),
-            "between_tokens_p95_ms": ms(l.p95),
-            "open_cold_ms": self.load.cold.map(|(open, _)| ms(open)),
-            "open_warm_ms": ms(self.load.warm.0),
-            "start_to_first_token_cold_ms": self.load.cold.map(|(_, first)| ms(first)),
-            "start_to_first_token_warm_ms": ms(self.load.warm.1),
-            "memory_mapped_bytes": l.memory.mapped,
-            "memory_kv_cache_bytes": l.memory.kv_cache,
-            "memory_scratch_bytes": l.memory.scratch,
-            "resident_mapped_bytes": l.resident.map(|r| r.mapped),
-            "resident_anonymous_bytes": l.resident.map(|r| r.anonymous),
-        })
-    }
-}
-
-fn millis(d: Duration) -> String {
-    let ms = d.as_secs_f64() * 1e3;
-    if ms < 1.0 {
-        format!("{:.0} µs", ms * 1e3)
-    } else if ms < 100.0 {
-        format!("{ms:.2} ms")
-    } else {
-        format!("{ms:.0} ms")
-    }
-}
-
-fn per_second(rate: f64, spread: f64) -> String {
-    if rate == 0.0 {
-        "–".into()
-    } else {
-        format!("{rate:.0} ± {:.0}", rate * spread / 2.0)
-    }
-}
-
-fn print_tables(rows: &[Row]) {
-    let mut models: Vec<Vec<String>> = Vec::new();
-    for row in rows {
-        let cold = |pick: fn((Duration, Duration)) -> Duration| {
-            row.load
-                .cold
-                .map_or("–".into(), |times| millis(pick(times)))
-        };
-        let cells = vec![
-            row.model.clone(),
-            bytes(row.latency.file_bytes),
-            row.parameters.to_string(),
-            cold(|t| t.0),
-            millis(row.load.warm.0),
-            cold(|t| t.1),
-            millis(row.load.warm.1),
-        ];
-        if !models.contains(&cells) {
-            models.push(cells);
-        }
-    }
-    let header = [
-        "model",
-        "file",
-        "parameters",
-        "open cold",
-        "open warm",
-        "to first token cold",
-        "to first token warm",
-    ];
-    println!("{}", table(&header, &models));
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| {
-            let l = &row.latency;
-            let resident = |pick: fn(latency::Resident) -> u64| {
-                l.resident.map_or("–".into(), |r| bytes(pick(r)))
-            };
-            vec![
-                row.model.clone(),
-                l.options.prompt.to_string(),
-                l.options.generate.to_string(),
-                l.options.depth.to_string(),
-                l.threads.to_string(),
-                l.isa.into(),
-                per_second(l.prefill, l.prefill_spread),
-                per_second(l.decode, l.decode_spread),
-                if l.options.prompt > 0 {
-                    millis(l.first_token)
-                } else {
-                    "–".into()
-                },
-                if l.options.generate > 0 {
-                    millis(l.p50)
-                } else {
-                    "–".into()
-                },
-                if l.options.generate > 0 {
-                    millis(l.p95)
-                } else {
-                    "–".into()
-                },
-                resident(|r| r.mapped),
-                resident(|r| r.anonymous),
-            ]
-        })
-        .collect();
-    let header = [
-        "model",
-        "prompt",
-        "gen",
-        "depth",
-        "threads",
-        "isa",
-        "prefill tok/s",
-        "decode tok/s",
-        "ttft",
-        "p50",
-        "p95",
-        "mapped",
-        "anonymous",
-    ];
-    print!("{}", table(&header, &cells));
-}
-
-fn print_csv(rows: &[Row]) {
-    let mut header_done = false;
-    for row in rows {
-        let Value::Object(fields) = row.json() else {
-            continue;
-        };
-        let scalars = || fields.iter().filter(|(_, value)| !value.is_array());
-        if !header_done {
-            println!(
-                "{}",
-                scalars()
-                    .map(|(key, _)| key.as_str())
-                    .collect::<Vec<_>>()
-                    .join(",")
-            );
-            header_done = true;
-        }
-        let cells: Vec<String> = scalars()
-            .map(|(_, value)| match value {
-                Value::Null => String::new(),
-                Value::String(text) => format!("\"{}\"", text.replace('"', "\"\"")),
-                other => other.to_string(),
-            })
-            .collect();
-        println!("{}", cells.join(","));
-    }
 }

@@ -130,6 +130,11 @@ fn inspect_run_and_bench_speak_json() {
         "bench", "-m", model, "-p", "4,8", "-n", "4", "-r", "1", "-t", "1", "-o", "json",
     ]);
     assert_eq!(rows.as_array().unwrap().len(), 2, "{rows}");
+    // The device's limits are there, and the shares are of them.
+    let number = |key: &str| rows[0][key].as_f64().unwrap();
+    let bytes = number("decode_tokens_per_second") * number("decode_bytes_per_token");
+    let share = bytes / number("limit_read_bytes_per_second");
+    assert!(share > 0.0 && (share / number("decode_share_of_limit") - 1.0).abs() < 1e-9);
 }
 
 #[test]

@@ -84,6 +84,15 @@ pub(crate) fn bytes(config: &Config, context: usize, format: CacheFormat) -> u64
     heads.saturating_mul(keys.saturating_add(values))
 }
 
+/// Bytes of keys and values that a token after `seen` others reads, in all layers.
+pub(crate) fn bytes_read(config: &Config, seen: usize, format: CacheFormat) -> u64 {
+    let position =
+        config.kv_heads * (format.row(config.key_length) + format.row(config.value_length));
+    let layers = config.scopes.iter();
+    let positions = layers.map(|scope| scope.window.map_or(seen, |window| seen.min(window)) as u64);
+    positions.sum::<u64>().saturating_mul(position as u64)
+}
+
 /// As many rows of `row` values, of which the first `count` are copied.
 fn copy_rows<T: Copy + Default>(from: &[T], row: usize, count: usize) -> Vec<T> {
     let mut to = vec![T::default(); from.len()];

@@ -78,6 +78,10 @@ pub struct Latency {
     pub isa: &'static str,
     /// Size of the model's file.
     pub file_bytes: u64,
+    /// Multiply-adds of int8 weights for each prompt token; 0 where no weight is quantised. See [`crate::Limits`].
+    pub prefill_multiply_adds: u64,
+    /// Bytes of weights and cache that are read for each token made, in the middle of the generation.
+    pub decode_bytes: u64,
 }
 
 /// The process's pages in memory, in bytes (Linux and Android: RssAnon and RssFile of `/proc/self/status`).
@@ -214,6 +218,11 @@ pub fn measure_with(
         threads: session.threads(),
         isa: kernels::selected().name(),
         file_bytes: model.info().file_bytes,
+        prefill_multiply_adds: model.multiply_adds(prompt),
+        decode_bytes: model.bytes_read(
+            depth + prompt + generate / 2,
+            session.options().cache_format,
+        ),
     })
 }
 

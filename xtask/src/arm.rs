@@ -7,7 +7,7 @@ use crate::sh;
 use anyhow::{Result, ensure};
 use std::process::Command;
 
-const TARGET: &str = "aarch64-unknown-linux-gnu";
+pub(crate) const TARGET: &str = "aarch64-unknown-linux-gnu";
 const PACKAGES: &[&str] = &[
     "rustc-web",
     "libstd-rust-web-dev:arm64",
@@ -24,33 +24,39 @@ const TIERS: &[(&str, &str, &[&str])] = &[
     ("cortex-a57", "neon", &["--test", "kernels"]),
 ];
 
-/// Runs the tiers; words given are handed to the test binary (a filter, say).
-pub(crate) fn run(rest: &[String]) -> Result<()> {
+/// `cargo ARGS` with Debian's Rust, which it installs, and a target folder of its own.
+pub(crate) fn cargo(args: &[&str]) -> Result<Command> {
     if !sh::succeeds("dpkg", &["--verify", "libstd-rust-web-dev:arm64"]) {
         sh::run(Command::new("dpkg").args(["--add-architecture", "arm64"]))?;
         sh::run(Command::new("apt-get").args(["update", "-qq"]))?;
     }
     sh::apt_install(PACKAGES)?;
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target/arm".into());
+    let mut command = sh::cargo(args);
+    command
+        .env("RUSTC", "/usr/bin/rustc")
+        .env("RUSTDOC", "/usr/bin/rustdoc")
+        .env("CARGO_TARGET_DIR", &target)
+        .env(
+            "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
+            "aarch64-linux-gnu-gcc",
+        );
+    Ok(command)
+}
+
+/// Runs the tiers; words given are handed to the test binary (a filter, say).
+pub(crate) fn run(rest: &[String]) -> Result<()> {
     for (cpu, isa, tests) in TIERS {
         println!("--- aarch64, -cpu {cpu}, which must offer {isa}");
-        let mut command = sh::cargo(&[
+        let mut command = cargo(&[
             "test",
             "--release",
             "--package",
             "dram-core",
             "--target",
             TARGET,
-        ]);
+        ])?;
         command.args(*tests).args(["--", "--nocapture"]).args(rest);
-        command
-            .env("RUSTC", "/usr/bin/rustc")
-            .env("RUSTDOC", "/usr/bin/rustdoc")
-            .env("CARGO_TARGET_DIR", &target);
-        command.env(
-            "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
-            "aarch64-linux-gnu-gcc",
-        );
         let runner = format!("timeout 900 qemu-aarch64-static -cpu {cpu}");
         command
             .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", runner)

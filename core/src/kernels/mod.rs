@@ -15,6 +15,7 @@ mod attention_lanes;
 pub(crate) mod attention_q8_0;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod lanes;
+mod limits;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod parts;
 mod product;
@@ -29,6 +30,7 @@ mod unpack;
 mod x86;
 
 pub use attention::{KEYS, Mix, Scores};
+pub(crate) use limits::Words;
 pub use product::{Activations, Product, Weight};
 
 #[cfg(target_arch = "aarch64")]
@@ -78,6 +80,8 @@ pub struct Kernels {
     add: unsafe fn(&mut [f32], &[f32]),
     scale: unsafe fn(&mut [f32], f32),
     rope: unsafe fn(&mut [f32], usize, &[f32], &[f32], Pairs),
+    read: unsafe fn(&[Words]) -> f32,
+    multiply_adds: unsafe fn(usize) -> u64,
 }
 
 /// Which values of a head RoPE rotates together.

@@ -1,10 +1,11 @@
 //! Compiles the scalar specification again with an instruction set's features, and puts the functions into a table.
 
-/// `table!(name, "features", Lanes, [R, T], int8: [(id, fn)…], parts: [RowLanes, H, T], one_token: [(id, fn)…])` defines `KERNELS` in an instruction set's file: the
-/// float products, attention and elementwise functions for `Lanes`, the int8 products that the file wrote by hand, and the product of
-/// unpacked parts for `RowLanes`, but for those that it has of its own for one token.
+/// `table!(name, "features", Lanes, [R, T], int8: [(id, fn)…], parts: [RowLanes, H, T], one_token: [(id, fn)…], most: [Multiply, N])` defines `KERNELS`
+/// in an instruction set's file: the float products, attention and elementwise functions for `Lanes`, the int8 products that the file wrote by hand,
+/// the product of unpacked parts for `RowLanes`, but for those that it has of its own for one token, and the loops that measure what the device can
+/// do at most, with `N` sums.
 macro_rules! table {
-    ($name:literal, $features:literal, $lanes:ty, [$rows:literal, $tokens:literal], int8: [$(($id:literal, $int8:path)),* $(,)?], parts: [$row_lanes:ty, $registers:literal, $part_tokens:literal], one_token: [$(($own:literal, $one_token:path)),* $(,)?]) => {
+    ($name:literal, $features:literal, $lanes:ty, [$rows:literal, $tokens:literal], int8: [$(($id:literal, $int8:path)),* $(,)?], parts: [$row_lanes:ty, $registers:literal, $part_tokens:literal], one_token: [$(($own:literal, $one_token:path)),* $(,)?], most: [$multiply:ty, $sums:literal]) => {
         pub(in crate::kernels) static KERNELS: crate::kernels::Kernels = crate::kernels::Kernels {
             name: $name,
             codecs: &[
@@ -61,6 +62,8 @@ macro_rules! table {
             add: table!(@fn $features, crate::kernels::scalar::add, (x: &mut [f32], y: &[f32])),
             scale: table!(@fn $features, crate::kernels::scalar::scale, (x: &mut [f32], factor: f32)),
             rope: table!(@fn $features, crate::kernels::scalar::rope, (x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: crate::kernels::Pairs)),
+            read: table!(@fn $features, crate::kernels::limits::read::<$lanes>, (memory: &[crate::kernels::Words]) -> f32),
+            multiply_adds: table!(@fn $features, crate::kernels::limits::multiply_adds::<$multiply, $sums>, (rounds: usize) -> u64),
         };
     };
     (@codec $features:literal, $format:ident) => {
@@ -81,9 +84,9 @@ macro_rules! table {
     (@parts $features:literal, $row_lanes:ty, $registers:literal, $tokens:literal, [$halves:literal, $minimums:literal, $wide:literal]) => {
         table!(@fn $features, crate::kernels::parts::product::<$row_lanes, $registers, $tokens, $halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>, unpack: Option<crate::kernels::product::Unpack>))
     };
-    (@fn $features:literal, $function:expr, ($($argument:ident: $kind:ty),*)) => {{
+    (@fn $features:literal, $function:expr, ($($argument:ident: $kind:ty),*) $(-> $result:ty)?) => {{
         #[target_feature(enable = $features)]
-        unsafe fn compiled($($argument: $kind),*) {
+        unsafe fn compiled($($argument: $kind),*) $(-> $result)? {
             // SAFETY: the caller's: lengths are checked and the processor has the features.
             #[allow(unused_unsafe, reason = "some of the functions are safe")]
             unsafe { ($function)($($argument),*) }

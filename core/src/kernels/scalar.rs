@@ -35,6 +35,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     add,
     scale,
     rope,
+    read: super::limits::plain_read,
+    multiply_adds: super::limits::plain_multiply_adds,
 };
 
 /// Any format's product, by its scalar dot.

@@ -11,6 +11,7 @@ pub(crate) mod parallel;
 mod rope;
 pub(crate) mod squares;
 mod weights;
+mod work;
 
 pub use adapter::Adapter;
 pub use config::{Activation, Config, HeadNorm, NormKind, Pooling, Rope, Rotation, Scope, Yarn};

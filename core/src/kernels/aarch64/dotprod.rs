@@ -2,13 +2,14 @@
 
 use super::super::product::Tile;
 use super::super::recompile::table;
+use super::limits::Sdot;
 use super::neon::V128x4;
 use super::rows4::{Rows4, Sixteen};
 use super::{Group, Multiply, Q4_0, Q8_0, product, transpose};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-table!("dotprod", "neon,dotprod", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, 4, 2], one_token: []);
+table!("dotprod", "neon,dotprod", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, 4, 2], one_token: [], most: [Sdot, 16]);
 
 #[target_feature(enable = "neon,dotprod")]
 pub(super) unsafe fn product_q8_0(tile: &Tile<'_>) {
@@ -83,7 +84,11 @@ impl Sixteen for DotProduct {
 /// Adds to each lane its four bytes times the four bytes of lane `LANE` of `x`.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn sdot<const LANE: usize>(sum: int32x4_t, weights: int8x16_t, x: int8x16_t) -> int32x4_t {
+pub(super) unsafe fn sdot<const LANE: usize>(
+    sum: int32x4_t,
+    weights: int8x16_t,
+    x: int8x16_t,
+) -> int32x4_t {
     let mut sum = sum;
     // SAFETY: plain arithmetic of an instruction set that the function's feature asks for. (Its intrinsic is not stable.)
     unsafe {

@@ -3,13 +3,14 @@
 use super::super::product::Tile;
 use super::super::recompile::table;
 use super::dotprod::DotProduct;
+use super::limits::Smmla;
 use super::neon::V128x4;
 use super::rows4::Rows4;
 use super::{Group, Multiply, Q4_0, Q8_0, dotprod, product};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-table!("i8mm", "neon,dotprod,i8mm", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, 4, 2], one_token: []);
+table!("i8mm", "neon,dotprod,i8mm", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, 4, 2], one_token: [], most: [Smmla, 16]);
 
 #[target_feature(enable = "neon,dotprod,i8mm")]
 unsafe fn product_q8_0(tile: &Tile<'_>) {
@@ -97,7 +98,7 @@ unsafe fn pair(a: int8x16_t, b: int8x16_t) -> [int8x16_t; 2] {
 /// Adds the 2 × 2 products of two rows of eight bytes with two tokens of eight bytes.
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
-unsafe fn smmla(sum: int32x4_t, weights: int8x16_t, x: int8x16_t) -> int32x4_t {
+pub(super) unsafe fn smmla(sum: int32x4_t, weights: int8x16_t, x: int8x16_t) -> int32x4_t {
     let mut sum = sum;
     // SAFETY: plain arithmetic of an instruction set that the function's feature asks for. (Its intrinsic is not stable.)
     unsafe {

@@ -6,6 +6,7 @@
 
 pub(super) mod dotprod;
 pub(super) mod i8mm;
+mod limits;
 pub(super) mod neon;
 mod rows4;
 

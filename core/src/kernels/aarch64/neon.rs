@@ -3,11 +3,12 @@
 use super::super::lanes::Lanes;
 use super::super::product::Tile;
 use super::super::recompile::table;
+use super::limits::Smull;
 use super::rows4::{Rows4, Sixteen};
 use super::{Group, Multiply, Q4_0, Q8_0, narrow, product, transpose, widen_high, widen_low};
 use std::arch::aarch64::*;
 
-table!("neon", "neon", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<Plain>, 4, 2], one_token: []);
+table!("neon", "neon", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<Plain>, 4, 2], one_token: [], most: [Smull, 16]);
 
 /// Four registers of four f32.
 #[derive(Clone, Copy)]

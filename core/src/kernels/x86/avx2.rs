@@ -7,13 +7,14 @@
 use super::super::lanes::Lanes;
 use super::super::product::{ROWS, Tile};
 use super::super::recompile::table;
+use super::limits::Maddubs;
 use super::prefetch;
 use super::rows8::Rows8;
 use crate::quant::activation::BLOCK;
 use crate::quant::{q4_0, q8_0};
 use std::arch::x86_64::*;
 
-table!("avx2", "avx2,fma,f16c", V256, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows8, 2, 2], one_token: []);
+table!("avx2", "avx2,fma,f16c", V256, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows8, 2, 2], one_token: [], most: [Maddubs, 8]);
 
 /// Two registers of eight f32.
 #[derive(Clone, Copy)]

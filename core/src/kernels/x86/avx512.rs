@@ -8,6 +8,7 @@
 use super::super::lanes::Lanes;
 use super::super::product::{ROWS, Tile};
 use super::super::recompile::table;
+use super::limits::Dpbusd;
 use super::prefetch;
 use super::rows16::Rows16;
 use super::superblocks;
@@ -15,7 +16,7 @@ use crate::quant::activation::BLOCK;
 use crate::quant::{q4_0, q8_0};
 use std::arch::x86_64::*;
 
-table!("avx512vnni", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c", V512, [4, 6], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows16, 2, 4], one_token: [(12, superblocks::one_token_q4_k), (13, superblocks::one_token_q5_k), (14, superblocks::one_token_q6_k)]);
+table!("avx512vnni", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c", V512, [4, 6], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows16, 2, 4], one_token: [(12, superblocks::one_token_q4_k), (13, superblocks::one_token_q5_k), (14, superblocks::one_token_q6_k)], most: [Dpbusd, 16]);
 
 /// One register of sixteen f32.
 #[derive(Clone, Copy)]

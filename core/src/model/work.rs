@@ -1,0 +1,26 @@
+//! How much work a token is, whatever does it: what bounds prefill and decoding.
+
+use super::Model;
+use super::weights::Matrix;
+use crate::kv::{self, CacheFormat};
+
+impl Model {
+    /// Multiply-adds of int8 for each token of a prompt of `prompt` tokens: every matrix whose format takes int8, the last one for the prompt's
+    /// last token only. 0 where no weight is quantised.
+    pub(crate) fn multiply_adds(&self, prompt: usize) -> u64 {
+        let products = |matrix: &Matrix| match matrix.format.takes_int8() {
+            true => matrix.rows as u64 * matrix.cols as u64,
+            false => 0,
+        };
+        let output = products(&self.weights().output);
+        let all: u64 = self.weights().multiplied().map(products).sum();
+        all - output + output / prompt.max(1) as u64
+    }
+
+    /// Bytes that are read to make one token after `seen` others: every matrix, and the cache's keys and values as far as attention sees.
+    pub(crate) fn bytes_read(&self, seen: usize, format: CacheFormat) -> u64 {
+        let matrices = self.weights().multiplied();
+        let weights: u64 = matrices.map(|matrix| matrix.range.len() as u64).sum();
+        weights.saturating_add(kv::bytes_read(self.config(), seen, format))
+    }
+}
