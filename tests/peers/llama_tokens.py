@@ -19,7 +19,7 @@ def quiet(*_):
 
 def tokens(vocab, text, special, add=False):
     bytes_ = text.encode()
-    most = len(bytes_) + 8
+    most = 8 * len(bytes_) + 8
     ids = (low.llama_token * most)()
     count = low.llama_tokenize(vocab, bytes_, len(bytes_), ids, most, add, special)
     assert count >= 0, count

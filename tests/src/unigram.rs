@@ -26,16 +26,29 @@ fn golden(model: &Json) -> Golden {
     let mut charsmap = 0u32.to_le_bytes().to_vec(); // of u8
     charsmap.extend((hex.len() as u64 / 2).to_le_bytes());
     let digits = hex.as_bytes().chunks(2);
-    charsmap.extend(digits.map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap()));
+    charsmap
+        .extend(digits.map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap()));
     let mut file = Gguf::default();
     let mut set = |key: &str, value| file.set(&format!("tokenizer.ggml.{key}"), value);
     set("model", Value::Str("t5".into()));
-    set("tokens", Value::Strs(list("tokens").map(|t| t.as_str().unwrap().into()).collect()));
-    set("scores", Value::F32s(list("scores").map(|s| s.as_f64().unwrap() as f32).collect()));
-    set("token_type", Value::I32s(list("types").map(|t| t.as_i64().unwrap() as i32).collect()));
+    set(
+        "tokens",
+        Value::Strs(list("tokens").map(|t| t.as_str().unwrap().into()).collect()),
+    );
+    set(
+        "scores",
+        Value::F32s(list("scores").map(|s| s.as_f64().unwrap() as f32).collect()),
+    );
+    set(
+        "token_type",
+        Value::I32s(list("types").map(|t| t.as_i64().unwrap() as i32).collect()),
+    );
     set("precompiled_charsmap", Value::Raw(9, charsmap));
     set("add_space_prefix", Value::Bool(flag("adds_space")));
-    set("remove_extra_whitespaces", Value::Bool(flag("merges_spaces")));
+    set(
+        "remove_extra_whitespaces",
+        Value::Bool(flag("merges_spaces")),
+    );
     set("unknown_token_id", Value::U32(0));
     set("bos_token_id", Value::U32(1));
     set("eos_token_id", Value::U32(2));

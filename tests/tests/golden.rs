@@ -159,7 +159,14 @@ fn unigram_tokens_equal_sentence_piece() {
                 assert_eq!(tokenizer.encode(text, false), *expected, "{text:?}");
             }
         }
-        let (_, sentence) = texts.iter().enumerate().find(|(_, text)| text.starts_with("What")).unwrap();
-        assert_eq!(tokenizer.decode(&tokenizer.encode(sentence, false)), *sentence);
+        let (_, sentence) = texts
+            .iter()
+            .enumerate()
+            .find(|(_, text)| text.starts_with("What"))
+            .unwrap();
+        assert_eq!(
+            tokenizer.decode(&tokenizer.encode(sentence, false)),
+            *sentence
+        );
     }
 }

@@ -32,7 +32,23 @@ const TEXTS: &[&str] = &[
     "...!!??---===***~~~```||| (a)[b]{c} «d» “e” ‘f’ …—–",
     "a.b,c?d!e…f。g，h、i।j۔k،l|m(n)o",
     "I a m   s p a c e d\u{301} o\u{301} ut",
-    "\n", "\n\n\n", " ", "    ", "\t", "\r\n", " \n", "\n ", "a", " a", "a ", "'", "''", " '", "''s", "🦙", " 🦙 ",
+    "\n",
+    "\n\n\n",
+    " ",
+    "    ",
+    "\t",
+    "\r\n",
+    " \n",
+    "\n ",
+    "a",
+    " a",
+    "a ",
+    "'",
+    "''",
+    " '",
+    "''s",
+    "🦙",
+    " 🦙 ",
     "                                                                                                       x",
     "ⅣⅤ ǄǅǆǇ ªº ʰʱ ͡a ੴ ௧௨௩ ㊀ ① Ⓐ € £ ¥ ₿ ± × ÷ ≤ ∑ √ ∞ ← ↑ →",
     "\u{1}\u{2}ctrl\u{7f} \u{ad}soft \u{e000}private \u{10ffff} \u{378}unassigned",
@@ -43,9 +59,51 @@ const TEXTS: &[&str] = &[
 ];
 
 const PIECES: &[&str] = &[
-    "the", "Hello", "don't", "WE'LL", "'s", "'RE", "'", "\"", " ", " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", "\u{a0}", "\u{3000}",
-    "1", "23", "4567", "½", "٣٤", "é", "e\u{301}", "É", "東京", "の", "привет", "МИР", "नमस्ते", "😀", "!", "?!", "...", "$", "_", "/", "’",
-    "ß", "한국", "aB", "XYz", ",", "。",
+    "the",
+    "Hello",
+    "don't",
+    "WE'LL",
+    "'s",
+    "'RE",
+    "'",
+    "\"",
+    " ",
+    " ",
+    "  ",
+    "   ",
+    "\n",
+    "\n\n",
+    "\r\n",
+    "\t",
+    "\u{a0}",
+    "\u{3000}",
+    "1",
+    "23",
+    "4567",
+    "½",
+    "٣٤",
+    "é",
+    "e\u{301}",
+    "É",
+    "東京",
+    "の",
+    "привет",
+    "МИР",
+    "नमस्ते",
+    "😀",
+    "!",
+    "?!",
+    "...",
+    "$",
+    "_",
+    "/",
+    "’",
+    "ß",
+    "한국",
+    "aB",
+    "XYz",
+    ",",
+    "。",
 ];
 
 const WITH_SPECIAL: [&str; 3] = [
@@ -76,9 +134,18 @@ fn llama(files: &[PathBuf], texts: &[String]) -> Vec<Json> {
         .spawn()
         .unwrap();
     let asked = json!({ "files": files, "texts": texts }).to_string();
-    child.stdin.take().unwrap().write_all(asked.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(asked.as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "llama_tokens.py: {}", output.status);
+    assert!(
+        output.status.success(),
+        "llama_tokens.py: {}",
+        output.status
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -97,14 +164,26 @@ fn engine_differs(name: &str, text: &str) -> bool {
     let chars: Vec<char> = text.chars().collect();
     let asian = |c: char| matches!(c, '\u{1100}'..='\u{11ff}' | '\u{3000}'..='\u{9fff}' | '\u{ac00}'..='\u{d7ff}');
     let strange = chars.iter().any(|&c| !c.is_ascii() && !asian(c));
-    let camel = chars.windows(2).any(|w| w[0].is_alphabetic() && !w[0].is_uppercase() && w[1].is_uppercase());
+    let camel = chars
+        .windows(2)
+        .any(|w| w[0].is_alphabetic() && !w[0].is_uppercase() && w[1].is_uppercase());
     let wide = |test: &dyn Fn(char) -> bool| chars.iter().any(|&c| !c.is_ascii() && test(c));
-    let spaced = |number: &[char]| number[0].is_whitespace() && number[1].is_whitespace() && number[2].is_numeric();
+    let spaced = |number: &[char]| {
+        number[0].is_whitespace() && number[1].is_whitespace() && number[2].is_numeric()
+    };
     let glued = |pair: &[char]| pair[0].is_numeric() && pair[1].is_alphabetic();
     match name {
-        "tekken" | "gpt-4o" | "llama4" | "kanana2" | "talkie" | "minimax-m2" | "granite-embed-multi-97m" => strange,
+        "tekken"
+        | "gpt-4o"
+        | "llama4"
+        | "kanana2"
+        | "talkie"
+        | "minimax-m2"
+        | "granite-embed-multi-97m" => strange,
         "kimi-k2" | "youtu" => strange || camel,
-        "tiny_aya" | "cohere2moe" => strange || camel || chars.windows(3).any(spaced) || chars.windows(2).any(glued),
+        "tiny_aya" | "cohere2moe" => {
+            strange || camel || chars.windows(3).any(spaced) || chars.windows(2).any(glued)
+        }
         "afmoe" => chars.windows(3).any(spaced),
         "deepseek-coder" | "deepseek-llm" => wide(&char::is_whitespace),
         "superbpe" => wide(&char::is_numeric),
@@ -125,7 +204,9 @@ fn differences(name: &str, tokenizer: &Tokenizer, texts: &[String], theirs: &Jso
             let theirs: Vec<u32> = serde_json::from_value(theirs[key][i].clone()).unwrap();
             if ours != theirs {
                 let (ours, theirs) = (pieces(&ours), pieces(&theirs));
-                found.push(format!("{name}, {key}: {text:?}\n  ours   {ours:?}\n  theirs {theirs:?}"));
+                found.push(format!(
+                    "{name}, {key}: {text:?}\n  ours   {ours:?}\n  theirs {theirs:?}"
+                ));
             }
         }
     }
@@ -138,7 +219,10 @@ fn every_pre_tokenizer_cuts_as_llama_cpp() {
     let folder = tempfile::tempdir().unwrap();
     let texts = texts();
     let names: Vec<&str> = NAMES.split_whitespace().collect();
-    let special = (&["<s>", "<|im_end|>", "<|fim_pad|>", "<mask>"][..], &["<tool>", "    "][..]);
+    let special = (
+        &["<s>", "<|im_end|>", "<|fim_pad|>", "<mask>"][..],
+        &["<tool>", "    "][..],
+    );
     let bytes = vocabulary(&texts, Writing::Bytes, special.0, special.1);
     let plain = vocabulary(&texts, Writing::Plain, special.0, special.1);
     let mut paths = Vec::new();
@@ -158,20 +242,35 @@ fn every_pre_tokenizer_cuts_as_llama_cpp() {
         let tokenizer = Tokenizer::from_gguf(&File::open(path).unwrap()).unwrap();
         let kept = |i: &usize| !engine_differs(name, &texts[*i]);
         let kept: Vec<usize> = (0..texts.len()).filter(kept).collect();
-        let pick = |key: &str| kept.iter().map(|&i| theirs[key][i].clone()).collect::<Vec<_>>();
+        let pick = |key: &str| {
+            kept.iter()
+                .map(|&i| theirs[key][i].clone())
+                .collect::<Vec<_>>()
+        };
         let theirs_kept = json!({ "plain": pick("plain"), "special": pick("special") });
         let texts: Vec<String> = kept.iter().map(|&i| texts[i].clone()).collect();
         assert!(texts.len() > 60, "{name}: {} texts", texts.len());
         wrong.extend(differences(name, &tokenizer, &texts, &theirs_kept));
-        assert_eq!((&theirs["add_bos"], &theirs["add_eos"]), (&json!(tokenizer.add_bos()), &json!(tokenizer.add_eos())), "{name}");
+        assert_eq!(
+            (&theirs["add_bos"], &theirs["add_eos"]),
+            (&json!(tokenizer.add_bos()), &json!(tokenizer.add_eos())),
+            "{name}"
+        );
         // Without a key, llama.cpp takes the eleventh token for the end of a text.
         let ends: Vec<u32> = serde_json::from_value(theirs["ends"].clone()).unwrap();
         let ends: Vec<u32> = ends.into_iter().filter(|&id| id != 11).collect();
-        let ours: Vec<u32> = (0..tokenizer.len() as u32).filter(|&id| tokenizer.is_end(id)).collect();
+        let ours: Vec<u32> = (0..tokenizer.len() as u32)
+            .filter(|&id| tokenizer.is_end(id))
+            .collect();
         assert_eq!(ours, ends, "{name}");
         println!("{name}: {} texts", texts.len());
     }
-    assert!(wrong.is_empty(), "{} differ\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} differ\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(20)].join("\n")
+    );
 }
 
 #[test]
@@ -179,7 +278,21 @@ fn every_pre_tokenizer_cuts_as_llama_cpp() {
 fn sentence_piece_cuts_as_llama_cpp() {
     let folder = tempfile::tempdir().unwrap();
     let mut texts = texts();
-    let plain = vocabulary(&texts, Writing::Plain, &["<s>", "<|end|>", "<unk>", "<|endoftext|>", "<mask>", "<|im_end|>", "<|fim_pad|>", "</s>"], &["<tool>", "    "]);
+    let plain = vocabulary(
+        &texts,
+        Writing::Plain,
+        &[
+            "<s>",
+            "<|end|>",
+            "<unk>",
+            "<|endoftext|>",
+            "<mask>",
+            "<|im_end|>",
+            "<|fim_pad|>",
+            "</s>",
+        ],
+        &["<tool>", "    "],
+    );
     let (more, unigrams) = unigram::goldens();
     texts.extend(WITH_SPECIAL.map(String::from));
     texts.extend(more);
@@ -187,15 +300,27 @@ fn sentence_piece_cuts_as_llama_cpp() {
     let mut files = Vec::new();
     for (name, key, value) in [
         ("spm", "general.name", Value::Str("a".into())),
-        ("spm without prefix", "tokenizer.ggml.add_space_prefix", Value::Bool(false)),
-        ("spm, Phi-3", "general.name", Value::Str("Phi-3 mini".into())),
+        (
+            "spm without prefix",
+            "tokenizer.ggml.add_space_prefix",
+            Value::Bool(false),
+        ),
+        (
+            "spm, Phi-3",
+            "general.name",
+            Value::Str("Phi-3 mini".into()),
+        ),
     ] {
         let mut file = plain.clone();
         file.set("tokenizer.ggml.model", Value::Str("llama".into()));
         file.set(key, value);
         files.push((name, file));
     }
-    for (golden, name) in unigrams.into_iter().zip(["unigram", "unigram, all spaces", "unigram, no prefix"]) {
+    for (golden, name) in
+        unigrams
+            .into_iter()
+            .zip(["unigram", "unigram, all spaces", "unigram, no prefix"])
+    {
         files.push((name, golden.file));
     }
     let mut paths = Vec::new();
@@ -213,5 +338,10 @@ fn sentence_piece_cuts_as_llama_cpp() {
         assert_eq!(tokenizer.encode_with_ends("a", true), around, "{name}");
         println!("{name}: {} texts", texts.len());
     }
-    assert!(wrong.is_empty(), "{} differ\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} differ\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(20)].join("\n")
+    );
 }

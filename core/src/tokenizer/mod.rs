@@ -253,7 +253,9 @@ impl Tokenizer {
                         // SentencePiece's leading space goes before the text, not before what follows a token inside it.
                         Algorithm::Spm(spm) => spm.encode(
                             text,
-                            begins && (ids.is_empty() || after_special),
+                            begins
+                                && (ids.is_empty()
+                                    || after_special && spm.prefixes_after_special()),
                             &self.vocabulary,
                             self.unknown,
                             &mut ids,

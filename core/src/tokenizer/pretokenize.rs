@@ -198,7 +198,7 @@ mod tests {
                 assert_eq!(lengths.join(" "), expected, "{name}: {words:?}");
             }
         }
-        assert_eq!(families, 25);
+        assert_eq!(families, 29);
     }
 
     #[test]

@@ -147,8 +147,9 @@ pub(super) fn recognise(file: &File, vocabulary: &mut Vocabulary) -> Result<Vec<
 fn find(vocabulary: &Vocabulary) -> HashMap<&'static [u8], u32> {
     let code = CODE.iter().flat_map(|(_, texts)| texts.iter());
     let texts = ENDS.iter().chain(&SHOWN).chain(&MARKS).chain(code);
-    let texts: HashMap<&[u8], &'static [u8]> =
-        texts.map(|text| (text.as_bytes(), text.as_bytes())).collect();
+    let texts: HashMap<&[u8], &'static [u8]> = texts
+        .map(|text| (text.as_bytes(), text.as_bytes()))
+        .collect();
     let longest = texts.keys().map(|text| text.len()).max().unwrap_or(0);
     let mut found = HashMap::new();
     for id in 0..vocabulary.len() as u32 {

@@ -18,6 +18,9 @@ pub(super) struct Spm {
     /// One for each token; higher merges first.
     scores: Vec<f32>,
     adds_space: bool,
+    /// The space goes before the beginning of a text only, and only where there is none: `Metaspace` of Hugging Face's tokenizers with
+    /// `prepend_scheme` `first`. No GGUF key of llama.cpp's says it; `dram convert` has one of its own.
+    only_first: bool,
     tables: OnceLock<Tables>,
 }
 
@@ -38,8 +41,14 @@ impl Spm {
             adds_space: metadata
                 .opt_bool("tokenizer.ggml.add_space_prefix")?
                 .unwrap_or(true),
+            only_first: metadata.opt_str("tokenizer.dram.prepend_scheme")? == Some("first"),
             tables: OnceLock::new(),
         })
+    }
+
+    /// Whether a text gets a space that stands after a special token.
+    pub(super) fn prefixes_after_special(&self) -> bool {
+        !self.only_first
     }
 
     pub(super) fn adds_space(&self) -> bool {
@@ -56,7 +65,8 @@ impl Spm {
         ids: &mut Vec<u32>,
     ) {
         let mut escaped = String::with_capacity(text.len() + text.len() / 4 + SPACE.len());
-        if self.adds_space && prefix {
+        let has_space = self.only_first && text.starts_with([' ', SPACE_CHAR]);
+        if self.adds_space && prefix && !has_space {
             escaped.push_str(SPACE);
         }
         for c in text.chars() {

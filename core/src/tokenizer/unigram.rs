@@ -3,10 +3,10 @@
 //!
 //! A text is cut word by word where no token can lie across, as in `spm`; the sums begin anew there.
 
+use super::TokenType;
 use super::charsmap::Charsmap;
 use super::spm::{SPACE, before_space, scores};
 use super::vocabulary::Vocabulary;
-use super::TokenType;
 use crate::Result;
 use crate::gguf::File;
 use std::collections::HashSet;
@@ -85,7 +85,9 @@ impl Unigram {
             if after_unknown && later == Some(None) && unknown.is_some() {
                 ids.remove(first);
             }
-            after_unknown = best.get(word.len()).is_some_and(|best| best.token.is_none());
+            after_unknown = best
+                .get(word.len())
+                .is_some_and(|best| best.token.is_none());
         };
         let (mut start, mut last) = (0, None);
         for (at, c) in text.char_indices() {
@@ -140,7 +142,11 @@ impl Unigram {
             let mut offer = |end: usize, score: f64, token| {
                 if score > best[end].score {
                     let start = start as u32;
-                    best[end] = Best { score, start, token };
+                    best[end] = Best {
+                        score,
+                        start,
+                        token,
+                    };
                 }
             };
             let mut one_character = false;
@@ -158,7 +164,11 @@ impl Unigram {
                 if vocabulary.bytes(first).len() == depth + 1 {
                     one_character |= depth + 1 == c.len_utf8();
                     let users = vocabulary.kind(first) == TokenType::UserDefined;
-                    let own = if users { 0.0 } else { self.scores[first as usize] };
+                    let own = if users {
+                        0.0
+                    } else {
+                        self.scores[first as usize]
+                    };
                     offer(end, score + f64::from(own), Some(first));
                 }
             }
