@@ -633,7 +633,7 @@ fn several_calls_stand_in_one_answer() {
             let known = ["set_timer", "get_weather", "now"];
             let named = known.iter().map(|name| done.text.matches(name).count());
             assert!(
-                done.tool_calls.is_empty() || done.tool_calls.len() == named.sum(),
+                done.tool_calls.is_empty() || done.tool_calls.len() == named.sum::<usize>(),
                 "{words}: {}",
                 done.text
             );

@@ -9,7 +9,7 @@ use std::process::Command;
 const LLAMA: &str = "llama-cpp-python==0.3.36";
 const OTHERS: &[&str] = &["numpy==2.4.6", "gguf==0.19.0"];
 
-/// Runs tests/tests/llama_cpp.rs with that Python.
+/// Runs tests/tests/llama_cpp.rs and llama_cpp_tokens.rs with that Python.
 pub(crate) fn run(rest: &[String]) -> Result<()> {
     let python = python()?;
     println!("python: {}", python.display());
@@ -21,6 +21,8 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
             "dram-tests",
             "--test",
             "llama_cpp",
+            "--test",
+            "llama_cpp_tokens",
             "--",
             "--ignored",
             "--nocapture",

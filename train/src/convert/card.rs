@@ -20,16 +20,18 @@ pub(super) fn set(folder: &Path, parameters: usize, keys: &mut Keys) {
         return;
     };
     let entries = front_matter(&text);
-    let values = |key: &str| {
-        let found = entries.iter().filter(move |(other, _)| other == key);
-        found.flat_map(|(_, values)| values.iter().cloned())
+    let values = |key: &str| -> Vec<String> {
+        let found = entries.iter().filter(|(other, _)| other == key);
+        found
+            .flat_map(|(_, values)| values.iter().cloned())
+            .collect()
     };
     for (key, name) in [
         ("license", "license"),
         ("license_name", "license.name"),
         ("license_link", "license.link"),
     ] {
-        let text = values(key).collect::<Vec<_>>().join(",");
+        let text = values(key).join(",");
         if !text.is_empty() {
             keys.set(&format!("general.{name}"), Value::Text(text));
         }
@@ -44,7 +46,7 @@ pub(super) fn set(folder: &Path, parameters: usize, keys: &mut Keys) {
         }
     }
     for (key, name) in [("base_model", "base_model"), ("datasets", "dataset")] {
-        let ids: Vec<String> = values(key).collect();
+        let ids = values(key);
         if !ids.is_empty() {
             sources(name, &ids, parameters, keys);
         }

@@ -1,5 +1,5 @@
 //! `general.*`: the parts of a model's name, as llama.cpp's converter reads them from `_name_or_path` or the folder's own name, and the sampling that
-//! `generation_config.json` recommends. What a model card says (licence, tags, languages, base models) is left out.
+//! `generation_config.json` recommends.
 
 use std::path::Path;
 
