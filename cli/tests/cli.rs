@@ -147,9 +147,17 @@ fn a_closed_pipe_ends_quietly() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut command = command(args);
-        let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        let output = command
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && !said.contains("panicked"), "{args:?}: {}: {said}", output.status);
+        assert!(
+            output.status.success() && !said.contains("panicked"),
+            "{args:?}: {}: {said}",
+            output.status
+        );
     }
 }
 

@@ -260,7 +260,7 @@ fn bad_folders_are_refused_by_name() {
                 c.files.insert(name.into(), Vec::new());
             }
         }),
-        ("bert", "expected tokenizer.json or vocab.txt", |c| {
+        ("bert-mean", "expected tokenizer.json or vocab.txt", |c| {
             drop(c.files.remove("tokenizer.json"))
         }),
         ("llama-linear", "tokenizer.model", |c| {
@@ -314,7 +314,10 @@ fn older_tokenizer_files_do_as_well() {
         (made, Tokenizer::from_gguf(&file).unwrap(), file)
     };
     let text = "The quick brown fox, naïve café; 東京 1234!";
-    for (name, only) in [("llama-linear", "tokenizer.model"), ("bert", "vocab.txt")] {
+    for (name, only) in [
+        ("llama-linear", "tokenizer.model"),
+        ("bert-mean", "vocab.txt"),
+    ] {
         let whole = facts.case(name);
         let mut old = whole.clone();
         let json = old.files.remove("tokenizer.json").unwrap();
@@ -343,7 +346,6 @@ fn older_tokenizer_files_do_as_well() {
             "token_type",
             "bos_token_id",
             "eos_token_id",
-            "add_bos_token",
         ] {
             let value = |file: &File| {
                 file.metadata()

@@ -254,9 +254,8 @@ impl Files<'_> {
     /// Whether the space goes before a text's beginning, and not before what follows a special token: llama.cpp has no key for it.
     fn adds_first_only(&self) -> bool {
         let metaspace = self.json.as_ref().map(|json| &json["pre_tokenizer"]);
-        metaspace.is_some_and(|part| {
-            part["type"] == "Metaspace" && part["prepend_scheme"] == "first"
-        })
+        metaspace
+            .is_some_and(|part| part["type"] == "Metaspace" && part["prepend_scheme"] == "first")
     }
 
     /// For SentencePiece: by `tokenizer.json` where there is one.
