@@ -94,20 +94,20 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 }
                 continue;
             }
-            ("/result", text) => match unanswered(&history).next() {
-                Some(call) => {
-                    let result = Message::result(call, text);
-                    history.push(result);
-                    // The model goes on when all its calls are answered.
-                    if unanswered(&history).next().is_some() {
-                        continue;
-                    }
-                }
-                None => {
+            ("/result", text) => {
+                let result = unanswered(&history)
+                    .next()
+                    .map(|call| Message::result(call, text));
+                let Some(result) = result else {
                     eprintln!("/result: the model did not ask for a call just now");
                     continue;
+                };
+                history.push(result);
+                // The model goes on when all its calls are answered.
+                if unanswered(&history).next().is_some() {
+                    continue;
                 }
-            },
+            }
             (command, _) if command.starts_with('/') => {
                 eprintln!(
                     "{line}: there are /reset, /system TEXT, /result TEXT, /save FILE, /lora FILE[:SCALE] and /quit"
