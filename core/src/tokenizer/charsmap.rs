@@ -118,7 +118,7 @@ mod tests {
             let mut bytes = (nodes * 4).to_le_bytes().to_vec();
             // Small bases, so that many transitions hit, and labels of ASCII.
             (0..nodes).for_each(|_| {
-                let node = (next() % nodes.max(1)) << 10 | (next() & 0x100) | next() % 128;
+                let node = (next() % nodes.max(1)) << 10 | (next() & 0x100) | (next() % 128);
                 bytes.extend(node.to_le_bytes());
             });
             bytes.extend((0..next() % 200).map(|i| (i * 31 % 97) as u8));
