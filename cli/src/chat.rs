@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use dram_core::{Event, Finish, Message, Model, Prompt, Request, Session};
+use dram_core::{Event, Finish, Message, Model, Prompt, Request, Session, ToolCall};
 
 use serde_json::json;
 
@@ -94,16 +94,20 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 }
                 continue;
             }
-            ("/result", text) => match history.last().and_then(|m| m.tool_calls.first()) {
-                Some(call) => {
-                    let result = Message::result(call, text);
-                    history.push(result);
-                }
-                None => {
+            ("/result", text) => {
+                let result = unanswered(&history)
+                    .next()
+                    .map(|call| Message::result(call, text));
+                let Some(result) = result else {
                     eprintln!("/result: the model did not ask for a call just now");
                     continue;
+                };
+                history.push(result);
+                // The model goes on when all its calls are answered.
+                if unanswered(&history).next().is_some() {
+                    continue;
                 }
-            },
+            }
             (command, _) if command.starts_with('/') => {
                 eprintln!(
                     "{line}: there are /reset, /system TEXT, /result TEXT, /save FILE, /lora FILE[:SCALE] and /quit"
@@ -147,15 +151,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 if let Finish::Unfinished(_) = completion.finish {
                     eprintln!("the answer is cut short: it does not satisfy its form yet");
                 }
-                history.push(match completion.tool_call {
-                    Some(call) => {
-                        eprintln!(
-                            "a call of {} with {}; answer it with /result TEXT",
-                            call.name, call.arguments
-                        );
-                        Message::calling(call)
-                    }
-                    None => Message::new("assistant", completion.text),
+                for call in &completion.tool_calls {
+                    eprintln!(
+                        "a call of {} with {}; answer it with /result TEXT",
+                        call.name, call.arguments
+                    );
+                }
+                history.push(match completion.tool_calls {
+                    calls if calls.is_empty() => Message::new("assistant", completion.text),
+                    calls => Message::calling_all(calls),
                 });
             }
             Err(error) => {
@@ -164,6 +168,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
             }
         }
     }
+}
+
+/// The calls of the model's last turn that no result has come for.
+fn unanswered(history: &[Message]) -> impl Iterator<Item = &ToolCall> {
+    let turn = history.iter().rposition(|m| m.role != "tool");
+    let (calls, results) = match turn {
+        Some(turn) => (&history[turn].tool_calls[..], history.len() - turn - 1),
+        None => (&[][..], 0),
+    };
+    calls.iter().skip(results)
 }
 
 fn change_adapters(session: &mut Session, files: &str) -> Result<()> {

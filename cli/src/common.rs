@@ -328,6 +328,18 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
+/// What `println!` and `print!` do in this crate.
+pub(crate) fn print(text: std::fmt::Arguments<'_>) {
+    match io::Write::write_fmt(&mut io::stdout().lock(), text) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            eprintln!("error: cannot write to standard output: {error}");
+            std::process::exit(1)
+        }
+    }
+}
+
 /// `dram … | head` closes the pipe; that is no failure.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|e| {

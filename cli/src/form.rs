@@ -27,6 +27,9 @@ pub(crate) struct FormArgs {
         requires = "tools"
     )]
     tool_choice: String,
+    /// An answer may hold several calls
+    #[arg(long, requires = "tools")]
+    parallel_tools: bool,
 }
 
 impl FormArgs {
@@ -59,7 +62,11 @@ impl FormArgs {
             "none" => ToolChoice::None,
             name => ToolChoice::Named(name.to_owned()),
         };
-        Ok(Some(Tools::from_json(&read(file)?, choice)?))
+        let tools = Tools::from_json(&read(file)?, choice)?;
+        Ok(Some(match self.parallel_tools {
+            true => tools.in_parallel(),
+            false => tools,
+        }))
     }
 }
 

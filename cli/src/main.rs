@@ -2,6 +2,15 @@
 //!
 //! One file per subcommand: each exports an `Args` with its help and a `run(Args) -> Result<()>`; the enum below is their table.
 
+/// As the standard library's, but for a reader that has gone (`dram … | head`): then the command ends, and that is no failure.
+macro_rules! println {
+    () => { $crate::common::print(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::common::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+macro_rules! print {
+    ($($text:tt)*) => { $crate::common::print(format_args!($($text)*)) };
+}
+
 mod bench;
 mod chat;
 mod common;

@@ -129,6 +129,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             "logprobs": logprobs,
             "prompt_tokens": completion.prompt_tokens,
             "tool_call": completion.tool_call.as_ref().map(tool_call),
+            "tool_calls": completion.tool_calls.iter().map(tool_call).collect::<Vec<_>>(),
             "forced_tokens": completion.forced_tokens,
             "decode_steps": completion.decode_steps,
             "finish": finish,

@@ -137,6 +137,35 @@ fn inspect_run_and_bench_speak_json() {
     assert!(share > 0.0 && (share / number("decode_share_of_limit") - 1.0).abs() < 1e-9);
 }
 
+/// `dram … | head`: the reader has gone before the first line.
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let model = tiny();
+    let model = model.to_str().unwrap();
+    for args in [
+        &["inspect", model][..],
+        &["inspect", model, "--json"],
+        &["run", model, "the", "-n", "20"],
+        &["bench", "-m", model, "-p", "8", "-n", "4"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = command(args);
+        let output = command
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && !said.contains("panicked"),
+            "{args:?}: {}: {said}",
+            output.status
+        );
+    }
+}
+
 #[test]
 fn mistakes_are_told_and_fail() {
     let folder = tempfile::tempdir().unwrap();

@@ -196,8 +196,8 @@ pub enum Error {
 
     /// The model and a session of the context asked for need more memory than the caller allowed.
     #[error(
-        "a context of {context} needs {} bytes ({} mapped, {} cache, {} scratch), expected at most {limit}: {}",
-        mapped.saturating_add(*kv_cache).saturating_add(*scratch), mapped, kv_cache, scratch,
+        "a context of {context} needs {} bytes ({} mapped, {} cache, {} scratch, {} for constraints), expected at most {limit}: {}",
+        mapped.saturating_add(*kv_cache).saturating_add(*scratch).saturating_add(*constraint), mapped, kv_cache, scratch, constraint,
         if *fits > 0 { format!("a context of {fits} fits") } else { "no context fits, take a smaller model".to_owned() }
     )]
     MemoryLimit {
@@ -211,6 +211,8 @@ pub enum Error {
         kv_cache: u64,
         /// Bytes that the scratch buffers need.
         scratch: u64,
+        /// Bytes that constraints share, where there are any.
+        constraint: u64,
         /// The longest context up to the one asked for that the limit allows; 0 when none does.
         fits: usize,
     },

@@ -2,6 +2,7 @@
 
 /// FNV-1a (<http://www.isthe.com/chongo/tech/comp/fnv/>) over 64-bit words instead of bytes, with a shift after each so that high bits reach low ones.
 /// Every step is a bijection of the state: a single changed word always changes the result.
+#[derive(Clone)]
 pub(crate) struct Hash {
     state: u64,
     /// Bytes of a word that is not complete.

@@ -69,7 +69,8 @@ impl Request {
     }
 }
 
-/// What happens when the session's context is full.
+/// What happens when the session's context is full during a request. [`Session::prefill`](crate::Session::prefill) and
+/// [`Session::decode`](crate::Session::decode) always refuse, with [`Error::ContextFull`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ContextPolicy {
     /// A prompt that is too long is [`Error::ContextFull`]; a completion ends with [`Finish::ContextFull`].
@@ -181,8 +182,10 @@ pub struct Completion {
     pub forced_tokens: usize,
     /// Evaluations after the prompt's: one for each token, less where tokens were forced.
     pub decode_steps: usize,
-    /// The call that the model asks for, if the request has tools and the text is one.
+    /// The call that the model asks for, if the request has tools and the text is one: the first of `tool_calls`.
     pub tool_call: Option<ToolCall>,
+    /// All calls that the text holds, in order. More than one only with [`Tools::in_parallel`].
+    pub tool_calls: Vec<ToolCall>,
     /// Why it ended.
     pub finish: Finish,
     /// How long it took.

@@ -85,6 +85,24 @@ FAMILIES = {
         r"\d{1,3}(?=(?:\d{3})*(?![\p{Alphabetic}\p{N}\p{M}\p{Pc}]))",
         cased(CONTRACTIONS + "?", r"\p{N}{1,3}"),
     ],
+    "kimi-k2": [
+        # `&&` as in Rust; here V1 of `regex`.
+        r"(?V1)[\p{Han}]+|"
+        + cased(CONTRACTIONS + "?", r"\p{N}{1,3}")
+        .replace(r"\p{M}]", r"\p{M}&&[^\p{Han}]]")
+        .replace(r"[\r\n/]*", r"[\r\n]*")
+    ],
+    "exaone-moe": [
+        CONTRACTIONS
+        + r"|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"
+    ],
+    "superbpe": [r"\p{N}+", r"(?=(\d{3})+(?!\d))"],
+    "spark2_5": [
+        r"\p{N}{1,3}",
+        "[一-龥぀-ゟ゠-ヿ]+",
+        DEEPSEEK3.removesuffix(r"[\r\n]*" + TAIL) + r"|[\r\n]|\s+(?!\S)|\s+",
+        r"\p{N}",
+    ],
     "tekken": [cased("", r"\p{N}")],
     "youtu": [
         "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+",

@@ -5,5 +5,7 @@ pub mod folder;
 pub mod gguf;
 pub mod golden;
 pub mod measure;
+pub mod merges;
 pub mod toy;
+pub mod unigram;
 pub mod wide;

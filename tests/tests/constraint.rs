@@ -21,12 +21,15 @@ fn random(template: Option<&str>) -> Model {
     Model::from_gguf(file, &OpenOptions::default()).unwrap()
 }
 
-fn student() -> Model {
-    let path = concat!(
+fn student_path() -> &'static str {
+    concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../train/assets/actions-student.gguf"
-    );
-    Model::open(path).unwrap()
+    )
+}
+
+fn student() -> Model {
+    Model::open(student_path()).unwrap()
 }
 
 fn session(model: &Model) -> Session {
@@ -584,6 +587,102 @@ fn a_call_has_the_form_of_the_template() {
         println!("{words}: {names:?}, {texts} texts");
         assert!(names.len() > 1 && texts > 3, "{words}: {names:?} {texts}");
     }
+}
+
+#[test]
+fn several_calls_stand_in_one_answer() {
+    for words in [
+        "",
+        "<|start_header_id|> ipython",
+        "<tool_call></tool_call>",
+        "<|tool_call|> Granite",
+        "[TOOL_CALLS]",
+        "[TOOL_CALLS][ARGS]",
+    ] {
+        let model = random(Some(&format!(
+            "{{# {words} #}}{{{{ tools }}}}{{{{ messages[-1].content }}}}"
+        )));
+        let mut session = session(&model);
+        let quote = model.tokenizer().encode("\"", false)[0];
+        let mut counts = Vec::new();
+        for seed in 0..24 {
+            let auto = seed % 2 == 1;
+            let choice = if auto {
+                ToolChoice::Auto
+            } else {
+                ToolChoice::Required
+            };
+            let mut request = chat("call");
+            request.tools = tools(choice).map(Tools::in_parallel);
+            request.max_tokens = 400;
+            request.sampling = Sampling {
+                logit_bias: vec![(quote, 3.0)],
+                ..hot(seed)
+            };
+            let done = ask(&mut session, &request).unwrap();
+            if done.finish != Finish::EndOfText {
+                continue;
+            }
+            assert!(
+                auto || !done.tool_calls.is_empty(),
+                "{words}: {}",
+                done.text
+            );
+            assert_eq!(done.tool_call.as_ref(), done.tool_calls.first());
+            // As many names as calls: none was passed over.
+            let known = ["set_timer", "get_weather", "now"];
+            let named = known.iter().map(|name| done.text.matches(name).count());
+            assert!(
+                done.tool_calls.is_empty() || done.tool_calls.len() == named.sum::<usize>(),
+                "{words}: {}",
+                done.text
+            );
+            let mut ids: Vec<&str> = done.tool_calls.iter().map(|call| &*call.id).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            assert_eq!(ids.len(), done.tool_calls.len(), "{words}: {}", done.text);
+            for call in &done.tool_calls {
+                assert!(
+                    serde_json::from_str::<Value>(&call.arguments)
+                        .unwrap()
+                        .is_object()
+                );
+            }
+            counts.push(done.tool_calls.len());
+        }
+        println!("{words}: {counts:?}");
+        assert!(counts.iter().any(|&n| n > 1), "{words}: {counts:?}");
+    }
+}
+
+#[test]
+fn what_constraints_share_is_counted() {
+    let fine = constrained("x", Constraint::regex("fine"));
+    let model = student();
+    let options = session(&model).options();
+    let (before, own) = (model.memory_for(&options), model.constraint_memory());
+    assert_eq!(before.constraint, 0);
+    assert!(own > 1 << 20);
+    ask(&mut session(&model), &fine).unwrap();
+    let after = model.memory_for(&options);
+    assert_eq!(
+        (after.constraint, after.anonymous() - before.anonymous()),
+        (own, own)
+    );
+    // A limit that leaves room for the session alone.
+    let limited = |memory_limit| {
+        let options = OpenOptions {
+            memory_limit: Some(memory_limit),
+        };
+        let model = Model::open_with(student_path(), &options).unwrap();
+        ask(&mut session(&model), &fine)
+    };
+    let error = limited(before.total() + own - 1).unwrap_err();
+    assert!(
+        matches!(error, Error::MemoryLimit { constraint, .. } if constraint == own),
+        "{error}"
+    );
+    assert_eq!(limited(before.total() + own).unwrap().text, "fine");
 }
 
 #[test]

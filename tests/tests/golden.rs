@@ -1,7 +1,7 @@
 //! The runtime's logits against Hugging Face transformers', for small random llama models.
 //! `tests/golden/make_llama.py` made the values and says what is in the files; llama.json records its versions.
 
-use dram_core::{Model, SessionOptions, gguf, quant};
+use dram_core::{Model, SessionOptions, Tokenizer, gguf, quant};
 use dram_tests::golden::{compare, floats, folder, goldens, read};
 use dram_tests::toy::{VOCABULARY, weights};
 use std::path::Path;
@@ -140,5 +140,33 @@ fn blocks_equal_the_gguf_package() {
         let mut blocks = vec![0; packed.len()];
         format.quantize(&matrix, &mut blocks);
         assert_eq!(blocks, packed, "{}: quantised", format.name);
+    }
+}
+
+/// SentencePiece's own ids for its unigram vocabularies, with rules for characters and without spaces beside others, with all of them, and
+/// without a space before the text.
+#[test]
+fn unigram_tokens_equal_sentence_piece() {
+    let (texts, models) = dram_tests::unigram::goldens();
+    let folder = tempfile::tempdir().unwrap();
+    for golden in models {
+        let path = folder.path().join("unigram.gguf");
+        std::fs::write(&path, golden.file.bytes()).unwrap();
+        let tokenizer = Tokenizer::from_gguf(&gguf::File::open(&path).unwrap()).unwrap();
+        for (text, expected) in texts.iter().zip(&golden.ids) {
+            // llama.cpp, and so the runtime, puts no space before a text of nothing but spaces.
+            if golden.merges_spaces || !text.trim().is_empty() {
+                assert_eq!(tokenizer.encode(text, false), *expected, "{text:?}");
+            }
+        }
+        let (_, sentence) = texts
+            .iter()
+            .enumerate()
+            .find(|(_, text)| text.starts_with("What"))
+            .unwrap();
+        assert_eq!(
+            tokenizer.decode(&tokenizer.encode(sentence, false)),
+            *sentence
+        );
     }
 }

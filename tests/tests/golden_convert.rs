@@ -254,6 +254,15 @@ fn bad_folders_are_refused_by_name() {
         ("qwen2", "expected tokenizer.json or tokenizer.model", |c| {
             drop(c.files.remove("tokenizer.json"))
         }),
+        ("qwen2", "vocab.json and merges.txt do not say", |c| {
+            drop(c.files.remove("tokenizer.json"));
+            for name in ["vocab.json", "merges.txt"] {
+                c.files.insert(name.into(), Vec::new());
+            }
+        }),
+        ("bert-mean", "expected tokenizer.json or vocab.txt", |c| {
+            drop(c.files.remove("tokenizer.json"))
+        }),
         ("llama-linear", "tokenizer.model", |c| {
             c.files.get_mut("tokenizer.model").unwrap().truncate(1000)
         }),

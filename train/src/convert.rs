@@ -3,6 +3,7 @@
 //! Weights go through one chunk of rows at a time. The finished file is opened with the runtime, and its tokens are compared with those of the
 //! folder's own `tokenizer.json`, before it gets its name: a wrong tokenizer would look like a bad model.
 
+mod card;
 mod config;
 mod families;
 mod keys;
@@ -89,6 +90,7 @@ impl Convert<'_> {
 
         let mut keys = Keys::new(family.name);
         naming::sampling(folder, &mut keys);
+        card::set(folder, tensors.parameters(), &mut keys);
         naming::name(
             folder,
             &fields.0,

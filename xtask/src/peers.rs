@@ -12,7 +12,7 @@ const OTHERS: &[&str] = &["numpy==2.4.6", "gguf==0.19.0"];
 /// All instructions of this processor; threads of its own, as a phone's build has them.
 const CMAKE: [&str; 2] = ["-DGGML_NATIVE=ON", "-DGGML_OPENMP=OFF"];
 
-/// Runs tests/tests/llama_cpp.rs with that Python.
+/// Runs tests/tests/llama_cpp.rs and llama_cpp_tokens.rs with that Python.
 pub(crate) fn run(rest: &[String]) -> Result<()> {
     let python = python()?;
     println!("python: {}", python.display());
@@ -24,6 +24,8 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
             "dram-tests",
             "--test",
             "llama_cpp",
+            "--test",
+            "llama_cpp_tokens",
             "--",
             "--ignored",
             "--nocapture",

@@ -43,6 +43,15 @@ impl Message {
         }
     }
 
+    /// An assistant's turn that asks for several calls.
+    #[must_use]
+    pub fn calling_all(calls: Vec<ToolCall>) -> Self {
+        Message {
+            tool_calls: calls,
+            ..Message::new("assistant", "")
+        }
+    }
+
     /// What `call` returned.
     #[must_use]
     pub fn result(call: &ToolCall, content: impl Into<String>) -> Self {

@@ -222,6 +222,17 @@ impl<'a> Metadata<'a> {
         )
     }
 
+    /// The bytes `key` holds, in the map.
+    ///
+    /// # Errors
+    /// [`Error::BadKey`] when it is no array of u8 or i8.
+    pub fn opt_bytes(&self, key: &str) -> Result<Option<&'a [u8]>> {
+        self.opt(key, "an array of bytes", |value| match value {
+            Value::Array(array) if matches!(array.kind, Kind::U8 | Kind::I8) => Some(array.bytes),
+            _ => None,
+        })
+    }
+
     fn need<T>(&self, key: &str, value: Option<T>) -> Result<T> {
         value.ok_or_else(|| Error::MissingKey {
             file: self.file.name.clone(),

@@ -6,6 +6,7 @@ mod config;
 mod families;
 pub(crate) mod forward;
 mod keys;
+mod memory;
 pub(crate) mod operations;
 pub(crate) mod parallel;
 mod rope;
@@ -15,6 +16,7 @@ mod work;
 
 pub use adapter::Adapter;
 pub use config::{Activation, Config, HeadNorm, NormKind, Pooling, Rope, Rotation, Scope, Yarn};
+pub use memory::Memory;
 pub use squares::InputSquares;
 
 use families::ARCHITECTURES;
@@ -26,9 +28,9 @@ use crate::constraint::Grammars;
 use crate::encoder::Encoder;
 use crate::gguf;
 use crate::hash::Hash;
-use crate::session::{self, Session, SessionOptions};
+use crate::session::{Session, SessionOptions};
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result, kernels, kv, sampling, scratch};
+use crate::{Error, Result, kernels};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -40,31 +42,6 @@ const DEFAULT_CONTEXT: usize = 4096;
 pub struct OpenOptions {
     /// Most bytes that the file and one session may take together: mapped weights, cache and scratch. `None` sets no limit.
     pub memory_limit: Option<u64>,
-}
-
-/// Bytes that a model and one session take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// The file, mapped. The system may drop these pages under pressure and read them again.
-    pub mapped: u64,
-    /// Keys and values for the whole context. Pages count against the process as the context fills.
-    pub kv_cache: u64,
-    /// Activations, logits, the sampler's buffers and the sequence's tokens.
-    pub scratch: u64,
-}
-
-impl Memory {
-    /// Bytes that are the process's own: cache and scratch.
-    #[must_use]
-    pub fn anonymous(&self) -> u64 {
-        self.kv_cache.saturating_add(self.scratch)
-    }
-
-    /// All bytes.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.anonymous().saturating_add(self.mapped)
-    }
 }
 
 /// What a person wants to know about a file.
@@ -176,6 +153,7 @@ impl Model {
                 ..SessionOptions::default()
             },
             &[],
+            false,
         )?;
         Ok(model)
     }
@@ -229,89 +207,6 @@ impl Model {
     #[must_use]
     pub fn default_context(&self) -> usize {
         self.inner.config.context_length.min(DEFAULT_CONTEXT)
-    }
-
-    /// [`Model::memory_for`] a session of `context` positions with a cache in f16.
-    #[must_use]
-    pub fn memory(&self, context: usize) -> Memory {
-        self.memory_for(&SessionOptions {
-            context: Some(context),
-            ..SessionOptions::default()
-        })
-    }
-
-    /// Bytes that a session with these options takes, known before it is made. A session allocates `kv_cache + scratch` bytes when it is made,
-    /// and nothing per token.
-    #[must_use]
-    pub fn memory_for(&self, options: &SessionOptions) -> Memory {
-        self.memory_with(options, &[])
-    }
-
-    /// [`Model::memory_for`] a session that has these adapters: their files count as mapped, and what they compute with as scratch.
-    #[must_use]
-    pub fn memory_with(&self, options: &SessionOptions, adapters: &[(Adapter, f32)]) -> Memory {
-        let config = self.config();
-        let context = options.context.unwrap_or_else(|| self.default_context());
-        Memory {
-            mapped: adapters
-                .iter()
-                .fold(self.inner.info.file_bytes, |sum, (adapter, _)| {
-                    sum.saturating_add(adapter.gguf().file_bytes() as u64)
-                }),
-            kv_cache: kv::bytes(config, context, options.cache_format),
-            scratch: scratch::bytes(config, context, adapters)
-                .saturating_add(sampling::bytes(config.vocabulary, context))
-                .saturating_add(session::bytes(context)),
-        }
-    }
-
-    /// Refuses a context that does not fit the limit the model was opened with, and says which would.
-    pub(crate) fn check_memory(
-        &self,
-        options: &SessionOptions,
-        adapters: &[(Adapter, f32)],
-    ) -> Result<()> {
-        let Some(limit) = self.inner.options.memory_limit else {
-            return Ok(());
-        };
-        let context = options.context.unwrap_or_else(|| self.default_context());
-        let needs = |context| {
-            let context = Some(context);
-            self.memory_with(
-                &SessionOptions {
-                    context,
-                    ..*options
-                },
-                adapters,
-            )
-        };
-        let needed = needs(context);
-        if needed.total() <= limit {
-            return Ok(());
-        }
-        // Memory grows with the context: halve the interval.
-        let (mut fits, mut too_long) = (0, context);
-        while too_long - fits > 1 {
-            let middle = fits + (too_long - fits) / 2;
-            if needs(middle).total() <= limit {
-                fits = middle
-            } else {
-                too_long = middle
-            }
-        }
-        let Memory {
-            mapped,
-            kv_cache,
-            scratch,
-        } = needed;
-        Err(Error::MemoryLimit {
-            limit,
-            context,
-            mapped,
-            kv_cache,
-            scratch,
-            fits,
-        })
     }
 
     /// What tells this model from another, for saved sessions: a hash of the file's size, of its metadata and tensor table, of the first bytes of

@@ -43,6 +43,9 @@ impl Session {
         self.check(&prompt)?;
         let constraint = request.tools.as_ref().and_then(|t| t.constraint(&model));
         let constraint = constraint.as_ref().or(request.constraint.as_ref());
+        if constraint.is_some() {
+            model.check_memory(&self.options(), self.adapters(), true)?;
+        }
         let mut guide = constraint.map(|c| Guide::new(&model, c)).transpose()?;
         let prompt_tokens = prompt.len();
         let mut dropped = 0;
@@ -79,6 +82,7 @@ impl Session {
             forced_tokens: 0,
             decode_steps: 0,
             tool_call: None,
+            tool_calls: Vec::new(),
             finish: Finish::Cancelled,
             timings: Timings::default(),
         };
@@ -114,7 +118,8 @@ impl Session {
         if finish == Finish::EndOfText
             && let Some(tools) = &request.tools
         {
-            completion.tool_call = ToolCall::parse(tools, &model, &completion);
+            completion.tool_calls = ToolCall::parse(tools, &model, &completion);
+            completion.tool_call = completion.tool_calls.first().cloned();
         }
         completion.finish = finish;
         completion.text = self.output.text().to_owned();

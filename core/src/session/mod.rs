@@ -89,8 +89,9 @@ impl Session {
             context: Some(context),
             ..options
         };
-        model.check_memory(&options, &[])?;
-        check_system(model.memory_for(&options).anonymous(), context)?;
+        model.check_memory(&options, &[], false)?;
+        let memory = model.memory_for(&options);
+        check_system(memory.kv_cache.saturating_add(memory.scratch), context)?;
         Ok(Session {
             pool: Pool::new(Some(threads))?,
             cache: KvCache::new(model.config(), context, format),
@@ -149,7 +150,7 @@ impl Session {
             return Ok(());
         }
         let options = self.options();
-        self.model.check_memory(&options, &list)?;
+        self.model.check_memory(&options, &list, false)?;
         let all = self.model.memory_with(&options, &list).anonymous();
         let own = self.model.memory_for(&options).anonymous();
         check_system(all - own, self.context())?;
@@ -247,6 +248,9 @@ impl Session {
     /// # Errors
     /// [`Error::EmptyPrompt`], [`Error::BadToken`] and [`Error::ContextFull`] leave the session as it was. [`Error::Cancelled`]: the position is
     /// after the last part of `ids` that was evaluated as a whole, and the session goes on from there.
+    ///
+    /// Nothing is forgotten here: a [`ContextPolicy`](crate::ContextPolicy) is a request's. Make room with [`Session::truncate`] or
+    /// [`Session::reset`], and evaluate again what is to stay.
     pub fn prefill(&mut self, ids: &[u32]) -> Result<&[f32]> {
         self.check(ids)?;
         self.check_room(ids.len())?;

@@ -22,6 +22,8 @@ pub(super) enum Cut {
     At(&'static str),
     /// `\s+$`, which as an expression would look at each space of a run anew.
     SpaceAtEnd,
+    /// `(?=(\d{3})+(?!\d))`: before groups of three, counted from the right; what is left over stays with what stands before.
+    BeforeThrees,
     /// Numbers in groups of three from the right; of two kinds.
     ThreesFromRight(Numbers),
 }
@@ -234,6 +236,25 @@ pub(super) const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     Family {
+        names: &["kimi-k2"],
+        cuts: &[Cut::At(
+            r"\p{Han}+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        )],
+        ..PLAIN
+    },
+    Family {
+        names: &["exaone-moe"],
+        cuts: &[Cut::At(
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+",
+        )],
+        ..PLAIN
+    },
+    Family {
+        names: &["superbpe"],
+        cuts: &[DIGITS, Cut::BeforeThrees],
+        ..PLAIN
+    },
+    Family {
         names: &["tekken"],
         cuts: &[Cut::At(
             r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
@@ -278,6 +299,18 @@ pub(super) const FAMILIES: &[Family] = &[
             Cut::At(r"\s?\p{L}+"),
             Cut::At(r"\s?\p{P}+"),
             CJK,
+            DIGIT,
+        ],
+        ..PLAIN
+    },
+    Family {
+        names: &["spark2_5"],
+        cuts: &[
+            THREE_DIGITS,
+            HAN_KANA,
+            Cut::At(
+                r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+"##,
+            ),
             DIGIT,
         ],
         ..PLAIN

@@ -1,15 +1,18 @@
 //! Text to token ids and back, from the metadata of a GGUF file.
 //!
 //! `tokenizer.ggml.model` names the algorithm: BPE with merges (`"gpt2"`, `"gemma4"`), SentencePiece's scored BPE (`"llama"`), WordPiece
-//! (`"bert"`). A file that names another one or an unknown pre-tokenizer is refused: wrong tokens look like a bad model.
+//! (`"bert"`), SentencePiece's unigram model (`"t5"`). A file that names another one or an unknown pre-tokenizer is refused: wrong tokens look like a bad model.
 
 mod bpe;
+mod charsmap;
 mod families;
 mod merge;
 mod pattern;
 mod pretokenize;
+mod roles;
 mod special;
 mod spm;
+mod unigram;
 mod vocabulary;
 mod wpm;
 
@@ -49,33 +52,11 @@ impl TokenType {
     }
 }
 
-/// Texts of control tokens that end an answer, whatever the file's `eos`, `eot` and `eom` are: as chat formats use them.
-const END_TEXTS: [&str; 19] = [
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<end_of_turn>",
-    "<turn|>",
-    "<|tool_response>",
-    "<|eom_id|>",
-    "<EOT>",
-    "<|EOT|>",
-    "_<EOT>",
-    "[EOT]",
-    "[EOS]",
-    "<end_of_utterance>",
-    "<｜end▁of▁sentence｜>",
-    "[e~[",
-];
-
 enum Algorithm {
     Bpe(Box<bpe::Bpe>),
     Spm(Box<spm::Spm>),
     Wpm(wpm::Wpm),
+    Unigram(Box<unigram::Unigram>),
 }
 
 /// A model's tokenizer. Cheap to make: tables that only encoding needs are built when the first text is encoded.
@@ -102,29 +83,27 @@ impl Tokenizer {
         let model = metadata.str("tokenizer.ggml.model")?;
         let pretokenizer = match model {
             "gpt2" | "gemma4" => Some(bpe::Bpe::pretokenizer_of(file)?),
-            "llama" | "bert" => None,
+            "llama" | "bert" | "t5" => None,
             other => {
                 return Err(bad(
                     file,
                     "tokenizer.ggml.model",
-                    "`gpt2`, `gemma4`, `llama` or `bert`".into(),
+                    "`gpt2`, `gemma4`, `llama`, `bert` or `t5`".into(),
                     format!("`{other}`"),
                 ));
             }
         };
         let family = pretokenizer.as_ref().map(|p| p.family);
-        let vocabulary = Vocabulary::from_gguf(file, family.is_some_and(|f| !f.plain))?;
+        let mut vocabulary = Vocabulary::from_gguf(file, family.is_some_and(|f| !f.plain))?;
         let id = |key: &str| special_id(file, &metadata, key, vocabulary.len());
         let (mut bos, mut eos, mut unknown) = (
             id("tokenizer.ggml.bos_token_id")?,
             id("tokenizer.ggml.eos_token_id")?,
             id("tokenizer.ggml.unknown_token_id")?,
         );
-        let (eot, eom) = (
-            id("tokenizer.ggml.eot_token_id")?,
-            id("tokenizer.ggml.eom_token_id")?,
-        );
         let (mut adds_bos, mut adds_eos) = (true, false);
+        // Where a SentencePiece file names none, as in llama.cpp.
+        let usual = |id| Some(id).filter(|&id: &u32| (id as usize) < vocabulary.len());
         let algorithm = if let Some(pretokenizer) = pretokenizer {
             adds_bos = pretokenizer.family.adds_bos;
             Algorithm::Bpe(Box::new(bpe::Bpe::from_gguf(
@@ -132,7 +111,15 @@ impl Tokenizer {
                 pretokenizer,
                 &vocabulary,
             )?))
+        } else if model == "t5" {
+            (adds_bos, adds_eos) = (false, true);
+            eos = eos.or(usual(1));
+            unknown = unknown.or(usual(2));
+            Algorithm::Unigram(Box::new(unigram::Unigram::from_gguf(file, &vocabulary)?))
         } else if model == "llama" {
+            bos = bos.or(usual(1));
+            eos = eos.or(usual(2));
+            unknown = unknown.or(usual(0));
             Algorithm::Spm(Box::new(spm::Spm::from_gguf(file, &vocabulary)?))
         } else {
             // BERT's text stands between [CLS] and [SEP].
@@ -148,30 +135,10 @@ impl Tokenizer {
             Algorithm::Wpm(wpm::Wpm::from_gguf(file, &vocabulary)?)
         };
 
-        let ids = || 0..vocabulary.len() as u32;
-        let mut ends: Vec<u32> = ids()
-            .filter(|&id| {
-                matches!(
-                    vocabulary.kind(id),
-                    TokenType::Control | TokenType::UserDefined
-                ) && END_TEXTS
-                    .iter()
-                    .any(|text| text.as_bytes() == vocabulary.bytes(id))
-            })
-            .chain(eos)
-            .chain(eot)
-            .chain(eom)
-            .collect();
+        let mut ends = roles::recognise(file, &mut vocabulary)?;
+        ends.extend(eos);
         ends.sort_unstable();
         ends.dedup();
-        // Where an answer ends with one of these, `<|end|>` ends only a part of it (gpt-oss).
-        let has = |text: &str| {
-            ends.iter()
-                .any(|&id| vocabulary.bytes(id) == text.as_bytes())
-        };
-        if has("<|return|>") && has("<|call|>") {
-            ends.retain(|&id| vocabulary.bytes(id) != b"<|end|>");
-        }
 
         Ok(Tokenizer {
             special: Special::from_gguf(file, &vocabulary)?,
@@ -280,10 +247,15 @@ impl Tokenizer {
                         Algorithm::Wpm(wpm) => {
                             wpm.encode(text, &self.vocabulary, self.unknown, &mut ids)
                         }
+                        Algorithm::Unigram(unigram) => {
+                            unigram.encode(text, &self.vocabulary, self.unknown, &mut ids)
+                        }
                         // SentencePiece's leading space goes before the text, not before what follows a token inside it.
                         Algorithm::Spm(spm) => spm.encode(
                             text,
-                            begins && (ids.is_empty() || after_special),
+                            begins
+                                && (ids.is_empty()
+                                    || after_special && spm.prefixes_after_special()),
                             &self.vocabulary,
                             self.unknown,
                             &mut ids,
@@ -320,6 +292,7 @@ impl Tokenizer {
         let text = match &self.algorithm {
             Algorithm::Bpe(_) => &bytes,
             Algorithm::Spm(spm) if !spm.adds_space() => &bytes,
+            Algorithm::Unigram(unigram) if !unigram.adds_space() => &bytes,
             _ => bytes.strip_prefix(b" ").unwrap_or(&bytes),
         };
         String::from_utf8_lossy(text).into_owned()
@@ -336,7 +309,7 @@ impl Tokenizer {
         let bytes = self.vocabulary.bytes(id);
         let escaped = match &self.algorithm {
             Algorithm::Bpe(bpe) => bpe.plain(),
-            Algorithm::Spm(_) | Algorithm::Wpm(_) => true,
+            Algorithm::Spm(_) | Algorithm::Wpm(_) | Algorithm::Unigram(_) => true,
         };
         match self.vocabulary.kind(id) {
             TokenType::Byte => out.extend(spm::parse_byte(bytes)),

@@ -1,7 +1,8 @@
 //! The part of regular expressions that pre-tokenizers are written in, matched where it stands.
 //!
-//! Sets of characters (`[^\s\p{L}]`), greedy quantifiers after them, alternatives, `(?:…)`, `(?i:…)`, one `?` after a group, and looking
-//! ahead. No group repeats, so a match recurses no deeper than the expression is long, and the only loops run over sets. The expressions
+//! Sets of characters (`[^\s\p{L}]`, without `\p{Han}` by `&&`), greedy quantifiers after them, alternatives, `(?:…)`, `(?i:…)`, one `?`
+//! after a group, and looking ahead. No group repeats but [`WORDS`], so a match recurses no deeper than the expression is long, and the only
+//! loops run over sets. The expressions
 //! are constants of this crate: one that is not understood is a mistake of ours and panics, which a test over all of them excludes.
 
 use std::str::Chars;
@@ -22,6 +23,8 @@ enum Step {
     /// What follows, or else the steps from here.
     OrElse(usize),
     Jump(usize),
+    /// [`WORDS`].
+    Words,
     /// What follows must (or must not) match up to its `Done`; matching goes on at `next` without having moved.
     Look {
         wanted: bool,
@@ -29,6 +32,34 @@ enum Step {
     },
     Done,
 }
+
+/// Words with single spaces between them. Wherever it stands, what it could give back would not let the rest match.
+pub(super) const WORDS: &str = r"(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+";
+
+/// The script Han (Unicode 17's Scripts.txt).
+const HAN: [(char, char); 21] = [
+    ('\u{2e80}', '\u{2e99}'),
+    ('\u{2e9b}', '\u{2ef3}'),
+    ('\u{2f00}', '\u{2fd5}'),
+    ('\u{3005}', '\u{3005}'),
+    ('\u{3007}', '\u{3007}'),
+    ('\u{3021}', '\u{3029}'),
+    ('\u{3038}', '\u{303b}'),
+    ('\u{3400}', '\u{4dbf}'),
+    ('\u{4e00}', '\u{9fff}'),
+    ('\u{f900}', '\u{fa6d}'),
+    ('\u{fa70}', '\u{fad9}'),
+    ('\u{16fe2}', '\u{16fe3}'),
+    ('\u{16ff0}', '\u{16ff6}'),
+    ('\u{20000}', '\u{2a6df}'),
+    ('\u{2a700}', '\u{2b81d}'),
+    ('\u{2b820}', '\u{2cead}'),
+    ('\u{2ceb0}', '\u{2ebe0}'),
+    ('\u{2ebf0}', '\u{2ee5d}'),
+    ('\u{2f800}', '\u{2fa1d}'),
+    ('\u{30000}', '\u{3134a}'),
+    ('\u{31350}', '\u{33479}'),
+];
 
 impl Pattern {
     pub(super) fn new(expression: &str) -> Pattern {
@@ -71,6 +102,10 @@ impl Pattern {
             match &self.program[step] {
                 Step::Done => return Some(at),
                 Step::Jump(next) => step = *next,
+                Step::Words => {
+                    at += words(&text[at..])?;
+                    step += 1;
+                }
                 Step::OrElse(other) => {
                     if let Some(end) = self.matches(step + 1, text, at) {
                         return Some(end);
@@ -110,6 +145,25 @@ impl Pattern {
     }
 }
 
+/// The length of [`WORDS`] at the beginning of `text`.
+fn words(text: &str) -> Option<usize> {
+    let first = |c: char| category(c) & categories("L") != 0;
+    let inside = |c: char| category(c) & (categories("L") | categories("M")) != 0;
+    let mut end = text.chars().next().filter(|&c| first(c))?.len_utf8();
+    loop {
+        let mut next = text[end..].chars();
+        match (next.next(), next.next()) {
+            (Some(c), _) if inside(c) => end += c.len_utf8(),
+            (Some(' '), Some(c)) if first(c) => end += 1,
+            _ => return Some(end),
+        }
+    }
+}
+
+fn category(c: char) -> u32 {
+    1 << get_general_category(c) as u32
+}
+
 /// A set of characters.
 #[derive(Clone, Default)]
 struct Set {
@@ -120,6 +174,8 @@ struct Set {
     white_space: bool,
     ranges: Vec<(char, char)>,
     negated: bool,
+    /// `&&[^\p{Han}]`
+    no_han: bool,
 }
 
 impl Set {
@@ -127,17 +183,14 @@ impl Set {
         if c.is_ascii() {
             self.ascii >> u32::from(c) & 1 == 1
         } else {
-            self.holds(c) != self.negated
+            self.holds(c) != self.negated && !(self.no_han && is_within(&HAN, c))
         }
     }
 
     fn holds(&self, c: char) -> bool {
-        (self.categories != 0 && self.categories >> get_general_category(c) as u32 & 1 == 1)
+        (self.categories != 0 && self.categories & category(c) != 0)
             || (self.white_space && c.is_whitespace())
-            || self
-                .ranges
-                .iter()
-                .any(|&(first, last)| (first..=last).contains(&c))
+            || is_within(&self.ranges, c)
     }
 
     fn add(&mut self, first: char, last: char, any_case: bool) {
@@ -160,6 +213,12 @@ impl Set {
         }
         self
     }
+}
+
+fn is_within(ranges: &[(char, char)], c: char) -> bool {
+    ranges
+        .iter()
+        .any(|&(first, last)| (first..=last).contains(&c))
 }
 
 /// `\p{name}`: the categories whose abbreviation begins with `name`.
@@ -246,6 +305,10 @@ impl Parser<'_> {
 
     fn part(&mut self) {
         let start = self.program.len();
+        if self.eat(WORDS) {
+            self.program.push(Step::Words);
+            return;
+        }
         let wanted = self.eat("(?=");
         if wanted || self.eat("(?!") {
             self.program.push(Step::Look { wanted, next: 0 });
@@ -300,7 +363,11 @@ impl Parser<'_> {
         }
         set.negated = self.eat("^");
         while !self.eat("]") {
-            self.member(&mut set);
+            if self.eat(r"&&[^\p{Han}]") {
+                set.no_han = true;
+            } else {
+                self.member(&mut set);
+            }
         }
         set.finish()
     }
@@ -313,7 +380,11 @@ impl Parser<'_> {
                 'p' => {
                     assert!(self.eat("{"), "a name in braces");
                     let (name, rest) = self.rest.as_str().split_once('}').expect("a brace");
-                    set.categories |= categories(name);
+                    if name == "Han" {
+                        set.ranges.extend(HAN);
+                    } else {
+                        set.categories |= categories(name);
+                    }
                     self.rest = rest.chars();
                     return;
                 }

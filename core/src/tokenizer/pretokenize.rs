@@ -13,6 +13,7 @@ pub struct Pretokenizer {
 enum Ready {
     At(Pattern),
     SpaceAtEnd,
+    BeforeThrees,
     ThreesFromRight(Numbers),
 }
 
@@ -33,6 +34,7 @@ impl Pretokenizer {
         let ready = |cut: &Cut| match *cut {
             Cut::At(expression) => Ready::At(Pattern::new(expression)),
             Cut::SpaceAtEnd => Ready::SpaceAtEnd,
+            Cut::BeforeThrees => Ready::BeforeThrees,
             Cut::ThreesFromRight(numbers) => Ready::ThreesFromRight(numbers),
         };
         Pretokenizer {
@@ -76,6 +78,7 @@ impl Pretokenizer {
             Cut::ThreesFromRight(Numbers::AtWordEnd) => {
                 r"\d{1,3}(?=(?:\d{3})*(?![\p{Alphabetic}\p{M}\p{N}\p{Pc}]))"
             }
+            Cut::BeforeThrees => r"(?=(\d{3})+(?!\d))",
         };
         self.family.cuts.iter().map(expression).collect()
     }
@@ -99,8 +102,29 @@ fn cut<'a>(cuts: &[Ready], text: &'a str, word: &mut dyn FnMut(&'a str)) {
                 piece(part);
             }
         }
+        Ready::BeforeThrees => before_threes(text, &mut piece),
         Ready::ThreesFromRight(numbers) => threes_from_right(text, *numbers, &mut piece),
     }
+}
+
+fn before_threes<'a>(text: &'a str, piece: &mut dyn FnMut(&'a str)) {
+    let (mut digits, mut starts) = (0, Vec::new());
+    for (at, c) in text.char_indices().rev() {
+        if get_general_category(c) == GeneralCategory::DecimalNumber {
+            digits += 1;
+        } else {
+            digits = 0;
+        }
+        if digits > 0 && digits % 3 == 0 && at > 0 {
+            starts.push(at);
+        }
+    }
+    let mut from = 0;
+    for start in starts.into_iter().rev() {
+        piece(&text[from..start]);
+        from = start;
+    }
+    piece(&text[from..]);
 }
 
 fn threes_from_right<'a>(text: &'a str, numbers: Numbers, piece: &mut dyn FnMut(&'a str)) {
@@ -174,7 +198,7 @@ mod tests {
                 assert_eq!(lengths.join(" "), expected, "{name}: {words:?}");
             }
         }
-        assert_eq!(families, 25);
+        assert_eq!(families, 29);
     }
 
     #[test]

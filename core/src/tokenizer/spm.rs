@@ -18,6 +18,9 @@ pub(super) struct Spm {
     /// One for each token; higher merges first.
     scores: Vec<f32>,
     adds_space: bool,
+    /// The space goes before the beginning of a text only, and only where there is none: `Metaspace` of Hugging Face's tokenizers with
+    /// `prepend_scheme` `first`. No GGUF key of llama.cpp's says it; `dram convert` has one of its own.
+    only_first: bool,
     tables: OnceLock<Tables>,
 }
 
@@ -32,29 +35,20 @@ struct Tables {
 
 impl Spm {
     pub(super) fn from_gguf(file: &File, vocabulary: &Vocabulary) -> Result<Spm> {
-        const SCORES: &str = "tokenizer.ggml.scores";
         let metadata = file.metadata();
-        let scores = metadata
-            .opt_f32s(SCORES)?
-            .unwrap_or_else(|| vec![0.0; vocabulary.len()]);
-        if scores.len() != vocabulary.len() {
-            return Err(bad(
-                file,
-                SCORES,
-                format!("{} scores, one for each token", vocabulary.len()),
-                scores.len().to_string(),
-            ));
-        }
-        if let Some(score) = scores.iter().find(|score| score.is_nan()) {
-            return Err(bad(file, SCORES, "numbers".into(), score.to_string()));
-        }
         Ok(Spm {
-            scores,
+            scores: scores(file, vocabulary)?,
             adds_space: metadata
                 .opt_bool("tokenizer.ggml.add_space_prefix")?
                 .unwrap_or(true),
+            only_first: metadata.opt_str("tokenizer.dram.prepend_scheme")? == Some("first"),
             tables: OnceLock::new(),
         })
+    }
+
+    /// Whether a text gets a space that stands after a special token.
+    pub(super) fn prefixes_after_special(&self) -> bool {
+        !self.only_first
     }
 
     pub(super) fn adds_space(&self) -> bool {
@@ -71,7 +65,8 @@ impl Spm {
         ids: &mut Vec<u32>,
     ) {
         let mut escaped = String::with_capacity(text.len() + text.len() / 4 + SPACE.len());
-        if self.adds_space && prefix {
+        let has_space = self.only_first && text.starts_with([' ', SPACE_CHAR]);
+        if self.adds_space && prefix && !has_space {
             escaped.push_str(SPACE);
         }
         for c in text.chars() {
@@ -146,23 +141,44 @@ const SPACE_CHAR: char = '\u{2581}';
 
 impl Tables {
     fn new(vocabulary: &Vocabulary) -> Tables {
-        let (mut before_space, mut longest) = (HashSet::new(), 0);
-        for id in 0..vocabulary.len() as u32 {
-            let bytes = vocabulary.bytes(id);
-            longest = longest.max(bytes.len());
-            let Ok(token) = std::str::from_utf8(bytes) else {
-                continue;
-            };
-            for (at, _) in token.match_indices(SPACE) {
-                before_space.extend(token[..at].chars().next_back());
-            }
-        }
+        let ids = 0..vocabulary.len() as u32;
         Tables {
             bytes: byte_tokens(vocabulary),
-            before_space,
-            longest,
+            before_space: before_space(vocabulary),
+            longest: ids.map(|id| vocabulary.bytes(id).len()).max().unwrap_or(0),
         }
     }
+}
+
+/// Characters that some token holds before a space.
+pub(super) fn before_space(vocabulary: &Vocabulary) -> HashSet<char> {
+    let mut found = HashSet::new();
+    for id in 0..vocabulary.len() as u32 {
+        let token = std::str::from_utf8(vocabulary.bytes(id)).unwrap_or_default();
+        for (at, _) in token.match_indices(SPACE) {
+            found.extend(token[..at].chars().next_back());
+        }
+    }
+    found
+}
+
+/// `tokenizer.ggml.scores`, one for each token; zeros where there are none.
+pub(super) fn scores(file: &File, vocabulary: &Vocabulary) -> Result<Vec<f32>> {
+    const SCORES: &str = "tokenizer.ggml.scores";
+    let scores = file.metadata().opt_f32s(SCORES)?;
+    let scores = scores.unwrap_or_else(|| vec![0.0; vocabulary.len()]);
+    if scores.len() != vocabulary.len() {
+        return Err(bad(
+            file,
+            SCORES,
+            format!("{} scores, one for each token", vocabulary.len()),
+            scores.len().to_string(),
+        ));
+    }
+    if let Some(score) = scores.iter().find(|score| score.is_nan()) {
+        return Err(bad(file, SCORES, "numbers".into(), score.to_string()));
+    }
+    Ok(scores)
 }
 
 /// The tokens `<0x00>` to `<0xFF>`.

@@ -88,6 +88,10 @@ impl Vocabulary {
         self.kinds[id as usize]
     }
 
+    pub(super) fn set_kind(&mut self, id: u32, kind: TokenType) {
+        self.kinds[id as usize] = kind;
+    }
+
     /// The token with exactly these bytes: of several the first.
     pub(super) fn find(&self, bytes: &[u8]) -> Option<u32> {
         self.by_bytes

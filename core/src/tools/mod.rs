@@ -20,6 +20,7 @@ pub struct Tools {
     json: Json,
     list: Vec<Tool>,
     choice: ToolChoice,
+    parallel: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -104,7 +105,22 @@ impl Tools {
         {
             return wrong("a choice that is one of the tools", format!("`{name}`"));
         }
-        Ok(Tools { json, list, choice })
+        Ok(Tools {
+            json,
+            list,
+            choice,
+            parallel: false,
+        })
+    }
+
+    /// Lets an answer hold any number of calls, one after the other, instead of one. Whether a model makes use of it, and whether its template takes
+    /// a turn with several calls, depends on what it was trained on.
+    #[must_use]
+    pub fn in_parallel(self) -> Self {
+        Tools {
+            parallel: true,
+            ..self
+        }
     }
 
     /// Whether the model calls.
@@ -135,6 +151,7 @@ impl Tools {
         let grammar = Form::of(model.chat_template().unwrap_or_default()).grammar(
             self.callable(),
             self.choice == ToolChoice::Auto,
+            self.parallel,
             model.tokenizer(),
         );
         Some(Constraint::lark(&grammar))
@@ -155,29 +172,26 @@ fn closed(mut schema: Json) -> Json {
 }
 
 impl ToolCall {
-    /// The call in a finished answer, if it is one.
-    pub(crate) fn parse(tools: &Tools, model: &Model, completion: &Completion) -> Option<ToolCall> {
+    /// The calls in a finished answer, if it is of calls.
+    pub(crate) fn parse(tools: &Tools, model: &Model, completion: &Completion) -> Vec<ToolCall> {
         let text = model.tokenizer().decode(&completion.tokens);
-        let (name, arguments, id) =
-            Form::of(model.chat_template().unwrap_or_default()).parse(&text)?;
-        tools.callable().find(|tool| tool.name == name)?;
-        let id = id.unwrap_or_else(|| {
-            let mut hash = Hash::default();
-            hash.update(&(completion.prompt_tokens as u64).to_le_bytes());
-            hash.update(text.as_bytes());
-            let mut left = hash.finish();
-            let mut digit = || {
-                let digit = char::from_digit((left % 36) as u32, 36);
-                left /= 36;
-                digit.unwrap_or('0')
-            };
-            (0..9).map(|_| digit()).collect()
-        });
-        Some(ToolCall {
-            id,
-            name,
-            arguments,
-        })
+        let mut hash = Hash::default();
+        hash.update(&(completion.prompt_tokens as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+        let mut calls = Vec::new();
+        for written in Form::of(model.chat_template().unwrap_or_default()).parse(&text) {
+            if !tools.callable().any(|tool| tool.name == written.name) {
+                return Vec::new();
+            }
+            calls.push(ToolCall {
+                id: written.id.unwrap_or_else(|| id(&hash)),
+                name: written.name,
+                arguments: written.arguments,
+            });
+            // The next one's is another.
+            hash.update(b",");
+        }
+        calls
     }
 
     /// The call as templates know it, its arguments as an object.
@@ -190,4 +204,15 @@ impl ToolCall {
             "function": { "name": self.name, "arguments": arguments },
         })
     }
+}
+
+/// Nine letters and digits.
+fn id(hash: &Hash) -> String {
+    let mut left = hash.clone().finish();
+    let mut digit = || {
+        let digit = char::from_digit((left % 36) as u32, 36);
+        left /= 36;
+        digit.unwrap_or('0')
+    };
+    (0..9).map(|_| digit()).collect()
 }

@@ -1,5 +1,5 @@
 //! `general.*`: the parts of a model's name, as llama.cpp's converter reads them from `_name_or_path` or the folder's own name, and the sampling that
-//! `generation_config.json` recommends. What a model card says (licence, tags, languages, base models) is left out.
+//! `generation_config.json` recommends.
 
 use std::path::Path;
 
@@ -11,12 +11,12 @@ use crate::folder::read_json;
 
 /// The parts of a model's name; empty ones are absent.
 #[derive(Debug, Default, PartialEq)]
-struct Parts {
-    name: String,
-    organization: String,
+pub(super) struct Parts {
+    pub(super) name: String,
+    pub(super) organization: String,
     basename: String,
     finetune: String,
-    version: String,
+    pub(super) version: String,
     size_label: String,
 }
 
@@ -108,7 +108,7 @@ pub(super) fn sampling(folder: &Path, keys: &mut Keys) {
 }
 
 /// `meta-llama/Llama-3.2-1B-Instruct` → organization, name, basename `Llama-3.2`, size label `1B`, finetune `Instruct`.
-fn parse(id: &str, parameters: usize) -> Parts {
+pub(super) fn parse(id: &str, parameters: usize) -> Parts {
     if id.contains(' ') {
         return Parts {
             name: title(id),

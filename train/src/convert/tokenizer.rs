@@ -80,15 +80,17 @@ pub(super) fn tokenizer(
         );
         files.bpe(json, rows, pre, family)?
     } else {
-        let tekken = folder.join("tekken.json").is_file();
+        let has = |name: &str| folder.join(name).is_file();
+        let note = if has("tekken.json") {
+            " (tekken.json is not read)"
+        } else if has("vocab.json") && has("merges.txt") {
+            " (vocab.json and merges.txt do not say how text is cut: transformers' AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes it)"
+        } else {
+            ""
+        };
         bail!(
-            "{}: expected tokenizer.json or tokenizer.model{}; --tokenizer names a folder or GGUF file that has one",
+            "{}: expected tokenizer.json or tokenizer.model{note}; --tokenizer names a folder or GGUF file that has one",
             folder.display(),
-            if tekken {
-                " (tekken.json is not read)"
-            } else {
-                ""
-            }
         );
     };
     vocabulary.pad_to(rows);
@@ -244,6 +246,16 @@ impl Files<'_> {
         if let Some(adds) = adds {
             keys.set("tokenizer.ggml.add_space_prefix", Value::Flag(adds));
         }
+        if vocabulary.model == "llama" && adds != Some(false) && self.adds_first_only() {
+            keys.set("tokenizer.dram.prepend_scheme", Value::Text("first".into()));
+        }
+    }
+
+    /// Whether the space goes before a text's beginning, and not before what follows a special token: llama.cpp has no key for it.
+    fn adds_first_only(&self) -> bool {
+        let metaspace = self.json.as_ref().map(|json| &json["pre_tokenizer"]);
+        metaspace
+            .is_some_and(|part| part["type"] == "Metaspace" && part["prepend_scheme"] == "first")
     }
 
     /// For SentencePiece: by `tokenizer.json` where there is one.

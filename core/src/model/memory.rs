@@ -1,0 +1,145 @@
+//! What a model and its sessions take, known beforehand.
+
+use super::{Adapter, Model};
+use crate::session::{self, SessionOptions};
+use crate::{Error, Result, kv, sampling, scratch};
+
+/// Bytes that a model and one session take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The file, mapped. The system may drop these pages under pressure and read them again.
+    pub mapped: u64,
+    /// Keys and values for the whole context. Pages count against the process as the context fills.
+    pub kv_cache: u64,
+    /// Activations, logits, the sampler's buffers and the sequence's tokens.
+    pub scratch: u64,
+    /// [`Model::constraint_memory`], once a request with a constraint or with tools has been made of this model; before, nothing.
+    pub constraint: u64,
+}
+
+impl Memory {
+    /// Bytes that are the process's own: cache, scratch, and what constraints share.
+    #[must_use]
+    pub fn anonymous(&self) -> u64 {
+        self.kv_cache
+            .saturating_add(self.scratch)
+            .saturating_add(self.constraint)
+    }
+
+    /// All bytes.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.anonymous().saturating_add(self.mapped)
+    }
+}
+
+impl Model {
+    /// [`Model::memory_for`] a session of `context` positions with a cache in f16.
+    #[must_use]
+    pub fn memory(&self, context: usize) -> Memory {
+        self.memory_for(&SessionOptions {
+            context: Some(context),
+            ..SessionOptions::default()
+        })
+    }
+
+    /// Bytes that a session with these options takes, known before it is made. A session allocates `kv_cache + scratch` bytes when it is made,
+    /// and nothing per token.
+    #[must_use]
+    pub fn memory_for(&self, options: &SessionOptions) -> Memory {
+        self.memory_with(options, &[])
+    }
+
+    /// [`Model::memory_for`] a session that has these adapters: their files count as mapped, and what they compute with as scratch.
+    #[must_use]
+    pub fn memory_with(&self, options: &SessionOptions, adapters: &[(Adapter, f32)]) -> Memory {
+        let config = self.config();
+        let context = options.context.unwrap_or_else(|| self.default_context());
+        Memory {
+            mapped: adapters
+                .iter()
+                .fold(self.inner.info.file_bytes, |sum, (adapter, _)| {
+                    sum.saturating_add(adapter.gguf().file_bytes() as u64)
+                }),
+            kv_cache: kv::bytes(config, context, options.cache_format),
+            constraint: self.constraint_bytes(false),
+            scratch: scratch::bytes(config, context, adapters)
+                .saturating_add(sampling::bytes(config.vocabulary, context))
+                .saturating_add(session::bytes(context)),
+        }
+    }
+
+    /// Bytes at most that the first request with a constraint or with tools takes beside its session's, once for all sessions of the model: the
+    /// vocabulary as a trie. 0 in a build without the feature `constraint`. What a request's own grammar takes comes on top, mostly less than a
+    /// megabyte.
+    #[must_use]
+    pub fn constraint_memory(&self) -> u64 {
+        self.constraint_bytes(true)
+    }
+
+    #[cfg(feature = "constraint")]
+    fn constraint_bytes(&self, wanted: bool) -> u64 {
+        if wanted || self.grammars().are_made() {
+            self.grammars().bytes(self.tokenizer())
+        } else {
+            0
+        }
+    }
+
+    #[cfg(not(feature = "constraint"))]
+    fn constraint_bytes(&self, _: bool) -> u64 {
+        0
+    }
+
+    /// Refuses a context that does not fit the limit the model was opened with, and says which would. `constrained`: with what constraints share.
+    pub(crate) fn check_memory(
+        &self,
+        options: &SessionOptions,
+        adapters: &[(Adapter, f32)],
+        constrained: bool,
+    ) -> Result<()> {
+        let Some(limit) = self.inner.options.memory_limit else {
+            return Ok(());
+        };
+        let context = options.context.unwrap_or_else(|| self.default_context());
+        let needs = |context| {
+            let options = SessionOptions {
+                context: Some(context),
+                ..*options
+            };
+            Memory {
+                constraint: self.constraint_bytes(constrained),
+                ..self.memory_with(&options, adapters)
+            }
+        };
+        let needed = needs(context);
+        if needed.total() <= limit {
+            return Ok(());
+        }
+        // Memory grows with the context: halve the interval.
+        let (mut fits, mut too_long) = (0, context);
+        while too_long - fits > 1 {
+            let middle = fits + (too_long - fits) / 2;
+            if needs(middle).total() <= limit {
+                fits = middle
+            } else {
+                too_long = middle
+            }
+        }
+        let Memory {
+            mapped,
+            kv_cache,
+            scratch,
+            constraint,
+        } = needed;
+        Err(Error::MemoryLimit {
+            limit,
+            context,
+            mapped,
+            kv_cache,
+            scratch,
+            constraint,
+            fits,
+        })
+    }
+}
