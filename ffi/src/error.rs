@@ -94,6 +94,8 @@ impl From<dram_core::Error> for DramError {
             | E::ContextFull { .. }
             | E::NoChatTemplate { .. }
             | E::ChatTemplate { .. }
+            | E::Constraint { .. }
+            | E::Tools { .. }
             | E::InstructionSet { .. } => DramError::InvalidRequest,
             // Core's enum may grow; a variant that nobody sorted yet is not the caller's fault.
             _ => DramError::Internal,

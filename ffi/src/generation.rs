@@ -2,7 +2,7 @@
 
 use crate::error::{DramError, ListenerError, contain};
 use crate::session::Lease;
-use crate::types::{Completion, count};
+use crate::types::{Completion, GenerationRequest, count};
 use dram_core::{CancelToken, Event};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -156,7 +156,7 @@ impl Pending {
 /// The body of a generation's thread.
 pub(crate) fn run(
     mut lease: Lease,
-    request: dram_core::Request,
+    request: GenerationRequest,
     listener: &dyn GenerationListener,
     progress: &Progress,
 ) {
@@ -164,7 +164,9 @@ pub(crate) fn run(
     let mut pending = Pending::default();
     let mut panicked = true;
     let result = contain(|| {
-        let result = generate(&mut lease, &request, listener, progress, &mut pending);
+        let result = request
+            .try_into()
+            .and_then(|request| generate(&mut lease, &request, listener, progress, &mut pending));
         panicked = false;
         result
     });

@@ -10,6 +10,7 @@
 
 mod bench;
 mod error;
+mod form;
 mod generation;
 mod model;
 mod session;
@@ -17,6 +18,7 @@ mod types;
 
 pub use bench::{BenchOptions, BenchReport};
 pub use error::{DramError, ListenerError};
+pub use form::{Constraint, ToolCall, ToolChoice, Tools};
 pub use generation::{GenerationHandle, GenerationListener};
 pub use model::NativeModel;
 pub use session::NativeSession;

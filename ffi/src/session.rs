@@ -149,7 +149,7 @@ impl NativeSession {
             let handle = Arc::new(GenerationHandle::new(Arc::clone(&progress)));
             std::thread::Builder::new()
                 .name("dram-generate".into())
-                .spawn(move || run(lease, request.into(), &*listener, &progress))
+                .spawn(move || run(lease, request, &*listener, &progress))
                 .map_err(|error| {
                     DramError::OutOfMemory(format!("no thread could be started: {error}"))
                 })?;

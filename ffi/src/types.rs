@@ -1,5 +1,7 @@
 //! Plain values that cross the boundary, and how they become core's and back.
 
+use crate::error::DramError;
+use crate::form::{Constraint, ToolCall, Tools};
 use std::time::Duration;
 
 /// How to open a model.
@@ -70,10 +72,19 @@ pub struct MemoryNeed {
 /// Who says something in a chat.
 #[derive(Debug, Clone, uniffi::Record)]
 pub struct ChatMessage {
-    /// `system`, `user` or `assistant`, as the model's chat template knows them.
+    /// `system`, `user`, `assistant` or `tool`, as the model's chat template knows them.
     pub role: String,
-    /// What is said.
+    /// What is said; of a tool, what it returned.
     pub content: String,
+    /// Of an assistant: the calls that it asked for.
+    #[uniffi(default = [])]
+    pub tool_calls: Vec<ToolCall>,
+    /// Of a tool: the id of the call that it answers.
+    #[uniffi(default = None)]
+    pub tool_call_id: Option<String>,
+    /// Of a tool: its name.
+    #[uniffi(default = None)]
+    pub name: Option<String>,
 }
 
 /// What a model goes on from.
@@ -133,12 +144,18 @@ pub struct GenerationRequest {
     /// Whether a text prompt may name special tokens, `<|im_start|>` for one. Leave it off for text that others wrote.
     #[uniffi(default = false)]
     pub parse_special: bool,
+    /// What the answer must be.
+    #[uniffi(default = None)]
+    pub constraint: Option<Constraint>,
+    /// Functions that the model may ask to have called; only with a chat.
+    #[uniffi(default = None)]
+    pub tools: Option<Tools>,
 }
 
 /// Why a generation ended.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
 pub enum FinishReason {
-    /// The model said that it is done.
+    /// The model said that it is done, or the constraint is satisfied and nothing can be added.
     EndOfText,
     /// One of the request's stop strings appeared.
     StopString {
@@ -149,6 +166,8 @@ pub enum FinishReason {
     MaxTokens,
     /// The session's context is full.
     ContextFull,
+    /// `max_tokens` were made or the context is full, and the answer does not satisfy its constraint yet.
+    Unfinished,
     /// The handle was cancelled or dropped.
     Cancelled,
 }
@@ -173,6 +192,8 @@ pub struct Completion {
     pub tokens: Vec<u32>,
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
+    /// The call that the model asks for, if the request has tools and the answer is one.
+    pub tool_call: Option<ToolCall>,
     /// Why it ended.
     pub finish: FinishReason,
     /// How long it took.
@@ -202,26 +223,39 @@ impl From<SamplingOptions> for dram_core::Sampling {
     }
 }
 
-impl From<GenerationRequest> for dram_core::Request {
-    fn from(request: GenerationRequest) -> Self {
+impl From<ChatMessage> for dram_core::Message {
+    fn from(message: ChatMessage) -> Self {
+        dram_core::Message {
+            role: message.role,
+            content: message.content,
+            tool_calls: message.tool_calls.into_iter().map(Into::into).collect(),
+            tool_call_id: message.tool_call_id,
+            name: message.name,
+        }
+    }
+}
+
+impl TryFrom<GenerationRequest> for dram_core::Request {
+    type Error = DramError;
+
+    fn try_from(request: GenerationRequest) -> Result<Self, DramError> {
         let prompt = match request.prompt {
             Prompt::Text { text } => dram_core::Prompt::Text(text),
             Prompt::Tokens { ids } => dram_core::Prompt::Tokens(ids),
-            Prompt::Chat { messages } => dram_core::Prompt::Chat(
-                messages
-                    .into_iter()
-                    .map(|m| dram_core::Message::new(&m.role, m.content))
-                    .collect(),
-            ),
+            Prompt::Chat { messages } => {
+                dram_core::Prompt::Chat(messages.into_iter().map(Into::into).collect())
+            }
         };
-        dram_core::Request {
+        Ok(dram_core::Request {
             prompt,
             max_tokens: request.max_tokens as usize,
             sampling: request.sampling.map(Into::into).unwrap_or_default(),
             stop: request.stop,
             parse_special: request.parse_special,
+            constraint: request.constraint.map(Into::into),
+            tools: request.tools.map(TryInto::try_into).transpose()?,
             ..dram_core::Request::default()
-        }
+        })
     }
 }
 
@@ -231,14 +265,13 @@ impl From<dram_core::Completion> for Completion {
             text: completion.text,
             tokens: completion.tokens,
             prompt_tokens: count(completion.prompt_tokens),
+            tool_call: completion.tool_call.map(Into::into),
             finish: match completion.finish {
                 dram_core::Finish::EndOfText => FinishReason::EndOfText,
                 dram_core::Finish::StopString(text) => FinishReason::StopString { text },
                 dram_core::Finish::ContextFull => FinishReason::ContextFull,
-                // Requests that cross this boundary have no constraint.
-                dram_core::Finish::Unfinished(_) | dram_core::Finish::MaxTokens => {
-                    FinishReason::MaxTokens
-                }
+                dram_core::Finish::MaxTokens => FinishReason::MaxTokens,
+                dram_core::Finish::Unfinished(_) => FinishReason::Unfinished,
                 dram_core::Finish::Cancelled => FinishReason::Cancelled,
             },
             timings: Timings {

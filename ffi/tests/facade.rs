@@ -3,9 +3,9 @@
 mod common;
 
 use dram_ffi::{
-    BenchOptions, ChatMessage, Completion, DramError, FinishReason, GenerationListener,
+    BenchOptions, ChatMessage, Completion, Constraint, DramError, FinishReason, GenerationListener,
     GenerationRequest, ListenerError, ModelOptions, NativeModel, NativeSession, Prompt,
-    SessionOptions,
+    SessionOptions, ToolChoice, Tools,
 };
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,18 @@ fn request(prompt_tokens: u32, max_tokens: u32) -> GenerationRequest {
         sampling: None,
         stop: Vec::new(),
         parse_special: false,
+        constraint: None,
+        tools: None,
+    }
+}
+
+fn user(text: &str) -> ChatMessage {
+    ChatMessage {
+        role: "user".into(),
+        content: text.into(),
+        tool_calls: Vec::new(),
+        tool_call_id: None,
+        name: None,
     }
 }
 
@@ -319,10 +331,7 @@ fn errors_say_what_the_app_can_do() {
 
     let chat = GenerationRequest {
         prompt: Prompt::Chat {
-            messages: vec![ChatMessage {
-                role: "user".into(),
-                content: "hello".into(),
-            }],
+            messages: vec![user("hello")],
         },
         ..request(0, 1)
     };
@@ -336,6 +345,67 @@ fn errors_say_what_the_app_can_do() {
             "{heard:?}"
         );
     }
+}
+
+/// With the feature, a student answers in the form it is given; without it, a request that asks for one is refused.
+#[test]
+fn an_answer_has_the_form_that_is_asked_for() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../train/assets/actions-student.gguf"
+    );
+    let session = open(Path::new(path))
+        .unwrap()
+        .session(SessionOptions::default())
+        .unwrap();
+    let ask = |constraint, tools| {
+        let (listener, hears) = ears();
+        let request = GenerationRequest {
+            prompt: Prompt::Chat {
+                messages: vec![user("set a timer for ten minutes")],
+            },
+            constraint,
+            tools,
+            ..request(0, 64)
+        };
+        session.generate(request, listener).unwrap().join();
+        all(&hears).pop().unwrap()
+    };
+    let tools = |choice| {
+        let json = r#"[{"type": "function", "function": {"name": "set_timer", "parameters": {
+            "type": "object", "properties": {"duration": {"type": "string"}}, "required": ["duration"]}}}]"#;
+        let json = json.to_owned();
+        Some(Tools { json, choice })
+    };
+    let refused = |heard: &Heard| matches!(heard, Heard::Failed(DramError::InvalidRequest(_)));
+    let named = |name: &str| ToolChoice::Named { name: name.into() };
+    assert!(refused(&ask(None, tools(named("other")))));
+    let Heard::Finished(plain) = ask(None, tools(ToolChoice::Never)) else {
+        panic!("tools that are not called need no constraint");
+    };
+    assert_eq!(plain.tool_call, None);
+
+    let expression = "[0-9]{4}-[0-9]{2}".to_owned();
+    let asked = [
+        ask(Some(Constraint::Regex { expression }), None),
+        ask(None, tools(named("set_timer"))),
+    ];
+    if !cfg!(feature = "constraint") {
+        assert!(asked.iter().all(refused), "{asked:?}");
+        return;
+    }
+    let [Heard::Finished(digits), Heard::Finished(call)] = asked else {
+        panic!("{asked:?}");
+    };
+    assert_eq!(
+        (digits.text.len(), digits.finish),
+        (7, FinishReason::EndOfText)
+    );
+    let call = call.tool_call.unwrap();
+    assert_eq!(
+        (&*call.name, &*call.arguments),
+        ("set_timer", r#"{"duration":"10 minutes"}"#)
+    );
 }
 
 #[test]
