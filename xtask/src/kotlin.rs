@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 // The same slow model that the façade's own tests use.
-#[path = "../../ffi/tests/common/mod.rs"]
-mod model;
+#[path = "../../ffi/tests/facade/toy.rs"]
+mod toy;
 
 /// Runs them; words given are handed to Maven (`-Dtest=…`, say).
 pub(crate) fn run(rest: &[String]) -> Result<()> {
@@ -67,6 +67,6 @@ pub(crate) fn slow_model() -> Result<PathBuf> {
     let dir = bindings::target_dir().join("test-models");
     fs::create_dir_all(&dir)?;
     let path = dir.join("slow.gguf");
-    fs::write(&path, model::slow_model())?;
+    fs::write(&path, toy::slow_model())?;
     Ok(path)
 }
