@@ -10,6 +10,13 @@ use std::path::PathBuf;
 /// The tests want all of the library; the bindings are the same with fewer features.
 pub(crate) const FEATURES: &str = "constraint";
 
+/// The shared library's file.
+pub(crate) const LIBRARY: &str = if cfg!(target_os = "macos") {
+    "libdram_ffi.dylib"
+} else {
+    "libdram_ffi.so"
+};
+
 /// The module map that lets Swift import the generated header on Linux. XCFrameworks carry uniffi's own.
 const MODULE_MAP: &str =
     "module dramFFI {\n    header \"dramFFI.h\"\n    link \"dram_ffi\"\n    export *\n}\n";
@@ -63,11 +70,7 @@ fn generate(language: &str, out_dir: &PathBuf) -> Result<()> {
         "--features",
         FEATURES,
     ]))?;
-    let library = library_dir().join(if cfg!(target_os = "macos") {
-        "libdram_ffi.dylib"
-    } else {
-        "libdram_ffi.so"
-    });
+    let library = library_dir().join(LIBRARY);
     if !library.is_file() {
         bail!(
             "expected cargo to build {}, and there is none",
