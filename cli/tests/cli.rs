@@ -167,6 +167,53 @@ fn a_closed_pipe_ends_quietly() {
 }
 
 #[test]
+fn answers_have_the_form_that_is_asked_for() {
+    let student =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../train/assets/actions-student.gguf");
+    let student = student.to_str().unwrap();
+    let ask = |args: &[&str]| {
+        json(
+            &[
+                &["run", student, "set a timer for ten minutes", "--json"],
+                args,
+            ]
+            .concat(),
+        )
+    };
+    let list = r#"{"type": "array", "items": {"type": "integer", "maximum": 9}, "minItems": 2, "maxItems": 3}"#;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    for schema in [list, &file("list.json", list)] {
+        let answer = ask(&["--json-schema", schema]);
+        let value: Value = serde_json::from_str(answer["text"].as_str().unwrap()).unwrap();
+        assert!((2..=3).contains(&value.as_array().unwrap().len()));
+    }
+    assert_eq!(
+        ask(&["--regex", "a{40}", "-n", "3"])["finish"],
+        "unfinished_max_tokens"
+    );
+    assert_eq!(
+        ask(&["--grammar", &file("g", "start: \"x\" \"y\"")])["text"],
+        "xy"
+    );
+
+    let tools = r#"[{"type": "function", "function": {"name": "set_timer", "parameters": {
+        "type": "object", "properties": {"duration": {"type": "string"}}, "required": ["duration"]}}}]"#;
+    let call = &ask(&["--tools", &file("tools.json", tools)])["tool_call"]["function"];
+    assert_eq!(call["name"], "set_timer");
+    assert_eq!(call["arguments"], r#"{"duration":"10 minutes"}"#);
+    let wrong = run(&["run", student, "x", "--regex", "(a"]);
+    assert!(
+        !wrong.status.success()
+            && String::from_utf8_lossy(&wrong.stderr).contains("regular expression")
+    );
+}
+
+#[test]
 fn mistakes_are_told_and_fail() {
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken.gguf");

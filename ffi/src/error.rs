@@ -6,10 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, uniffi::Error)]
 #[uniffi(flat_error)]
 pub enum DramError {
-    /// The model file is missing, unreadable, truncated or damaged: fetch it again.
+    /// A file (model, adapter, saved session) is missing, unreadable or damaged, or a saved session belongs to something else: fetch or make it again.
     #[error("{0}")]
     FileProblem(String),
-    /// The file is sound, and this version of the library cannot run it: update the library or choose another model.
+    /// The file is sound, and this version of the library cannot run it, or not with this base model: update the library or choose another file.
     #[error("{0}")]
     UnsupportedModel(String),
     /// The memory limit, or the device's memory, is too small: take a shorter context or a smaller model.
@@ -74,6 +74,7 @@ impl From<dram_core::Error> for DramError {
             | E::MissingKey { .. }
             | E::MissingTensor { .. }
             | E::BadShape { .. }
+            | E::SavedSession { .. }
             | E::NoLogits => DramError::FileProblem,
             E::BadKey { key, .. }
                 if !KINDS.contains(&key.as_str()) && !key.contains(".rope.scaling.") =>
@@ -84,6 +85,8 @@ impl From<dram_core::Error> for DramError {
             | E::BigEndian { .. }
             | E::Version { .. }
             | E::UnsupportedFormat { .. }
+            | E::NotAdapted { .. }
+            | E::NotLowRank { .. }
             | E::UnexpectedTensor { .. } => DramError::UnsupportedModel,
             E::MemoryLimit { .. } | E::OutOfMemory { .. } | E::Thread { .. } => {
                 DramError::OutOfMemory
@@ -91,9 +94,13 @@ impl From<dram_core::Error> for DramError {
             E::InvalidOption { .. }
             | E::EmptyPrompt
             | E::BadToken { .. }
+            | E::WrongUse { .. }
+            | E::WrongBase { .. }
             | E::ContextFull { .. }
             | E::NoChatTemplate { .. }
             | E::ChatTemplate { .. }
+            | E::Constraint { .. }
+            | E::Tools { .. }
             | E::InstructionSet { .. } => DramError::InvalidRequest,
             // Core's enum may grow; a variant that nobody sorted yet is not the caller's fault.
             _ => DramError::Internal,

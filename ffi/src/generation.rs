@@ -1,8 +1,9 @@
 //! One generation: its listener, its handle, and the loop between core and the two.
 
 use crate::error::{DramError, ListenerError, contain};
+use crate::sampling::TokenLogprobs;
 use crate::session::Lease;
-use crate::types::{Completion, count};
+use crate::types::{Completion, GenerationRequest, count};
 use dram_core::{CancelToken, Event};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,15 +15,44 @@ use std::time::{Duration, Instant};
 /// model's token, and nobody can see more.
 const FRAME: Duration = Duration::from_millis(16);
 
+/// What a generation tells while it runs.
+#[derive(Debug, Clone, PartialEq, uniffi::Enum)]
+pub enum GenerationEvent {
+    /// The prompt has been read. Comes once, before any piece.
+    Prefilled {
+        /// Tokens of the prompt.
+        tokens: u32,
+        /// The first of them, which the session knew from before and did not read again.
+        reused: u32,
+    },
+    /// The context was full: tokens were forgotten, and the others are about to be read again. Only with `ContextPolicy::Slide`.
+    Slid {
+        /// Tokens that were forgotten.
+        dropped: u32,
+        /// Tokens that are left.
+        kept: u32,
+    },
+    /// More of the answer. The first comes at once, later ones at most every 16 ms.
+    Piece {
+        /// Whole code points. All pieces together are the answer.
+        text: String,
+        /// Tokens made since the last piece.
+        tokens: u32,
+        /// Of these tokens, and of any whose text is still held back; only if the request asks for them. All pieces together have those of all tokens.
+        logprobs: Vec<TokenLogprobs>,
+    },
+    /// The generation ended; `completion.finish` says why.
+    Finished {
+        /// What came of it.
+        completion: Completion,
+    },
+}
+
 /// Hears of a generation, on the generation's thread.
 #[uniffi::export(callback_interface)]
 pub trait GenerationListener: Send + Sync {
-    /// More text, whole code points, and how many tokens were made since the last piece. The first comes at once, later ones
-    /// at most every 16 ms.
-    fn on_piece(&self, text: String, tokens: u32) -> Result<(), ListenerError>;
-
-    /// The generation ended; `completion.finish` says why. Nothing is called after this.
-    fn on_finished(&self, completion: Completion) -> Result<(), ListenerError>;
+    /// Something happened. After `Finished` nothing is called any more.
+    fn on_event(&self, event: GenerationEvent) -> Result<(), ListenerError>;
 
     /// The generation failed. Nothing is called after this.
     fn on_error(&self, error: DramError) -> Result<(), ListenerError>;
@@ -133,6 +163,7 @@ impl Drop for GenerationHandle {
 struct Pending {
     text: String,
     tokens: usize,
+    logprobs: Vec<TokenLogprobs>,
     sent: Option<Instant>,
 }
 
@@ -142,21 +173,58 @@ impl Pending {
     }
 
     fn send(&mut self, listener: &dyn GenerationListener) -> Result<(), ListenerError> {
-        if self.text.is_empty() && self.tokens == 0 {
+        if self.text.is_empty() && self.tokens == 0 && self.logprobs.is_empty() {
             return Ok(());
         }
         self.sent = Some(Instant::now());
-        listener.on_piece(
-            std::mem::take(&mut self.text),
-            count(std::mem::take(&mut self.tokens)),
-        )
+        listener.on_event(GenerationEvent::Piece {
+            text: std::mem::take(&mut self.text),
+            tokens: count(std::mem::take(&mut self.tokens)),
+            logprobs: std::mem::take(&mut self.logprobs),
+        })
+    }
+
+    /// Takes up what core tells, and passes on what is due.
+    fn hear(
+        &mut self,
+        event: Event<'_>,
+        listener: &dyn GenerationListener,
+    ) -> Result<(), ListenerError> {
+        match event {
+            Event::Prefilled { tokens, reused } => listener.on_event(GenerationEvent::Prefilled {
+                tokens: count(tokens),
+                reused: count(reused),
+            }),
+            Event::Slid { dropped, kept } => {
+                self.send(listener)?;
+                listener.on_event(GenerationEvent::Slid {
+                    dropped: count(dropped),
+                    kept: count(kept),
+                })
+            }
+            Event::Token { id, logprob, top } => {
+                self.logprobs.push(TokenLogprobs::new(id, logprob, top));
+                Ok(())
+            }
+            Event::Piece { text, tokens } => {
+                self.text.push_str(text);
+                self.tokens += tokens;
+                if self.is_due() {
+                    self.send(listener)
+                } else {
+                    Ok(())
+                }
+            }
+            // Core may come to tell more than apps are told.
+            _ => Ok(()),
+        }
     }
 }
 
 /// The body of a generation's thread.
 pub(crate) fn run(
     mut lease: Lease,
-    request: dram_core::Request,
+    request: GenerationRequest,
     listener: &dyn GenerationListener,
     progress: &Progress,
 ) {
@@ -164,7 +232,9 @@ pub(crate) fn run(
     let mut pending = Pending::default();
     let mut panicked = true;
     let result = contain(|| {
-        let result = generate(&mut lease, &request, listener, progress, &mut pending);
+        let result = request
+            .try_into()
+            .and_then(|request| generate(&mut lease, &request, listener, progress, &mut pending));
         panicked = false;
         result
     });
@@ -181,7 +251,7 @@ pub(crate) fn run(
         let told = match result {
             Ok(completion) => pending
                 .send(listener)
-                .and_then(|()| listener.on_finished(completion)),
+                .and_then(|()| listener.on_event(GenerationEvent::Finished { completion })),
             Err(error) => listener.on_error(error),
         };
         told.map_err(|error| DramError::Internal(error.to_string()))
@@ -205,18 +275,14 @@ fn generate(
     };
     let mut failed = None;
     let completion = session.generate(request, &mut |event| {
-        if let Event::Piece { text, tokens } = event {
+        if let Event::Piece { tokens, .. } = event {
             count_tokens(tokens as u64);
-            pending.text.push_str(text);
-            pending.tokens += tokens;
         }
-        if progress.is_cancelled() {
+        if let Err(error) = pending.hear(event, listener) {
+            failed = Some(error);
             return ControlFlow::Break(());
         }
-        if pending.is_due()
-            && let Err(error) = pending.send(listener)
-        {
-            failed = Some(error);
+        if progress.is_cancelled() {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())

@@ -8,21 +8,31 @@
 //! Errors are few ([`DramError`]), chosen by what an app can do about them. A panic inside the library is an
 //! [`DramError::Internal`] for the caller, never an unwinding across the boundary.
 
+mod adapter;
 mod bench;
+mod encoder;
 mod error;
+mod form;
 mod generation;
 mod model;
+mod sampling;
 mod session;
 mod types;
 
+pub use adapter::{DramAdapter, ScaledAdapter};
 pub use bench::{BenchOptions, BenchReport};
+pub use encoder::NativeEncoder;
 pub use error::{DramError, ListenerError};
-pub use generation::{GenerationHandle, GenerationListener};
+pub use form::{Constraint, ToolCall, ToolChoice, Tools};
+pub use generation::{GenerationEvent, GenerationHandle, GenerationListener};
 pub use model::NativeModel;
+pub use sampling::{
+    DryOptions, PenaltyOptions, SamplingOptions, TokenLogprob, TokenLogprobs, XtcOptions,
+};
 pub use session::NativeSession;
 pub use types::{
-    ChatMessage, Completion, FinishReason, FormatShare, GenerationRequest, MemoryNeed, ModelInfo,
-    ModelOptions, Prompt, SamplingOptions, SessionOptions, Timings,
+    CacheFormat, ChatMessage, Completion, ContextPolicy, FinishReason, FormatShare,
+    GenerationRequest, Limit, MemoryNeed, ModelInfo, ModelOptions, Prompt, SessionOptions, Timings,
 };
 
 uniffi::setup_scaffolding!();

@@ -1,9 +1,13 @@
 //! An open model.
 
+use crate::adapter::{DramAdapter, ScaledAdapter, scaled};
 use crate::bench::{self, BenchOptions, BenchReport};
+use crate::encoder::NativeEncoder;
 use crate::error::{DramError, contain};
 use crate::session::NativeSession;
-use crate::types::{FormatShare, MemoryNeed, ModelInfo, ModelOptions, SessionOptions, count};
+use crate::types::{
+    FormatShare, GenerationRequest, MemoryNeed, ModelInfo, ModelOptions, SessionOptions, count,
+};
 use std::sync::Arc;
 
 /// An open model file. Opening maps it and reads its header, which takes milliseconds; weights are paged in as they are used.
@@ -44,6 +48,7 @@ impl NativeModel {
             context_length: count(info.context_length),
             file_bytes: info.file_bytes,
             has_chat_template: self.inner.chat_template().is_some(),
+            is_encoder: self.inner.config().pooling.is_some(),
             formats: info
                 .formats
                 .iter()
@@ -55,9 +60,9 @@ impl NativeModel {
         }
     }
 
-    /// Bytes that a session with this many positions will take, known before it is opened.
-    pub fn memory(&self, context: u32) -> MemoryNeed {
-        let memory = self.inner.memory(context as usize);
+    /// Bytes that a session with these options and adapters will take, known before it is opened.
+    pub fn memory(&self, options: SessionOptions, adapters: Vec<ScaledAdapter>) -> MemoryNeed {
+        let memory = self.inner.memory_with(&options.into(), &scaled(&adapters));
         MemoryNeed {
             mapped: memory.mapped,
             kv_cache: memory.kv_cache,
@@ -68,16 +73,50 @@ impl NativeModel {
     /// Opens a session: a KV cache and the threads that fill it.
     ///
     /// # Errors
-    /// `OutOfMemory` when cache and scratch do not fit the limit, `InvalidRequest` when the context is none the model can have.
+    /// `OutOfMemory` when cache and scratch do not fit the limit, `InvalidRequest` when the context or the cache's format is none the model can have, or
+    /// when the model is an encoder.
     pub fn session(&self, options: SessionOptions) -> Result<Arc<NativeSession>, DramError> {
-        contain(|| {
-            let session = self.inner.session(dram_core::SessionOptions {
-                context: options.context.map(|n| n as usize),
-                threads: options.threads.map(|n| n as usize),
-                ..dram_core::SessionOptions::default()
-            })?;
-            Ok(NativeSession::new(session))
-        })
+        contain(|| Ok(NativeSession::new(self.inner.session(options.into())?)))
+    }
+
+    /// Opens what turns texts into vectors, if the model is an encoder.
+    ///
+    /// # Errors
+    /// As `session`; `InvalidRequest` when the model generates.
+    pub fn encoder(&self, options: SessionOptions) -> Result<Arc<NativeEncoder>, DramError> {
+        contain(|| Ok(NativeEncoder::new(self.inner.encoder(options.into())?)))
+    }
+
+    /// Opens the LoRA adapter at `path`, a GGUF file made for this model. It is mapped as the model is.
+    ///
+    /// # Errors
+    /// `FileProblem` when it cannot be read or is damaged, `UnsupportedModel` when it belongs to another model or is no plain LoRA.
+    pub fn adapter(&self, path: String) -> Result<Arc<DramAdapter>, DramError> {
+        contain(|| Ok(DramAdapter::new(self.inner.adapter(path)?)))
+    }
+
+    /// Token ids of `text`, without the tokens that begin and end a sequence. With `parse_special`, special tokens written in the text
+    /// (`<|im_start|>`) become these tokens.
+    pub fn tokenize(&self, text: String, parse_special: bool) -> Vec<u32> {
+        self.inner.tokenizer().encode(&text, parse_special)
+    }
+
+    /// A request's prompt as token ids, as a generation will read it: its length says whether it fits a context.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for a chat with a model that has no template for it, or when the template refuses it.
+    pub fn prompt_tokens(&self, request: GenerationRequest) -> Result<Vec<u32>, DramError> {
+        contain(|| Ok(self.inner.prompt_tokens(&request.try_into()?)?))
+    }
+
+    /// The text of `ids`, special tokens as they are written. What is no whole code point becomes U+FFFD; ids out of range are passed over.
+    pub fn detokenize(&self, ids: Vec<u32>) -> String {
+        self.inner.tokenizer().decode(&ids)
+    }
+
+    /// The id of the token whose text is exactly `text`, special tokens among them.
+    pub fn token_id(&self, text: String) -> Option<u32> {
+        self.inner.tokenizer().token_id(&text)
     }
 
     /// Measures latency on this device. It takes seconds and uses every core that decoding uses: not on the main thread.

@@ -1,16 +1,18 @@
 //! A session and the thread that generates in it.
 
+use crate::adapter::{ScaledAdapter, scaled};
 use crate::error::{DramError, contain};
 use crate::generation::{GenerationHandle, GenerationListener, Progress, run};
-use crate::types::GenerationRequest;
+use crate::types::{GenerationRequest, SessionOptions};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A KV cache with the threads that fill it. One generation at a time.
+/// A sequence of tokens that the model has read: a KV cache with the threads that fill it. One generation at a time.
 #[derive(uniffi::Object)]
 pub struct NativeSession {
     slot: Arc<Slot>,
+    options: SessionOptions,
 }
 
 /// Where core's session lies while nobody generates with it.
@@ -24,13 +26,13 @@ pub(crate) struct Slot {
 
 struct State {
     resident: Resident,
-    /// The generation that has the session, or had it last.
+    /// The generation that has the session, or had it last; None while another call has it.
     current: Option<Arc<Progress>>,
 }
 
 enum Resident {
     Here(Box<dram_core::Session>),
-    /// A generation has it.
+    /// A generation or another call has it.
     Away,
     /// A panic left it in an unknown state.
     Lost,
@@ -81,6 +83,7 @@ const HAND_BACK: Duration = Duration::from_secs(5);
 impl NativeSession {
     pub(crate) fn new(session: dram_core::Session) -> Arc<Self> {
         Arc::new(NativeSession {
+            options: session.options().into(),
             slot: Arc::new(Slot {
                 state: Mutex::new(State {
                     resident: Resident::Here(Box::new(session)),
@@ -92,9 +95,9 @@ impl NativeSession {
         })
     }
 
-    /// Takes the session for `progress`. One that a cancelled generation is about to hand back is waited for: the caller that
-    /// cancelled and asks again should not see it.
-    fn lease(&self, progress: &Arc<Progress>) -> Result<Lease, DramError> {
+    /// Takes the session for the generation `progress`, or for a call that cannot be cancelled. One that a cancelled generation is about to hand back is
+    /// waited for: the caller that cancelled and asks again should not see it.
+    fn lease(&self, progress: Option<&Arc<Progress>>) -> Result<Lease, DramError> {
         let leaving = |state: &mut State| {
             matches!(state.resident, Resident::Away)
                 && state
@@ -109,8 +112,10 @@ impl NativeSession {
             .unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut state.resident, Resident::Away) {
             Resident::Here(session) => {
-                progress.attach(session.cancel_token());
-                state.current = Some(Arc::clone(progress));
+                if let Some(progress) = progress {
+                    progress.attach(session.cancel_token());
+                }
+                state.current = progress.cloned();
                 Ok(Lease {
                     slot: Arc::clone(&self.slot),
                     session: Some(session),
@@ -128,13 +133,33 @@ impl NativeSession {
             }
         }
     }
+
+    /// Runs `body` on the session while nobody generates with it.
+    fn with_session<T>(
+        &self,
+        body: impl FnOnce(&mut dram_core::Session) -> Result<T, DramError>,
+    ) -> Result<T, DramError> {
+        let mut lease = self.lease(None)?;
+        let mut panicked = true;
+        let result = contain(|| {
+            let result = lease.parts().and_then(|(session, _)| body(session));
+            panicked = false;
+            result
+        });
+        if panicked {
+            lease.lose();
+        }
+        result
+    }
 }
 
 #[uniffi::export]
 impl NativeSession {
-    /// Starts a generation on a thread of its own and returns at once. The listener is called on that thread: pieces, then
-    /// exactly one of `on_finished` and `on_error`, when the session is free again. A cancelled generation finishes too, with
-    /// what was made until then.
+    /// Starts a generation on a thread of its own and returns at once. The listener is called on that thread, last with `Finished` or with an error,
+    /// when the session is free again. A cancelled generation finishes too, with what was made until then.
+    ///
+    /// The session's sequence becomes the prompt and the answer. Where the prompt begins with what the session has read, as that of a chat's next turn
+    /// does, only the rest is read.
     ///
     /// # Errors
     /// `SessionBusy` while another generation runs. Whatever is wrong with the request itself goes to the listener.
@@ -145,11 +170,11 @@ impl NativeSession {
     ) -> Result<Arc<GenerationHandle>, DramError> {
         contain(|| {
             let progress = Arc::new(Progress::default());
-            let lease = self.lease(&progress)?;
+            let lease = self.lease(Some(&progress))?;
             let handle = Arc::new(GenerationHandle::new(Arc::clone(&progress)));
             std::thread::Builder::new()
                 .name("dram-generate".into())
-                .spawn(move || run(lease, request.into(), &*listener, &progress))
+                .spawn(move || run(lease, request, &*listener, &progress))
                 .map_err(|error| {
                     DramError::OutOfMemory(format!("no thread could be started: {error}"))
                 })?;
@@ -174,5 +199,65 @@ impl NativeSession {
     /// Tokens made since the session was opened, those of cancelled generations included.
     pub fn tokens_made(&self) -> u64 {
         self.slot.tokens_made.load(Ordering::Acquire)
+    }
+
+    /// What it uses: no field is None.
+    pub fn options(&self) -> SessionOptions {
+        self.options.clone()
+    }
+
+    /// The tokens that the session has read.
+    ///
+    /// # Errors
+    /// `SessionBusy` while a generation runs.
+    pub fn tokens(&self) -> Result<Vec<u32>, DramError> {
+        self.with_session(|session| Ok(session.tokens().to_vec()))
+    }
+
+    /// Forgets everything after the first `position` tokens; 0 forgets all.
+    ///
+    /// # Errors
+    /// `SessionBusy` while a generation runs.
+    pub fn truncate(&self, position: u32) -> Result<(), DramError> {
+        self.with_session(|session| {
+            session.truncate(position as usize);
+            Ok(())
+        })
+    }
+
+    /// Another session with the same options, adapters and tokens read. It takes as much memory as this one.
+    ///
+    /// # Errors
+    /// `SessionBusy` while a generation runs; `OutOfMemory`.
+    pub fn fork(&self) -> Result<Arc<NativeSession>, DramError> {
+        self.with_session(|session| Ok(NativeSession::new(session.fork()?)))
+    }
+
+    /// Writes the tokens read, with their keys and values, to a file, from which `restore` takes them up. The file replaces the one at `path` only when it is
+    /// whole. It holds the conversation in the clear.
+    ///
+    /// # Errors
+    /// `SessionBusy` while a generation runs; `FileProblem` when it cannot be written.
+    pub fn save(&self, path: String) -> Result<(), DramError> {
+        self.with_session(|session| Ok(session.save(path)?))
+    }
+
+    /// Takes up what `save` wrote, in place of what the session has read. A prompt that begins with it is then read from there on.
+    ///
+    /// # Errors
+    /// `SessionBusy` while a generation runs; `FileProblem` when the file is damaged, or of another model, cache format, version or other adapters, or when it
+    /// holds more tokens than the session has room for. The session stays as it was.
+    pub fn restore(&self, path: String) -> Result<(), DramError> {
+        self.with_session(|session| Ok(session.restore(path)?))
+    }
+
+    /// Generates with these adapters from now on; none turns them off. What they change adds up. Other sessions stay as they are. What the session has
+    /// read is forgotten, unless the adapters are the same as before.
+    ///
+    /// # Errors
+    /// `SessionBusy` while a generation runs; `InvalidRequest` for an adapter of another model or a scale that is not finite; `OutOfMemory`. The session
+    /// stays as it was.
+    pub fn set_adapters(&self, adapters: Vec<ScaledAdapter>) -> Result<(), DramError> {
+        self.with_session(|session| Ok(session.set_adapters(&scaled(&adapters))?))
     }
 }

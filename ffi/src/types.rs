@@ -1,5 +1,8 @@
 //! Plain values that cross the boundary, and how they become core's and back.
 
+use crate::error::DramError;
+use crate::form::{Constraint, ToolCall, Tools};
+use crate::sampling::{SamplingOptions, TokenLogprobs, logprobs};
 use std::time::Duration;
 
 /// How to open a model.
@@ -20,6 +23,18 @@ pub struct SessionOptions {
     /// Threads that decode, the session's own included. None: chosen for this device.
     #[uniffi(default = None)]
     pub threads: Option<u32>,
+    /// How the cache holds keys and values. None: `F16`.
+    #[uniffi(default = None)]
+    pub cache_format: Option<CacheFormat>,
+}
+
+/// How a session's cache holds keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
+pub enum CacheFormat {
+    /// 16-bit floating point.
+    F16,
+    /// 8-bit blocks: about half of the memory. Heads must be multiples of 32 long.
+    Q8_0,
 }
 
 /// What a model file says about itself.
@@ -43,6 +58,8 @@ pub struct ModelInfo {
     pub file_bytes: u64,
     /// Whether the file says how a conversation becomes a prompt. Without that, `Prompt::Chat` is an invalid request.
     pub has_chat_template: bool,
+    /// Whether it turns texts into vectors, as BERT does, and generates nothing: it has encoders instead of sessions.
+    pub is_encoder: bool,
     /// Weight formats and the bytes that each takes, largest first.
     pub formats: Vec<FormatShare>,
 }
@@ -70,10 +87,19 @@ pub struct MemoryNeed {
 /// Who says something in a chat.
 #[derive(Debug, Clone, uniffi::Record)]
 pub struct ChatMessage {
-    /// `system`, `user` or `assistant`, as the model's chat template knows them.
+    /// `system`, `user`, `assistant` or `tool`, as the model's chat template knows them.
     pub role: String,
-    /// What is said.
+    /// What is said; of a tool, what it returned.
     pub content: String,
+    /// Of an assistant: the calls that it asked for.
+    #[uniffi(default = [])]
+    pub tool_calls: Vec<ToolCall>,
+    /// Of a tool: the id of the call that it answers.
+    #[uniffi(default = None)]
+    pub tool_call_id: Option<String>,
+    /// Of a tool: its name.
+    #[uniffi(default = None)]
+    pub name: Option<String>,
 }
 
 /// What a model goes on from.
@@ -96,26 +122,6 @@ pub enum Prompt {
     },
 }
 
-/// How the next token is chosen.
-#[derive(Debug, Clone, PartialEq, uniffi::Record)]
-pub struct SamplingOptions {
-    /// 0 takes the likeliest token always; 1 samples from the model's own distribution.
-    #[uniffi(default = 0.0)]
-    pub temperature: f32,
-    /// Only the k likeliest tokens; 0: all.
-    #[uniffi(default = 40)]
-    pub top_k: u32,
-    /// Only the likeliest tokens that hold this much probability together, in (0, 1]; 1: all.
-    #[uniffi(default = 0.95)]
-    pub top_p: f32,
-    /// Only tokens at least this likely relative to the likeliest, in [0, 1); 0: all.
-    #[uniffi(default = 0.05)]
-    pub min_p: f32,
-    /// The same seed gives the same answer.
-    #[uniffi(default = 0)]
-    pub seed: u64,
-}
-
 /// One generation.
 #[derive(Debug, Clone, uniffi::Record)]
 pub struct GenerationRequest {
@@ -133,12 +139,37 @@ pub struct GenerationRequest {
     /// Whether a text prompt may name special tokens, `<|im_start|>` for one. Leave it off for text that others wrote.
     #[uniffi(default = false)]
     pub parse_special: bool,
+    /// Some(n): report each token's log-probability and the n likeliest tokens, at most 100, as the model gave them.
+    #[uniffi(default = None)]
+    pub logprobs: Option<u32>,
+    /// What happens when prompt and answer outgrow the session's context. None: `Error`.
+    #[uniffi(default = None)]
+    pub context_policy: Option<ContextPolicy>,
+    /// What the answer must be.
+    #[uniffi(default = None)]
+    pub constraint: Option<Constraint>,
+    /// Functions that the model may ask to have called; only with a chat.
+    #[uniffi(default = None)]
+    pub tools: Option<Tools>,
+}
+
+/// What happens when a session's context is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
+pub enum ContextPolicy {
+    /// A prompt that is too long is an invalid request; an answer ends with `FinishReason::ContextFull`.
+    Error,
+    /// Forget the older half of what follows the first tokens, as often as needed, tell it with `GenerationEvent::Slid`, and go on. What is left is
+    /// read again, which takes as long as a prompt of its length.
+    Slide {
+        /// Tokens that are never forgotten, those of a system prompt for one. Fewer than the context has positions.
+        keep_first: u32,
+    },
 }
 
 /// Why a generation ended.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
 pub enum FinishReason {
-    /// The model said that it is done.
+    /// The model said that it is done, or the constraint is satisfied and nothing can be added.
     EndOfText,
     /// One of the request's stop strings appeared.
     StopString {
@@ -149,8 +180,22 @@ pub enum FinishReason {
     MaxTokens,
     /// The session's context is full.
     ContextFull,
+    /// There was no room for more, and the answer does not satisfy its constraint yet.
+    Unfinished {
+        /// What was too small.
+        limit: Limit,
+    },
     /// The handle was cancelled or dropped.
     Cancelled,
+}
+
+/// What cut an answer short before it satisfied its constraint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
+pub enum Limit {
+    /// The request's `max_tokens`.
+    MaxTokens,
+    /// The session's context.
+    Context,
 }
 
 /// Durations of one generation in milliseconds.
@@ -165,14 +210,22 @@ pub struct Timings {
 }
 
 /// A generation that ended.
-#[derive(Debug, Clone, uniffi::Record)]
+#[derive(Debug, Clone, PartialEq, uniffi::Record)]
 pub struct Completion {
     /// The whole answer.
     pub text: String,
-    /// Ids of the tokens made.
+    /// Ids of the tokens made, without the end token; those of a stop string are among them.
     pub tokens: Vec<u32>,
+    /// Of each of `tokens`, if the request asks for it; else empty.
+    pub logprobs: Vec<TokenLogprobs>,
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
+    /// The first of them, which the session knew from before and did not read again.
+    pub reused_tokens: u32,
+    /// Those of `tokens` that the constraint left no choice for.
+    pub forced_tokens: u32,
+    /// The call that the model asks for, if the request has tools and the answer is one.
+    pub tool_call: Option<ToolCall>,
     /// Why it ended.
     pub finish: FinishReason,
     /// How long it took.
@@ -189,56 +242,95 @@ pub(crate) fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-impl From<SamplingOptions> for dram_core::Sampling {
-    fn from(s: SamplingOptions) -> Self {
-        dram_core::Sampling {
-            temperature: s.temperature,
-            top_k: s.top_k as usize,
-            top_p: s.top_p,
-            min_p: s.min_p,
-            seed: s.seed,
-            ..dram_core::Sampling::default()
+impl From<SessionOptions> for dram_core::SessionOptions {
+    fn from(options: SessionOptions) -> Self {
+        dram_core::SessionOptions {
+            context: options.context.map(|n| n as usize),
+            threads: options.threads.map(|n| n as usize),
+            cache_format: match options.cache_format {
+                None | Some(CacheFormat::F16) => dram_core::CacheFormat::F16,
+                Some(CacheFormat::Q8_0) => dram_core::CacheFormat::Q8_0,
+            },
         }
     }
 }
 
-impl From<GenerationRequest> for dram_core::Request {
-    fn from(request: GenerationRequest) -> Self {
+impl From<dram_core::SessionOptions> for SessionOptions {
+    fn from(options: dram_core::SessionOptions) -> Self {
+        SessionOptions {
+            context: options.context.map(count),
+            threads: options.threads.map(count),
+            cache_format: Some(match options.cache_format {
+                dram_core::CacheFormat::F16 => CacheFormat::F16,
+                dram_core::CacheFormat::Q8_0 => CacheFormat::Q8_0,
+            }),
+        }
+    }
+}
+
+impl From<ChatMessage> for dram_core::Message {
+    fn from(message: ChatMessage) -> Self {
+        dram_core::Message {
+            role: message.role,
+            content: message.content,
+            tool_calls: message.tool_calls.into_iter().map(Into::into).collect(),
+            tool_call_id: message.tool_call_id,
+            name: message.name,
+        }
+    }
+}
+
+impl TryFrom<GenerationRequest> for dram_core::Request {
+    type Error = DramError;
+
+    fn try_from(request: GenerationRequest) -> Result<Self, DramError> {
         let prompt = match request.prompt {
             Prompt::Text { text } => dram_core::Prompt::Text(text),
             Prompt::Tokens { ids } => dram_core::Prompt::Tokens(ids),
-            Prompt::Chat { messages } => dram_core::Prompt::Chat(
-                messages
-                    .into_iter()
-                    .map(|m| dram_core::Message::new(&m.role, m.content))
-                    .collect(),
-            ),
+            Prompt::Chat { messages } => {
+                dram_core::Prompt::Chat(messages.into_iter().map(Into::into).collect())
+            }
         };
-        dram_core::Request {
+        Ok(dram_core::Request {
             prompt,
             max_tokens: request.max_tokens as usize,
             sampling: request.sampling.map(Into::into).unwrap_or_default(),
             stop: request.stop,
             parse_special: request.parse_special,
-            ..dram_core::Request::default()
-        }
+            logprobs: request.logprobs.map(|n| n as usize),
+            context_policy: match request.context_policy {
+                None | Some(ContextPolicy::Error) => dram_core::ContextPolicy::Error,
+                Some(ContextPolicy::Slide { keep_first }) => dram_core::ContextPolicy::Slide {
+                    keep_first: keep_first as usize,
+                },
+            },
+            constraint: request.constraint.map(Into::into),
+            tools: request.tools.map(TryInto::try_into).transpose()?,
+        })
     }
 }
 
 impl From<dram_core::Completion> for Completion {
     fn from(completion: dram_core::Completion) -> Self {
         Completion {
+            logprobs: logprobs(&completion),
             text: completion.text,
             tokens: completion.tokens,
             prompt_tokens: count(completion.prompt_tokens),
+            reused_tokens: count(completion.reused_tokens),
+            forced_tokens: count(completion.forced_tokens),
+            tool_call: completion.tool_call.map(Into::into),
             finish: match completion.finish {
                 dram_core::Finish::EndOfText => FinishReason::EndOfText,
                 dram_core::Finish::StopString(text) => FinishReason::StopString { text },
                 dram_core::Finish::ContextFull => FinishReason::ContextFull,
-                // Requests that cross this boundary have no constraint.
-                dram_core::Finish::Unfinished(_) | dram_core::Finish::MaxTokens => {
-                    FinishReason::MaxTokens
-                }
+                dram_core::Finish::MaxTokens => FinishReason::MaxTokens,
+                dram_core::Finish::Unfinished(limit) => FinishReason::Unfinished {
+                    limit: match limit {
+                        dram_core::Limit::MaxTokens => Limit::MaxTokens,
+                        dram_core::Limit::Context => Limit::Context,
+                    },
+                },
                 dram_core::Finish::Cancelled => FinishReason::Cancelled,
             },
             timings: Timings {
@@ -247,27 +339,5 @@ impl From<dram_core::Completion> for Completion {
                 decode_ms: milliseconds(completion.timings.decode),
             },
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The numbers in `uniffi(default)` are literals; they must stay core's own.
-    #[test]
-    fn defaults_are_cores() {
-        let literal = SamplingOptions {
-            temperature: 0.0,
-            top_k: 40,
-            top_p: 0.95,
-            min_p: 0.05,
-            seed: 0,
-        };
-        assert_eq!(
-            dram_core::Sampling::from(literal),
-            dram_core::Sampling::default()
-        );
-        assert_eq!(dram_core::Request::default().max_tokens, 256);
     }
 }

@@ -18,19 +18,20 @@ const ABIS: &[(&str, &str)] = &[
 /// The Gradle module's minSdk.
 const API: u32 = 26;
 
-/// Checks the library and compiles the sample app's Kotlin, or with `--build` builds for every ABI and puts the result where the Gradle module looks for it.
+/// Checks the library and compiles the sample app's Kotlin, or with `--build` builds for every ABI, with what features follow, and puts the result where the
+/// Gradle module looks for it.
 pub(crate) fn run(rest: &[String]) -> Result<()> {
     match rest {
         [] => {
             check("aarch64-linux-android")?;
             kotlin::maven("compile", &["--activate-profiles", "sample"])
         }
-        [flag] if flag == "--build" => build(),
-        other => bail!("expected nothing or --build, got {other:?}"),
+        [flag, features @ ..] if flag == "--build" => build(features),
+        other => bail!("expected nothing or --build [--features …], got {other:?}"),
     }
 }
 
-/// Type-checks the façade and all below it for a target whose standard library is built from source.
+/// Type-checks the façade with all its features, and all below it, for a target whose standard library is built from source.
 pub(crate) fn check(target: &str) -> Result<()> {
     sh::apt_install(PACKAGES)?;
     println!("target: {target}");
@@ -42,6 +43,8 @@ pub(crate) fn check(target: &str) -> Result<()> {
             "--release",
             "--package",
             "dram-ffi",
+            "--features",
+            bindings::FEATURES,
             "--target",
             target,
             "-Zbuild-std=std,panic_abort",
@@ -52,7 +55,7 @@ pub(crate) fn check(target: &str) -> Result<()> {
     )
 }
 
-fn build() -> Result<()> {
+fn build(features: &[String]) -> Result<()> {
     let ndk = std::env::var_os("ANDROID_NDK_HOME")
         .map(PathBuf::from)
         .context("ANDROID_NDK_HOME has to name an Android NDK, r27 or later")?;
@@ -77,6 +80,7 @@ fn build() -> Result<()> {
                 "--target",
                 target,
             ])
+            .args(features)
             .env(format!("CARGO_TARGET_{variable}_LINKER"), &linker)
             // Devices with pages of 16 KB load nothing that is aligned to less.
             .env(

@@ -7,6 +7,16 @@ use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::PathBuf;
 
+/// The tests want all of the library; the bindings are the same with fewer features.
+pub(crate) const FEATURES: &str = "constraint";
+
+/// The shared library's file.
+pub(crate) const LIBRARY: &str = if cfg!(target_os = "macos") {
+    "libdram_ffi.dylib"
+} else {
+    "libdram_ffi.so"
+};
+
 /// The module map that lets Swift import the generated header on Linux. XCFrameworks carry uniffi's own.
 const MODULE_MAP: &str =
     "module dramFFI {\n    header \"dramFFI.h\"\n    link \"dram_ffi\"\n    export *\n}\n";
@@ -57,12 +67,10 @@ fn generate(language: &str, out_dir: &PathBuf) -> Result<()> {
         "--release",
         "--package",
         "dram-ffi",
+        "--features",
+        FEATURES,
     ]))?;
-    let library = library_dir().join(if cfg!(target_os = "macos") {
-        "libdram_ffi.dylib"
-    } else {
-        "libdram_ffi.so"
-    });
+    let library = library_dir().join(LIBRARY);
     if !library.is_file() {
         bail!(
             "expected cargo to build {}, and there is none",
@@ -81,7 +89,7 @@ fn generate(language: &str, out_dir: &PathBuf) -> Result<()> {
             "--package",
             "dram-ffi",
             "--features",
-            "bindgen",
+            &format!("bindgen,{FEATURES}"),
             "--bin",
             "dram-bindgen",
             "--config",
@@ -99,5 +107,7 @@ fn generate(language: &str, out_dir: &PathBuf) -> Result<()> {
         "--quiet",
         "--package",
         "dram-ffi",
+        "--features",
+        FEATURES,
     ]))
 }

@@ -16,16 +16,16 @@ const SLICES: &[(&str, &[&str])] = &[
     ("macos", &["aarch64-apple-darwin", "x86_64-apple-darwin"]),
 ];
 
-/// Checks, or with `--build` makes `ios/Dram.xcframework`.
+/// Checks, or with `--build` makes `ios/Dram.xcframework`, with what features follow.
 pub(crate) fn run(rest: &[String]) -> Result<()> {
     match rest {
         [] => android::check("aarch64-apple-ios"),
-        [flag] if flag == "--build" => build(),
-        other => bail!("expected nothing or --build, got {other:?}"),
+        [flag, features @ ..] if flag == "--build" => build(features),
+        other => bail!("expected nothing or --build [--features …], got {other:?}"),
     }
 }
 
-fn build() -> Result<()> {
+fn build(features: &[String]) -> Result<()> {
     ensure!(
         cfg!(target_os = "macos"),
         "an XCFramework is made by xcodebuild, which only a Mac has; `cargo xtask ios` alone type-checks here"
@@ -49,7 +49,7 @@ fn build() -> Result<()> {
     let mut create = Command::new("xcodebuild");
     create.arg("-create-xcframework");
     for (slice, targets) in SLICES {
-        let library = slice_library(&work, slice, targets)?;
+        let library = slice_library(&work, slice, targets, features)?;
         create
             .arg("-library")
             .arg(library)
@@ -60,12 +60,17 @@ fn build() -> Result<()> {
 }
 
 /// Builds the static library for every target of a slice and joins them in one file.
-fn slice_library(work: &Path, slice: &str, targets: &[&str]) -> Result<PathBuf> {
+fn slice_library(
+    work: &Path,
+    slice: &str,
+    targets: &[&str],
+    features: &[String],
+) -> Result<PathBuf> {
     let name = "libdram_ffi.a";
     let mut lipo = Command::new("lipo");
     lipo.arg("-create");
     for target in targets {
-        sh::run(&mut sh::cargo(&[
+        let mut rustc = sh::cargo(&[
             "rustc",
             "--package",
             "dram-ffi",
@@ -76,7 +81,8 @@ fn slice_library(work: &Path, slice: &str, targets: &[&str]) -> Result<PathBuf> 
             "mobile",
             "--target",
             target,
-        ]))?;
+        ]);
+        sh::run(rustc.args(features))?;
         lipo.arg(
             bindings::target_dir()
                 .join(target)

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 // The same slow model that the façade's own tests use.
-#[path = "../../ffi/tests/common/mod.rs"]
-mod model;
+#[path = "../../ffi/tests/facade/toy.rs"]
+mod toy;
 
 /// Runs them; words given are handed to Maven (`-Dtest=…`, say).
 pub(crate) fn run(rest: &[String]) -> Result<()> {
@@ -62,11 +62,16 @@ pub(crate) fn test_model() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Writes the model that the tests of cancelling use.
+/// Writes the model that the tests of cancelling use, and beside it an adapter of it and an encoder.
 pub(crate) fn slow_model() -> Result<PathBuf> {
     let dir = bindings::target_dir().join("test-models");
     fs::create_dir_all(&dir)?;
     let path = dir.join("slow.gguf");
-    fs::write(&path, model::slow_model())?;
+    fs::write(&path, toy::slow_model())?;
+    fs::write(dir.join("slow-adapter.gguf"), toy::adapter())?;
+    fs::copy(
+        sh::root().join("tests/golden/families/bert-mean.gguf"),
+        dir.join("encoder.gguf"),
+    )?;
     Ok(path)
 }

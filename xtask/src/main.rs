@@ -13,6 +13,7 @@ mod markdown;
 mod mca;
 mod peers;
 mod sh;
+mod size;
 mod swift;
 mod x86;
 
@@ -90,6 +91,12 @@ const LEGS: &[Leg] = &[
         about: "Type check for iOS; --build makes the XCFramework (needs a Mac)",
         in_ci: true,
         run: ios::run,
+    },
+    Leg {
+        name: "size",
+        about: "Size of the library that an app ships, against its limits and docs/size.md",
+        in_ci: true,
+        run: size::run,
     },
     Leg {
         name: "bindings",

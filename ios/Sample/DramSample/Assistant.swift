@@ -42,8 +42,9 @@ final class Assistant {
                 let said = ChatMessage(role: "user", content: request)
                 for try await event in session.generate(GenerationRequest(prompt: .chat(messages: [said]), maxTokens: 128)) {
                     switch event {
-                    case .piece(let text, _): self.answer += text
+                    case .piece(let text, _, _): self.answer += text
                     case .finished(let completion): self.latency = Self.describe(completion)
+                    case .prefilled, .slid: break
                     }
                 }
             }

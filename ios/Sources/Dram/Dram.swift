@@ -33,22 +33,62 @@ public final class DramModel: Sendable {
         }
     }
 
-    /// Bytes that a session with `context` positions will take, known before it is opened.
-    public func memory(context: UInt32) -> MemoryNeed {
-        native.memory(context: context)
+    /// Bytes that a session with these options and adapters will take, known before it is opened.
+    public func memory(
+        context: UInt32? = nil, cacheFormat: CacheFormat = .f16, adapters: [ScaledAdapter] = []
+    ) -> MemoryNeed {
+        native.memory(options: SessionOptions(context: context, cacheFormat: cacheFormat), adapters: adapters)
     }
 
     /// Opens a session with room for `context` tokens, prompt and answer together (nil: as many as the model was trained for, at
-    /// most 4096), decoding on `threads` threads (nil: chosen for this device).
+    /// most 4096), decoding on `threads` threads (nil: chosen for this device). `CacheFormat.q80` takes about half of the memory
+    /// for keys and values.
     ///
     /// - Throws: `DramError.OutOfMemory` when it does not fit the limit given to `open` or the device's memory,
-    ///   `.InvalidRequest` when the model cannot have such a context.
-    public func session(context: UInt32? = nil, threads: UInt32? = nil) async throws -> DramSession {
+    ///   `.InvalidRequest` when the model cannot have such a context or cache, or is an encoder.
+    public func session(
+        context: UInt32? = nil, threads: UInt32? = nil, cacheFormat: CacheFormat = .f16
+    ) async throws -> DramSession {
         let native = native
-        return try await offPool {
-            DramSession(try native.session(options: SessionOptions(context: context, threads: threads)))
-        }
+        let options = SessionOptions(context: context, threads: threads, cacheFormat: cacheFormat)
+        return try await offPool { DramSession(try native.session(options: options)) }
     }
+
+    /// Opens what turns texts into vectors, if the model is an encoder (`info.isEncoder`), for texts of at most `context` tokens.
+    ///
+    /// - Throws: `DramError.OutOfMemory` as `session`, `.InvalidRequest` when the model generates.
+    public func encoder(context: UInt32? = nil, threads: UInt32? = nil) async throws -> DramEncoder {
+        let native = native
+        let options = SessionOptions(context: context, threads: threads)
+        return try await offPool { DramEncoder(try native.encoder(options: options)) }
+    }
+
+    /// Opens a LoRA adapter of this model, once for all sessions: `DramSession.setAdapters` puts it to use.
+    ///
+    /// - Throws: `DramError.FileProblem` when the file is missing, unreadable or damaged, `.UnsupportedModel` when it belongs to
+    ///   another model.
+    public func adapter(_ url: URL) async throws -> DramAdapter {
+        let native = native
+        return try await offPool { try native.adapter(path: url.path) }
+    }
+
+    /// Token ids of `text`; with `parseSpecial`, special tokens written in it (`<|im_start|>`) become these tokens.
+    public func tokenize(_ text: String, parseSpecial: Bool = false) -> [UInt32] {
+        native.tokenize(text: text, parseSpecial: parseSpecial)
+    }
+
+    /// The prompt of `request` as token ids, as a generation will read it: their count says whether it fits a context.
+    ///
+    /// - Throws: `DramError.InvalidRequest` when the model has no chat template, or it refuses the conversation.
+    public func promptTokens(_ request: GenerationRequest) throws -> [UInt32] {
+        try native.promptTokens(request: request)
+    }
+
+    /// The text of `ids`, special tokens as they are written.
+    public func detokenize(_ ids: [UInt32]) -> String { native.detokenize(ids: ids) }
+
+    /// The id of the token whose text is exactly `text`, special tokens among them.
+    public func tokenId(_ text: String) -> UInt32? { native.tokenId(text: text) }
 
     /// Measures latency on this device; it takes seconds and uses every core that decoding uses.
     public func bench(_ options: BenchOptions = BenchOptions()) async throws -> BenchReport {
@@ -57,20 +97,17 @@ public final class DramModel: Sendable {
     }
 }
 
-/// What a generation tells while it runs.
-public enum GenerationEvent: Sendable, Equatable {
-    /// More text (whole code points), and how many tokens were made since the last piece.
-    case piece(text: String, tokens: Int)
-    /// The end; nothing comes after it.
-    case finished(Completion)
-}
-
-/// A KV cache with the threads that fill it. It generates one answer at a time; a second session generates beside it.
+/// What the model has read of one text or conversation, with the threads that read it. It generates one answer at a time; a second
+/// session generates beside it. While it generates, other calls throw `DramError.SessionBusy`.
 public final class DramSession: Sendable {
     private let native: NativeSession
 
+    /// What the session uses: no field is nil.
+    public let options: SessionOptions
+
     fileprivate init(_ native: NativeSession) {
         self.native = native
+        options = native.options()
     }
 
     /// Tokens made since the session was opened, those of cancelled generations included.
@@ -87,10 +124,22 @@ public final class DramSession: Sendable {
     ///
     /// Pieces come at most every 16 ms. A reader that is slow does not hold the generation up.
     ///
+    /// Where the prompt begins with what the session has read, as that of a chat's next turn does, only the rest is read.
+    ///
     /// The stream throws `DramError.SessionBusy` when another generation has the session, `.InvalidRequest` when the request is
     /// wrong, `.Internal` for a fault of the library. A cancelled stream ends without an error.
     public func generate(_ request: GenerationRequest) -> AsyncThrowingStream<GenerationEvent, any Error> {
         start(request) { $0 }
+    }
+
+    /// The end of `generate` alone: the whole answer, its tool call, its log-probabilities. Cancelling the task stops the decode.
+    ///
+    /// - Throws: what the stream of `generate` throws; `CancellationError` when the task is cancelled.
+    public func complete(_ request: GenerationRequest) async throws -> Completion {
+        for try await event in generate(request) {
+            if case .finished(let completion) = event { return completion }
+        }
+        throw CancellationError()
     }
 
     /// The text of `generate` alone, from a plain prompt.
@@ -109,8 +158,52 @@ public final class DramSession: Sendable {
 
     private func texts(_ request: GenerationRequest) -> AsyncThrowingStream<String, any Error> {
         start(request) { event in
-            if case .piece(let text, _) = event { text } else { nil }
+            if case .piece(let text, _, _) = event { text } else { nil }
         }
+    }
+
+    /// The tokens that the session has read.
+    public func tokens() async throws -> [UInt32] {
+        let native = native
+        return try await offPool { try native.tokens() }
+    }
+
+    /// Forgets everything after the first `position` tokens; 0 forgets all.
+    public func truncate(to position: UInt32) async throws {
+        let native = native
+        try await offPool { try native.truncate(position: position) }
+    }
+
+    /// Another session with the same options, adapters and tokens read: the conversation goes on in both. It takes as much memory
+    /// as this one.
+    public func fork() async throws -> DramSession {
+        let native = native
+        return try await offPool { DramSession(try native.fork()) }
+    }
+
+    /// Writes what the session has read to the file at `url`, the conversation in the clear. The file is replaced only when the
+    /// new one is whole.
+    public func save(to url: URL) async throws {
+        let native = native
+        try await offPool { try native.save(path: url.path) }
+    }
+
+    /// Takes up what `save` wrote; a prompt that begins with it is then read from there on.
+    ///
+    /// - Throws: `DramError.FileProblem` when the file is damaged, or of another model, cache format, version or other adapters:
+    ///   the session stays as it was.
+    public func restore(from url: URL) async throws {
+        let native = native
+        try await offPool { try native.restore(path: url.path) }
+    }
+
+    /// Generates with these adapters from now on; none turns them off. Other sessions stay as they are. What the session has read
+    /// is forgotten, unless the adapters are the same as before.
+    ///
+    /// - Throws: `DramError.InvalidRequest` for an adapter of another model, `.OutOfMemory` when there is no room for them.
+    public func setAdapters(_ adapters: [ScaledAdapter]) async throws {
+        let native = native
+        try await offPool { try native.setAdapters(adapters: adapters) }
     }
 
     /// Generates into a stream of what `select` makes of each event.
@@ -131,6 +224,32 @@ public final class DramSession: Sendable {
                 }
             }
         }
+    }
+}
+
+/// Turns texts into vectors whose dot product says how alike the texts are. Calls wait for each other.
+public final class DramEncoder: Sendable {
+    private let native: NativeEncoder
+
+    fileprivate init(_ native: NativeEncoder) {
+        self.native = native
+    }
+
+    /// Most tokens that a text may have.
+    public var context: UInt32 { native.context() }
+
+    /// The vector of `text`, of length 1. It is computed to its end, whether or not the task is cancelled.
+    ///
+    /// - Throws: `DramError.InvalidRequest` when the text has more tokens than `context`.
+    public func embed(_ text: String) async throws -> [Float] {
+        let native = native
+        return try await offPool { try native.embed(text: text) }
+    }
+
+    /// As for a session.
+    public func setAdapters(_ adapters: [ScaledAdapter]) async throws {
+        let native = native
+        try await offPool { try native.setAdapters(adapters: adapters) }
     }
 }
 
@@ -172,21 +291,13 @@ private final class StreamListener<Output: Sendable>: GenerationListener {
         self.select = select
     }
 
-    func onPiece(text: String, tokens: UInt32) throws {
-        hand(.piece(text: text, tokens: Int(tokens)))
-    }
-
-    func onFinished(completion: Completion) throws {
-        hand(.finished(completion))
-        continuation.finish()
+    func onEvent(event: GenerationEvent) throws {
+        if let output = select(event) { continuation.yield(output) }
+        if case .finished = event { continuation.finish() }
     }
 
     func onError(error: DramError) throws {
         continuation.finish(throwing: error)
-    }
-
-    private func hand(_ event: GenerationEvent) {
-        if let output = select(event) { continuation.yield(output) }
     }
 }
 
@@ -201,7 +312,7 @@ extension DramError: LocalizedError {
     }
 }
 
-/// Runs what blocks (mapping a file, a measurement) outside the cooperative thread pool, which has a thread for each core only.
+/// Runs what blocks (mapping a file, copying a cache, a measurement) outside the cooperative thread pool, which has a thread for each core only.
 private func offPool<Output: Sendable>(_ body: @escaping @Sendable () throws -> Output) async throws -> Output {
     try await withCheckedThrowingContinuation { continuation in
         DispatchQueue.global(qos: .userInitiated).async {

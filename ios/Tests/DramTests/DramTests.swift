@@ -4,25 +4,13 @@ import XCTest
 
 /// The wrapper against the real library and real model files.
 final class DramTests: XCTestCase {
-    /// The model that an app would ship.
-    private static let student = file("DRAM_TEST_MODEL")
-    /// A model that takes seconds to fill its context and never ends by itself.
-    private static let slow = file("DRAM_SLOW_MODEL")
-
-    private static func file(_ variable: String) -> URL {
-        guard let path = ProcessInfo.processInfo.environment[variable] else {
-            fatalError("\(variable) has to name a model file; `cargo xtask swift` sets it")
-        }
-        return URL(fileURLWithPath: path)
-    }
-
     private func slowSession() async throws -> DramSession {
-        try await DramModel.open(Self.slow).session()
+        try await DramModel.open(Models.slow).session()
     }
 
     func testInfoIsThereBeforeAnythingIsDecoded() async throws {
-        let model = try await DramModel.open(Self.student)
-        let size = try XCTUnwrap(FileManager.default.attributesOfItem(atPath: Self.student.path)[.size] as? NSNumber)
+        let model = try await DramModel.open(Models.student)
+        let size = try XCTUnwrap(FileManager.default.attributesOfItem(atPath: Models.student.path)[.size] as? NSNumber)
         XCTAssertEqual(model.info.architecture, "llama")
         XCTAssertEqual(model.info.fileBytes, size.uint64Value)
         XCTAssertGreaterThan(model.info.parameters, 0)
@@ -31,29 +19,31 @@ final class DramTests: XCTestCase {
     }
 
     func testPiecesAddUpToTheAnswer() async throws {
-        let session = try await DramModel.open(Self.student).session()
+        let session = try await DramModel.open(Models.student).session()
         var text = ""
-        var tokens = 0
+        var tokens: UInt32 = 0
         var completion: Completion?
         for try await event in session.generate(request(max: 40)) {
             XCTAssertNil(completion, "nothing comes after the end")
             switch event {
-            case .piece(let piece, let made):
+            case .piece(let piece, let made, _):
                 text += piece
                 tokens += made
             case .finished(let end): completion = end
+            case .prefilled(let tokens, let reused): XCTAssertEqual([tokens, reused], [4, 0])
+            case .slid: XCTFail("there is room")
             }
         }
         let end = try XCTUnwrap(completion)
         XCTAssertEqual(end.text, text)
         XCTAssertEqual(end.promptTokens, 4)
         XCTAssertEqual(UInt64(end.tokens.count), session.tokensMade)
-        XCTAssertLessThanOrEqual(tokens, end.tokens.count)
+        XCTAssertLessThanOrEqual(Int(tokens), end.tokens.count)
         XCTAssertGreaterThanOrEqual(end.timings.prefillMs, 0)
     }
 
     func testAConversationIsAnsweredThroughTheChatTemplate() async throws {
-        let model = try await DramModel.open(Self.student)
+        let model = try await DramModel.open(Models.student)
         let session = try await model.session()
         let said = [ChatMessage(role: "user", content: "set a timer for ten minutes")]
         do {
@@ -67,7 +57,7 @@ final class DramTests: XCTestCase {
     }
 
     func testTheSameSeedGivesTheSameAnswer() async throws {
-        let session = try await DramModel.open(Self.student).session()
+        let session = try await DramModel.open(Models.student).session()
         var answers: [String] = []
         for _ in 0..<2 {
             var answer = ""
@@ -130,7 +120,7 @@ final class DramTests: XCTestCase {
         print("a prompt of 4000 tokens, cancelled after 50 ms, stopped after \(took * 1000) ms")
         XCTAssertLessThan(took, 2)
         XCTAssertEqual(session.tokensMade, 0)
-        let next = try await finished(session, request(max: 3))
+        let next = try await session.complete(request(max: 3))
         XCTAssertEqual(next.tokens.count, 3)
     }
 
@@ -141,18 +131,18 @@ final class DramTests: XCTestCase {
         }
         try await until { session.tokensMade > 0 }
         do {
-            _ = try await finished(session, request(max: 1))
+            _ = try await session.complete(request(max: 1))
             XCTFail("the session took a second generation")
         } catch DramError.SessionBusy {}
         reader.cancel()
         _ = await reader.result
         // At once: it waits until the cancelled one has handed the session back.
-        let next = try await finished(session, request(max: 1))
+        let next = try await session.complete(request(max: 1))
         XCTAssertEqual(next.finish, .maxTokens)
     }
 
     func testDroppingTheHandleCancels() async throws {
-        let native = try NativeModel.open(path: Self.slow.path, options: ModelOptions()).session(options: SessionOptions())
+        let native = try NativeModel.open(path: Models.slow.path, options: ModelOptions()).session(options: SessionOptions())
         _ = try native.generate(request: request(max: endless), listener: Silent())
         try await until { !native.isBusy() }
         XCTAssertLessThan(native.tokensMade(), UInt64(endless))
@@ -162,7 +152,7 @@ final class DramTests: XCTestCase {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
-        let whole = try Data(contentsOf: Self.student)
+        let whole = try Data(contentsOf: Models.student)
         var counts = whole
         counts.replaceSubrange(8..<16, with: Data(repeating: 0x7f, count: 8))
         let bad = ["half.gguf": whole.prefix(whole.count / 2), "counts.gguf": counts, "empty.gguf": Data()]
@@ -180,12 +170,12 @@ final class DramTests: XCTestCase {
     }
 
     func testRequestsThatCannotBeMetAreInvalid() async throws {
-        let model = try await DramModel.open(Self.student)
+        let model = try await DramModel.open(Models.student)
         let session = try await model.session(context: 32)
         let wrong = [request(prompt: 33, max: 1), GenerationRequest(prompt: .tokens(ids: [model.info.vocabulary]))]
         for request in wrong {
             do {
-                _ = try await finished(session, request)
+                _ = try await session.complete(request)
                 XCTFail("it was accepted: \(request)")
             } catch DramError.InvalidRequest {}
         }
@@ -193,29 +183,19 @@ final class DramTests: XCTestCase {
 
     func testAMemoryLimitIsKept() async throws {
         do {
-            _ = try await DramModel.open(Self.student, memoryLimit: 1000).session()
+            _ = try await DramModel.open(Models.student, memoryLimit: 1000).session()
             XCTFail("a session took more memory than the limit")
         } catch DramError.OutOfMemory {}
     }
 
     func testBenchHangsTogether() async throws {
-        let model = try await DramModel.open(Self.student)
+        let model = try await DramModel.open(Models.student)
         let report = try await model.bench(BenchOptions(prompt: 16, generate: 8, repetitions: 2))
         print(report)
         XCTAssertGreaterThan(report.decodeTokensPerSecond, 0)
         XCTAssertGreaterThan(report.prefillTokensPerSecond, 0)
         XCTAssertGreaterThanOrEqual(report.betweenTokensP95Ms, report.betweenTokensP50Ms)
         XCTAssertFalse(report.instructionSet.isEmpty)
-    }
-
-    /// Reads a whole stream and gives its completion.
-    private func finished(_ session: DramSession, _ request: GenerationRequest) async throws -> Completion {
-        var last: GenerationEvent?
-        for try await event in session.generate(request) { last = event }
-        guard case .finished(let completion) = last else {
-            throw NoCompletion(last: last)
-        }
-        return completion
     }
 
     /// Fails unless the session makes at most one more token (the one it was in) after `count`.
@@ -241,13 +221,7 @@ private func request(prompt: Int = 4, max: UInt32) -> GenerationRequest {
     GenerationRequest(prompt: .tokens(ids: (0..<prompt).map { UInt32($0 % 200) }), maxTokens: max)
 }
 
-/// A stream ended with something else than a completion.
-private struct NoCompletion: Error {
-    let last: GenerationEvent?
-}
-
 private final class Silent: GenerationListener {
-    func onPiece(text: String, tokens: UInt32) throws {}
-    func onFinished(completion: Completion) throws {}
+    func onEvent(event: GenerationEvent) throws {}
     func onError(error: DramError) throws {}
 }

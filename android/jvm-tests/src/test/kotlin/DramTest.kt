@@ -61,7 +61,8 @@ class DramTest {
     fun `pieces add up to the answer`() = runBlocking {
         val session = session(student)
         val events = session.generate(request(maxTokens = 40)).toList()
-        val pieces = events.dropLast(1).map { assertIs<GenerationEvent.Piece>(it) }
+        assertEquals(GenerationEvent.Prefilled(tokens = 4u, reused = 0u), events.first())
+        val pieces = events.drop(1).dropLast(1).map { assertIs<GenerationEvent.Piece>(it) }
         val completion = assertIs<GenerationEvent.Finished>(events.last()).completion
         assertEquals(completion.text, pieces.joinToString("") { it.text })
         assertEquals(4u, completion.promptTokens)
@@ -126,7 +127,7 @@ class DramTest {
         println("a prompt of 4000 tokens, cancelled after 50 ms, stopped after $took")
         assertTrue(took < 2.seconds, "stopping took $took")
         assertEquals(0, session.tokensMade)
-        assertEquals(3, finished(session, request(maxTokens = 3)).tokens.size)
+        assertEquals(3, session.complete(request(maxTokens = 3)).tokens.size)
     }
 
     @Test
@@ -136,14 +137,14 @@ class DramTest {
             assertFailsWith<DramException.SessionBusy> { session.generate(request(maxTokens = 1)).toList() }
             collector.cancelAndJoin()
             // At once: it waits until the cancelled one has handed the session back.
-            assertEquals(FinishReason.MaxTokens, finished(session, request(maxTokens = 1)).finish)
+            assertEquals(FinishReason.MaxTokens, session.complete(request(maxTokens = 1)).finish)
         }
     }
 
     @Test
     fun `two sessions generate side by side`() = runBlocking {
         val other = session(student)
-        whileGenerating(session(slow)) { finished(other, request(maxTokens = 4)) }
+        whileGenerating(session(slow)) { other.complete(request(maxTokens = 4)) }
     }
 
     @Test
@@ -154,7 +155,7 @@ class DramTest {
         assertTrue(native.tokensMade() < ENDLESS.toULong())
 
         val session = session(slow)
-        val ended = async { finished(session, request(maxTokens = ENDLESS)) }
+        val ended = async { session.complete(request(maxTokens = ENDLESS)) }
         until { session.tokensMade > 0 }
         session.close()
         assertEquals(FinishReason.Cancelled, ended.await().finish)
@@ -211,10 +212,6 @@ class DramTest {
         assertTrue(report.threads > 0u && report.instructionSet.isNotEmpty(), "$report")
     }
 
-    /** Collects a whole generation and gives its completion. */
-    private suspend fun finished(session: DramSession, request: GenerationRequest): Completion =
-        assertIs<GenerationEvent.Finished>(session.generate(request).toList().last()).completion
-
     /** Runs [body] while [session] makes tokens that nobody waits for. */
     private suspend fun whileGenerating(session: DramSession, body: suspend (Job) -> Unit) = coroutineScope {
         val collector = launch(Dispatchers.Default) { session.generate(request(maxTokens = ENDLESS)).collect {} }
@@ -235,8 +232,7 @@ class DramTest {
         withTimeout(20.seconds) { while (!condition()) delay(1.milliseconds) }
 
     private object Silent : GenerationListener {
-        override fun onPiece(text: String, tokens: UInt) = Unit
-        override fun onFinished(completion: Completion) = Unit
+        override fun onEvent(event: GenerationEvent) = Unit
         override fun onError(error: DramException) = Unit
     }
 

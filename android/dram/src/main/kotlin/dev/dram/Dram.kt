@@ -11,6 +11,7 @@ import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.buffer
 import kotlinx.coroutines.flow.callbackFlow
 import kotlinx.coroutines.flow.filterIsInstance
+import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.flow.flowOn
 import kotlinx.coroutines.flow.map
 import kotlinx.coroutines.withContext
@@ -33,27 +34,66 @@ public class DramModel private constructor(private val native: NativeModel) : Au
     /** What the file says about the model. */
     public val info: ModelInfo = native.info()
 
-    /** Bytes that a session with [context] positions will take, known before it is opened. */
-    public fun memory(context: Int): MemoryNeed = native.memory(unsigned(context, "context"))
+    /** Bytes that a [session] with these options and adapters will take, known before it is opened. */
+    public fun memory(
+        context: Int? = null,
+        cacheFormat: CacheFormat = CacheFormat.F16,
+        adapters: List<ScaledAdapter> = emptyList(),
+    ): MemoryNeed = native.memory(sessionOptions(context, null, cacheFormat), adapters)
 
     /**
      * Opens a session with room for [context] tokens, prompt and answer together (null: as many as the model was trained for, at most 4096),
-     * decoding on [threads] threads (null: chosen for this device).
+     * decoding on [threads] threads (null: chosen for this device). [CacheFormat.Q8_0] takes about half of the memory for keys and values.
      *
      * @throws DramException.OutOfMemory when it does not fit the limit given to [open] or the device's memory
-     * @throws DramException.InvalidRequest when the model cannot have such a context
+     * @throws DramException.InvalidRequest when the model cannot have such a context or cache, or is an encoder
      */
-    public suspend fun session(context: Int? = null, threads: Int? = null): DramSession {
-        val options = SessionOptions(
-            context = context?.let { unsigned(it, "context") },
-            threads = threads?.let { unsigned(it, "threads") },
-        )
-        return withContext(Dispatchers.IO) { DramSession(native.session(options)) }
+    public suspend fun session(
+        context: Int? = null,
+        threads: Int? = null,
+        cacheFormat: CacheFormat = CacheFormat.F16,
+    ): DramSession {
+        val options = sessionOptions(context, threads, cacheFormat)
+        return blocking { DramSession(native.session(options)) }
     }
 
+    /**
+     * Opens what turns texts into vectors, if the model is an encoder (`info.isEncoder`), for texts of at most [context] tokens.
+     *
+     * @throws DramException.OutOfMemory as [session]
+     * @throws DramException.InvalidRequest when the model generates
+     */
+    public suspend fun encoder(context: Int? = null, threads: Int? = null): DramEncoder {
+        val options = sessionOptions(context, threads, CacheFormat.F16)
+        return blocking { DramEncoder(native.encoder(options)) }
+    }
+
+    /**
+     * Opens a LoRA adapter of this model, once for all sessions: [DramSession.setAdapters] puts it to use.
+     *
+     * @throws DramException.FileProblem when the file is missing, unreadable or damaged
+     * @throws DramException.UnsupportedModel when it belongs to another model
+     */
+    public suspend fun adapter(file: File): DramAdapter = blocking { native.adapter(file.path) }
+
+    /** Token ids of [text]; with [parseSpecial], special tokens written in it (`<|im_start|>`) become these tokens. */
+    public fun tokenize(text: String, parseSpecial: Boolean = false): List<UInt> = native.tokenize(text, parseSpecial)
+
+    /**
+     * The prompt of [request] as token ids, as a generation will read it: its size says whether it fits a context.
+     *
+     * @throws DramException.InvalidRequest when the model has no chat template, or it refuses the conversation
+     */
+    public fun promptTokens(request: GenerationRequest): List<UInt> = native.promptTokens(request)
+
+    /** The text of [ids], special tokens as they are written. */
+    public fun detokenize(ids: List<UInt>): String = native.detokenize(ids)
+
+    /** The id of the token whose text is exactly [text], special tokens among them. */
+    public fun tokenId(text: String): UInt? = native.tokenId(text)
+
     /** Measures latency on this device; it takes seconds and uses every core that decoding uses. */
-    public suspend fun bench(options: BenchOptions = BenchOptions()): BenchReport =
-        withContext(Dispatchers.IO) { native.bench(options) }
+    public suspend fun bench(options: BenchOptions = BenchOptions()): BenchReport = blocking { native.bench(options) }
 
     /** Gives the map back, once no session needs it. */
     override fun close(): Unit = native.close()
@@ -70,22 +110,14 @@ public class DramModel private constructor(private val native: NativeModel) : Au
         public suspend fun open(file: File, memoryLimit: Long? = null): DramModel {
             require(memoryLimit == null || memoryLimit >= 0) { "memoryLimit: expected no less than 0, got $memoryLimit" }
             val options = ModelOptions(memoryLimit = memoryLimit?.toULong())
-            return withContext(Dispatchers.IO) { DramModel(NativeModel.open(file.path, options)) }
+            return blocking { DramModel(NativeModel.open(file.path, options)) }
         }
     }
 }
 
-/** What a generation tells while it runs. */
-public sealed interface GenerationEvent {
-    /** More text (whole code points), and how many tokens were made since the last piece. */
-    public data class Piece(val text: String, val tokens: Int) : GenerationEvent
-
-    /** The end; nothing comes after it. */
-    public data class Finished(val completion: Completion) : GenerationEvent
-}
-
 /**
- * A KV cache with the threads that fill it. It generates one answer at a time; a second session generates beside it.
+ * What the model has read of one text or conversation, with the threads that read it. It generates one answer at a time; a second session generates
+ * beside it. While it generates, other calls throw [DramException.SessionBusy].
  */
 public class DramSession internal constructor(private val native: NativeSession) : AutoCloseable {
     private val closed = AtomicBoolean(false)
@@ -96,12 +128,17 @@ public class DramSession internal constructor(private val native: NativeSession)
     /** Whether a generation has the session now. */
     public val isBusy: Boolean get() = native.isBusy()
 
+    /** What the session uses: no field is null. */
+    public val options: SessionOptions = native.options()
+
     /**
      * Generates while the flow is collected. It is cold: every collection is a generation of its own. When its collector is
      * cancelled, or takes no more (`first()`, `take(n)`), decoding stops within one layer's work, while the prompt is still
      * read too, and the session is free for the next generation.
      *
      * Pieces come at most every 16 ms. A collector that is slow does not hold the generation up.
+     *
+     * Where the prompt begins with what the session has read, as that of a chat's next turn does, only the rest is read.
      *
      * The flow throws
      * - [DramException.SessionBusy] when another generation has the session,
@@ -119,6 +156,12 @@ public class DramSession internal constructor(private val native: NativeSession)
             // An answer is short: its length is bounded by maxTokens.
             .buffer(Channel.UNLIMITED)
             .flowOn(Dispatchers.IO)
+
+    /**
+     * The end of [generate] alone: the whole answer, its tool call, its log-probabilities. Cancelling the coroutine stops the decode.
+     */
+    public suspend fun complete(request: GenerationRequest): Completion =
+        generate(request).filterIsInstance<GenerationEvent.Finished>().first().completion
 
     /** The text of [generate] alone, from a plain prompt. */
     public fun stream(
@@ -141,6 +184,37 @@ public class DramSession internal constructor(private val native: NativeSession)
             .filterIsInstance<GenerationEvent.Piece>()
             .map { it.text }
 
+    /** The tokens that the session has read. */
+    public suspend fun tokens(): List<UInt> = blocking { native.tokens() }
+
+    /** Forgets everything after the first [position] tokens; 0 forgets all. */
+    public suspend fun truncate(position: Int) {
+        val first = unsigned(position, "position")
+        blocking { native.truncate(first) }
+    }
+
+    /** Another session with the same options, adapters and tokens read: the conversation goes on in both. It takes as much memory as this one. */
+    public suspend fun fork(): DramSession = blocking { DramSession(native.fork()) }
+
+    /** Writes what the session has read to [file], the conversation in the clear. The file is replaced only when the new one is whole. */
+    public suspend fun save(file: File): Unit = blocking { native.save(file.path) }
+
+    /**
+     * Takes up what [save] wrote; a prompt that begins with it is then read from there on.
+     *
+     * @throws DramException.FileProblem when the file is damaged, or of another model, cache format, version or other adapters: the session stays as it was
+     */
+    public suspend fun restore(file: File): Unit = blocking { native.restore(file.path) }
+
+    /**
+     * Generates with these adapters from now on; none turns them off. Other sessions stay as they are. What the session has read is forgotten, unless the
+     * adapters are the same as before.
+     *
+     * @throws DramException.InvalidRequest for an adapter of another model
+     * @throws DramException.OutOfMemory when there is no room for them
+     */
+    public suspend fun setAdapters(adapters: List<ScaledAdapter>): Unit = blocking { native.setAdapters(adapters) }
+
     /** Cancels the generation that runs, if any, and gives the memory back. */
     override fun close() {
         if (closed.compareAndSet(false, true)) {
@@ -150,28 +224,52 @@ public class DramSession internal constructor(private val native: NativeSession)
     }
 }
 
+/** Turns texts into vectors whose dot product says how alike the texts are. Calls wait for each other. */
+public class DramEncoder internal constructor(private val native: NativeEncoder) : AutoCloseable {
+    /** Most tokens that a text may have. */
+    public val context: Int = native.context().toInt()
+
+    /**
+     * The vector of [text], of length 1. It is computed to its end; a cancellation is seen afterwards.
+     *
+     * @throws DramException.InvalidRequest when the text has more tokens than [context]
+     */
+    public suspend fun embed(text: String): FloatArray = blocking { native.embed(text).toFloatArray() }
+
+    /** As [DramSession.setAdapters]. */
+    public suspend fun setAdapters(adapters: List<ScaledAdapter>): Unit = blocking { native.setAdapters(adapters) }
+
+    /** Gives the memory back. */
+    override fun close(): Unit = native.close()
+}
+
 /** Hands what it hears to a channel. It is called on the generation's own native thread. */
 private class ChannelListener(private val channel: SendChannel<GenerationEvent>) : GenerationListener {
     private var attached = false
 
-    override fun onPiece(text: String, tokens: UInt) {
+    override fun onEvent(event: GenerationEvent) {
         if (!attached) {
             // Otherwise JNA attaches the thread to the virtual machine and detaches it again around every call.
             Native.detach(false)
             attached = true
         }
-        channel.trySend(GenerationEvent.Piece(text, tokens.toInt()))
-    }
-
-    override fun onFinished(completion: Completion) {
-        channel.trySend(GenerationEvent.Finished(completion))
-        channel.close()
+        channel.trySend(event)
+        if (event is GenerationEvent.Finished) channel.close()
     }
 
     override fun onError(error: DramException) {
         channel.close(error)
     }
 }
+
+/** Runs what blocks (mapping a file, copying a cache, a measurement) off the caller's thread. */
+private suspend fun <T> blocking(body: () -> T): T = withContext(Dispatchers.IO) { body() }
+
+private fun sessionOptions(context: Int?, threads: Int?, cacheFormat: CacheFormat) = SessionOptions(
+    context = context?.let { unsigned(it, "context") },
+    threads = threads?.let { unsigned(it, "threads") },
+    cacheFormat = cacheFormat,
+)
 
 /** A count as the library takes it. */
 private fun unsigned(value: Int, name: String): UInt {

@@ -1,4 +1,4 @@
-//! A model that takes seconds to fill its context and never ends by itself: what tests of cancelling need.
+//! A model that takes seconds to fill its context and never ends by itself, which is what tests of cancelling need, and an adapter of it.
 //!
 //! `cargo xtask kotlin` and `cargo xtask swift` include this file too, so it knows nothing but the standard library.
 
@@ -74,6 +74,26 @@ pub(crate) fn slow_model() -> Vec<u8> {
     let row = WIDTH / BLOCK.0 * BLOCK.1;
     let end = file.data.len() - row;
     file.data[end..].fill(0);
+    file.finish()
+}
+
+/// The bytes of a LoRA adapter of [`slow_model`]: random halves of rank 32 beside the output matrix, strong enough to change every answer.
+pub(crate) fn adapter() -> Vec<u8> {
+    const RANK: usize = BLOCK.0;
+    let mut file = Writer::default();
+    for (key, value) in [
+        ("general.type", "adapter"),
+        ("general.architecture", "llama"),
+        ("adapter.type", "lora"),
+    ] {
+        file.key(key, |f| f.string(value));
+    }
+    file.key("adapter.lora.alpha", |f| {
+        f.number(6, &(RANK as f32).to_le_bytes());
+    });
+    let unit = |cols: usize| 1.0 / (4.6 * (cols as f32).sqrt());
+    file.matrix("output.weight.lora_a", RANK, WIDTH, unit(WIDTH));
+    file.matrix("output.weight.lora_b", VOCABULARY, RANK, 4.0 * unit(RANK));
     file.finish()
 }
 

@@ -1,0 +1,77 @@
+//! Answers of a given form, and function calls.
+
+use crate::ears::{self, STUDENT, open, request, user};
+use dram_ffi::{
+    Completion, Constraint, DramError, FinishReason, GenerationRequest, Limit, Prompt,
+    SessionOptions, ToolChoice, Tools,
+};
+use std::path::Path;
+
+/// With the feature, a student answers in the form it is given; without it, a request that asks for one is refused.
+#[test]
+fn an_answer_has_the_form_that_is_asked_for() {
+    let session = open(Path::new(STUDENT))
+        .unwrap()
+        .session(SessionOptions::default())
+        .unwrap();
+    let ask = |constraint, tools| {
+        let request = GenerationRequest {
+            prompt: Prompt::Chat {
+                messages: vec![user("set a timer for ten minutes")],
+            },
+            constraint,
+            tools,
+            ..request(0, 64)
+        };
+        ears::ask(&session, request).1
+    };
+    let tools = |choice| {
+        let json = r#"[{"type": "function", "function": {"name": "set_timer", "parameters": {
+            "type": "object", "properties": {"duration": {"type": "string"}}, "required": ["duration"]}}}]"#;
+        let json = json.to_owned();
+        Some(Tools { json, choice })
+    };
+    let refused =
+        |asked: &Result<Completion, DramError>| matches!(asked, Err(DramError::InvalidRequest(_)));
+    let named = |name: &str| ToolChoice::Named { name: name.into() };
+    assert!(refused(&ask(None, tools(named("other")))));
+    let Ok(plain) = ask(None, tools(ToolChoice::Never)) else {
+        panic!("tools that are not called need no constraint");
+    };
+    assert_eq!(plain.tool_call, None);
+
+    let expression = "[0-9]{4}-[0-9]{2}".to_owned();
+    let asked = [
+        ask(Some(Constraint::Regex { expression }), None),
+        ask(None, tools(named("set_timer"))),
+    ];
+    if !cfg!(feature = "constraint") {
+        assert!(asked.iter().all(refused), "{asked:?}");
+        return;
+    }
+    let [Ok(digits), Ok(call)] = asked else {
+        panic!("{asked:?}");
+    };
+    assert_eq!(
+        (digits.text.len(), digits.finish),
+        (7, FinishReason::EndOfText)
+    );
+    let call = call.tool_call.unwrap();
+    assert_eq!(
+        (&*call.name, &*call.arguments),
+        ("set_timer", r#"{"duration":"10 minutes"}"#)
+    );
+    let schema =
+        r#"{"type": "object", "properties": {"hour": {"type": "integer"}}, "required": ["hour"]}"#;
+    let schema = schema.to_owned();
+    let request = GenerationRequest {
+        constraint: Some(Constraint::JsonSchema { schema }),
+        ..request(4, 3)
+    };
+    assert_eq!(
+        ears::complete(&session, request).finish,
+        FinishReason::Unfinished {
+            limit: Limit::MaxTokens
+        }
+    );
+}

@@ -1,0 +1,8 @@
+//! What Kotlin and Swift rely on, asked of the façade itself.
+
+mod ears;
+mod form;
+mod generation;
+mod model;
+mod session;
+mod toy;
