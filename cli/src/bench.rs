@@ -10,7 +10,8 @@ use dram_core::{Model, SessionOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::common::{bytes, table};
+use crate::common::{DraftArgs, bytes, table};
+use crate::drafts;
 
 /// Measure latency, speed and memory of GGUF models
 ///
@@ -28,7 +29,8 @@ Columns:
 Examples:
   dram bench -m student.gguf
   dram bench -m a.gguf -m b.gguf -p 128,512 -n 64 -d 0,2048 -t 1,2 -r 5
-  dram bench -m student.gguf -o json > latency.json")]
+  dram bench -m student.gguf -o json > latency.json
+  dram bench -m teacher.gguf --draft student.gguf      what drafts gain: answers with and without them, in turns")]
 pub(crate) struct Args {
     /// A GGUF file; may be given several times
     #[arg(short, long, required = true)]
@@ -54,6 +56,11 @@ pub(crate) struct Args {
     /// The same as -o json
     #[arg(long)]
     json: bool,
+    /// With --draft or --lookup: prompts to answer, one a line (default: the built-in task's held-out requests)
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    #[command(flatten)]
+    draft: DraftArgs,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -83,6 +90,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
         args.threads.iter().copied().map(Some).collect()
     };
     let output = if args.json { Output::Json } else { args.output };
+    if let Some(note) = args.draft.note() {
+        let work = drafts::Work {
+            speculation: args.draft.speculation()?,
+            note,
+            prompts: args.prompts.as_deref(),
+            max_tokens: args.n_gen[0],
+            repetitions: args.repetitions,
+        };
+        return drafts::compare(&args.model, &threads, &work, output != Output::Md);
+    }
     let combinations: Vec<LatencyOptions> = threads
         .iter()
         .flat_map(|&threads| args.n_depth.iter().map(move |&depth| (threads, depth)))
@@ -155,7 +172,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn model_name(path: &Path) -> String {
+pub(crate) fn model_name(path: &Path) -> String {
     path.file_name()
         .unwrap_or(path.as_os_str())
         .to_string_lossy()

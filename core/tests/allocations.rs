@@ -174,7 +174,10 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
             _ => 0,
         };
         // Room for the logits was there: the vocabulary is small.
-        assert!((own..own + 32 * 1024).contains(&allocated), "{allocated}, {own}");
+        assert!(
+            (own..own + 32 * 1024).contains(&allocated),
+            "{allocated}, {own}"
+        );
         let warm = Request {
             sampling: Sampling {
                 temperature: 0.5,

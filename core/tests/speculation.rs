@@ -100,7 +100,9 @@ fn assert_same(plain: &(Completion, Vec<String>), drafted: &(Completion, Vec<Str
 
 #[test]
 fn positions_evaluated_together_have_the_bits_of_one_at_a_time() {
-    for format in ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "iq4_nl"] {
+    for format in [
+        "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "iq4_nl",
+    ] {
         let model = model(Shape {
             format,
             ..Shape::default()
@@ -193,7 +195,11 @@ fn where_drafts_are_certain_the_text_is_the_same_token_for_token() {
 }
 
 /// How often each text of `length` tokens came.
-fn counts(session: &mut Session, sampling: &Sampling, length: usize) -> BTreeMap<Vec<u32>, [f64; 2]> {
+fn counts(
+    session: &mut Session,
+    sampling: &Sampling,
+    length: usize,
+) -> BTreeMap<Vec<u32>, [f64; 2]> {
     let mut counts = BTreeMap::new();
     for seed in 0..6000 {
         let request = Request {
@@ -275,7 +281,10 @@ fn drawn_drafts_leave_the_distribution_as_it_is() {
             println!("{what}, {name}: χ² {chi_squared:.1} of {freedom} degrees of freedom");
             // Four standard deviations; the seeds are fixed. Wrong rules give more than ten.
             let most = freedom + 4.0 * (2.0 * freedom).sqrt();
-            assert!(cells.len() > 7 && chi_squared < most, "{what}, {name}: {chi_squared}");
+            assert!(
+                cells.len() > 7 && chi_squared < most,
+                "{what}, {name}: {chi_squared}"
+            );
         }
     }
 }
@@ -341,7 +350,11 @@ fn every_end_inside_an_accepted_draft_is_the_plain_one() {
         }
     }
     println!("{ends:?}");
-    assert_eq!(ends.len(), 4, "max tokens, stop string, context, end: {ends:?}");
+    assert_eq!(
+        ends.len(),
+        4,
+        "max tokens, stop string, context, end: {ends:?}"
+    );
     assert!(ends.values().all(|&count| count > 3), "{ends:?}");
 }
 
@@ -430,7 +443,9 @@ fn a_session_that_drafts_is_a_session_like_any_other() {
         context: 24,
         ..shape.clone()
     });
-    drafting.set_speculation(&Speculation::draft(short)).unwrap();
+    drafting
+        .set_speculation(&Speculation::draft(short))
+        .unwrap();
     let long = request("short", 60);
     let (a, b) = (generate(&mut plain, &long), generate(&mut drafting, &long));
     assert_same(&a, &b, "short context");
@@ -441,7 +456,9 @@ fn a_session_that_drafts_is_a_session_like_any_other() {
     let bytes = common::gguf::adapter(&Random::new(shape.clone()), 4, "f32");
     let file = gguf::File::from_bytes("adapter.gguf", bytes).unwrap();
     let adapter = target.adapter_from_gguf(file).unwrap();
-    drafting.set_speculation(&Speculation::draft(rounded)).unwrap();
+    drafting
+        .set_speculation(&Speculation::draft(rounded))
+        .unwrap();
     for session in [&mut plain, &mut drafting] {
         session.set_adapters(&[(adapter.clone(), 0.05)]).unwrap();
     }
@@ -467,7 +484,9 @@ fn drafts_that_mean_nothing_are_refused() {
         vocabulary: 300,
         ..Shape::default()
     });
-    let error = session.set_speculation(&Speculation::draft(other)).unwrap_err();
+    let error = session
+        .set_speculation(&Speculation::draft(other))
+        .unwrap_err();
     assert!(matches!(error, Error::DraftVocabulary { .. }), "{error}");
     assert!(error.to_string().contains("300 tokens and 288"), "{error}");
     // One token of the vocabulary has another text.
@@ -476,7 +495,9 @@ fn drafts_that_mean_nothing_are_refused() {
     bytes[at.unwrap() + 2] = b'U';
     let file = gguf::File::from_bytes("other.gguf", bytes).unwrap();
     let other = Model::from_gguf(file, &OpenOptions::default()).unwrap();
-    let error = session.set_speculation(&Speculation::draft(other)).unwrap_err();
+    let error = session
+        .set_speculation(&Speculation::draft(other))
+        .unwrap_err();
     let expected = "token 287 is \"<|User|>\" and \"<|user|>\"";
     assert!(error.to_string().contains(expected), "{error}");
     for speculation in [

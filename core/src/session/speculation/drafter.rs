@@ -1,9 +1,9 @@
 //! The draft model's side: a session that follows another's sequence and says how it would go on.
 
 use super::super::{Session, SessionOptions};
+use crate::Result;
 use crate::model::Model;
 use crate::sampling::{Sampling, Share};
-use crate::Result;
 
 /// A draft model's session. It computes on the threads of the session that it drafts for, and is cancelled with it.
 pub(super) struct Drafter {
