@@ -180,7 +180,7 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
         );
         let warm = Request {
             sampling: Sampling {
-                temperature: 0.5,
+                temperature: 0.1,
                 ..Sampling::default()
             },
             ..request.clone()

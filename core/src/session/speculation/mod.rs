@@ -112,6 +112,8 @@ pub(crate) struct Speculator {
     shares: Vec<Share>, // ≤ [most, WIDEST]
     /// Where each one's shares end.
     ends: Vec<usize>, // ≤ [most]
+    /// How many of them are evaluated.
+    evaluated: usize,
     /// How many of them the session's model accepted.
     accepted: usize,
 }
@@ -144,6 +146,7 @@ impl Speculator {
             drafted: Vec::with_capacity(most),
             shares: Vec::with_capacity(most * WIDEST),
             ends: Vec::with_capacity(most),
+            evaluated: 0,
             accepted: 0,
         }))
     }
@@ -170,7 +173,7 @@ impl Speculator {
         self.drafted.clear();
         self.shares.clear();
         self.ends.clear();
-        self.accepted = 0;
+        (self.evaluated, self.accepted) = (0, 0);
     }
 
     /// The token proposed next, and what it was drawn from.
@@ -188,12 +191,13 @@ impl Speculator {
             return false;
         };
         self.pace.learn(confidence, drafted == id);
-        if drafted == id {
+        let accepted = drafted == id && self.accepted < self.evaluated;
+        if accepted {
             self.accepted += 1;
         } else {
             self.clear();
         }
-        drafted == id
+        accepted
     }
 
     /// Drafts at most `room` tokens to follow `ids`.
@@ -202,8 +206,8 @@ impl Speculator {
     /// [`Error::Cancelled`].
     pub(crate) fn draft(&mut self, ids: &[u32], room: usize) -> Result<()> {
         self.clear();
-        self.pace.begin();
         let room = room.min(self.speculation.most());
+        self.pace.begin(room);
         match &mut self.source {
             Source::Lookup { ngram } => {
                 let Some(found) = lookup::find(ids, *ngram) else {
@@ -245,9 +249,16 @@ impl Speculator {
         Ok(())
     }
 
-    /// Appends the draft to `ids`, and says how many tokens it has.
-    pub(crate) fn append(&self, ids: &mut Vec<u32>) -> usize {
-        ids.extend(self.drafted.iter().map(|(id, _)| id));
-        self.drafted.len()
+    /// Appends those tokens of the draft to `ids` that are to be evaluated, and says how many these are: an end is drafted, but nothing follows it.
+    pub(crate) fn append(&mut self, ids: &mut Vec<u32>) -> usize {
+        let ends = |source: &Source, id| match source {
+            Source::Model(drafter) => drafter.is_end(id),
+            Source::Lookup { .. } => false,
+        };
+        let last = self.drafted.last();
+        let is_end = last.is_some_and(|&(id, _)| ends(&self.source, id));
+        self.evaluated = self.drafted.len() - usize::from(is_end);
+        ids.extend(self.drafted[..self.evaluated].iter().map(|(id, _)| id));
+        self.evaluated
     }
 }
