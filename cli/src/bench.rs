@@ -9,6 +9,9 @@ use dram_core::latency::{self, Latency, LatencyOptions};
 use dram_core::{Limits, Model, SessionOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::common::DraftArgs;
+use crate::drafts;
+
 mod output;
 mod peer;
 
@@ -35,7 +38,8 @@ Examples:
   dram bench -m student.gguf
   dram bench -m a.gguf -m b.gguf -p 128,512 -n 64 -d 0,2048 -t 1,2 -r 5
   dram bench -m student.gguf -p 0 -n 64 -d 2048 --compare llama.cpp/build/bin/llama-bench
-  dram bench -m student.gguf -o json > latency.json")]
+  dram bench -m student.gguf -o json > latency.json
+  dram bench -m teacher.gguf --draft student.gguf      what drafts gain: answers with and without them, in turns")]
 pub(crate) struct Args {
     /// A GGUF file; may be given several times
     #[arg(short, long, required = true)]
@@ -67,6 +71,11 @@ pub(crate) struct Args {
     /// The same as -o json
     #[arg(long)]
     json: bool,
+    /// With --draft or --lookup: prompts to answer, one a line (default: the built-in task's held-out requests)
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    #[command(flatten)]
+    draft: DraftArgs,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -98,6 +107,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
         args.threads.iter().copied().map(Some).collect()
     };
     let output = if args.json { Output::Json } else { args.output };
+    if let Some(note) = args.draft.note() {
+        let work = drafts::Work {
+            speculation: args.draft.speculation()?,
+            note,
+            prompts: args.prompts.as_deref(),
+            max_tokens: args.n_gen[0],
+            repetitions: args.repetitions,
+        };
+        return drafts::compare(&args.model, &threads, &work, output != Output::Md);
+    }
     let combinations: Vec<LatencyOptions> = threads
         .iter()
         .flat_map(|&threads| args.n_depth.iter().map(move |&depth| (threads, depth)))
@@ -188,7 +207,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn model_name(path: &Path) -> String {
+pub(crate) fn model_name(path: &Path) -> String {
     path.file_name()
         .unwrap_or(path.as_os_str())
         .to_string_lossy()

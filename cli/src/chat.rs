@@ -9,7 +9,9 @@ use dram_core::{Event, Finish, Message, Model, Prompt, Request, Session, ToolCal
 
 use serde_json::json;
 
-use crate::common::{Interrupt, Lora, SamplingArgs, SessionArgs, open_adapters, write_json};
+use crate::common::{
+    DraftArgs, Interrupt, Lora, SamplingArgs, SessionArgs, acceptance, open_adapters, write_json,
+};
 use crate::form::{FormArgs, tool_call};
 
 /// Talk with a GGUF model
@@ -23,6 +25,7 @@ use crate::form::{FormArgs, tool_call};
 Examples:
   dram chat student.gguf
   dram chat model.gguf --system 'You answer in one sentence.' --temperature 0.7
+  dram chat large.gguf --draft small.gguf
   dram chat model.gguf --tools tools.json")]
 pub(crate) struct Args {
     /// The model: a GGUF file with a chat template
@@ -38,6 +41,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     session: SessionArgs,
     #[command(flatten)]
+    draft: DraftArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
 }
 
@@ -50,6 +55,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         );
     }
     let mut session = args.session.open(&model)?;
+    session.set_speculation(&args.draft.speculation()?)?;
     let interrupt = Interrupt::listen()?;
     let (constraint, tools) = (args.form.constraint()?, args.form.tools()?);
     let mut system: Vec<Message> = args
@@ -143,6 +149,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
         match answer {
             Ok(completion) => {
                 writeln!(out)?;
+                if args.draft.note().is_some() {
+                    let (accepted, drafted) =
+                        (completion.accepted_tokens, completion.drafted_tokens);
+                    eprintln!("{}", acceptance(accepted, drafted));
+                }
                 if completion.finish == Finish::ContextFull {
                     eprintln!(
                         "the context is full; /reset starts anew, --context makes it larger, --slide 0 forgets the oldest"

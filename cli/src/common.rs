@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use dram_core::sampling::{Dry, Penalties, Xtc};
 use dram_core::{
     Adapter, CacheFormat, CancelToken, ContextPolicy, Model, Sampling, Session, SessionOptions,
+    Speculation,
 };
 use indicatif::ProgressBar;
 
@@ -202,6 +203,50 @@ impl SessionArgs {
                 keep_first,
             })
     }
+}
+
+/// Options of `run`, `chat` and `bench` about speculative decoding.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Speculation (the same answers in less time)")]
+pub(crate) struct DraftArgs {
+    /// Let this small GGUF model propose tokens, which the model checks several at a time. It needs the same vocabulary, as a student of the model has
+    #[arg(long, value_name = "FILE")]
+    draft: Option<PathBuf>,
+    /// Propose what followed when the last N tokens came up before; needs no second model, helps where an answer repeats the prompt (2 is a good start)
+    #[arg(long, value_name = "N", conflicts_with = "draft")]
+    lookup: Option<usize>,
+    /// Most tokens proposed at a time, 1 to 15; fewer are proposed where few are right
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    draft_max: usize,
+}
+
+impl DraftArgs {
+    pub(crate) fn speculation(&self) -> Result<Speculation> {
+        let most = self.draft_max;
+        Ok(match (&self.draft, self.lookup) {
+            (Some(path), _) => Speculation::Draft {
+                model: Model::open(path)?,
+                most,
+            },
+            (None, Some(ngram)) => Speculation::Lookup { ngram, most },
+            (None, None) => Speculation::Off,
+        })
+    }
+
+    /// What a table says of where drafts come from; nothing without.
+    pub(crate) fn note(&self) -> Option<String> {
+        match (&self.draft, self.lookup) {
+            (Some(path), _) => Some(path.display().to_string()),
+            (None, Some(ngram)) => Some(format!("lookup {ngram}")),
+            (None, None) => None,
+        }
+    }
+}
+
+/// `12 of 15 drafted tokens accepted (80 %)`.
+pub(crate) fn acceptance(accepted: usize, drafted: usize) -> String {
+    let share = 100.0 * accepted as f64 / drafted.max(1) as f64;
+    format!("{accepted} of {drafted} drafted tokens accepted ({share:.0} %)")
 }
 
 /// A flag that Ctrl-C raises. The second Ctrl-C ends the process at once.

@@ -17,6 +17,7 @@ mod common;
 mod convert;
 mod demo;
 mod distill;
+mod drafts;
 mod embed;
 mod eval;
 mod export;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use dram_core::{Event, Finish, Limit, Message, Model, Prompt, Request};
 use serde_json::json;
 
-use crate::common::{Interrupt, SamplingArgs, SessionArgs};
+use crate::common::{DraftArgs, Interrupt, SamplingArgs, SessionArgs, acceptance};
 use crate::form::{FormArgs, tool_call};
 
 /// Answer one prompt with a GGUF model
@@ -22,6 +22,7 @@ Examples:
   echo 'Once upon a time' | dram run model.gguf --raw --temperature 0.8 -n 200
   dram run student.gguf --json \"how is the weather in Oslo\"
   dram run model.gguf --json-schema '{\"type\": \"object\", \"properties\": {\"age\": {\"type\": \"integer\"}}, \"required\": [\"age\"]}' \"Anna is 30\"
+  dram run teacher.gguf --draft student.gguf \"wake me at half past six\"
   dram run model.gguf --regex '(yes|no)' \"Is water wet?\"
   dram run model.gguf --tools tools.json --tool-choice required --json \"how is the weather in Oslo\"")]
 pub(crate) struct Args {
@@ -52,6 +53,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     session: SessionArgs,
     #[command(flatten)]
+    draft: DraftArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
 }
 
@@ -71,6 +74,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     let model = Model::open(&args.model)?;
     let mut session = args.session.open(&model)?;
+    session.set_speculation(&args.draft.speculation()?)?;
     let prompt = if args.raw || model.chat_template().is_none() {
         Prompt::Text(prompt)
     } else {
@@ -132,6 +136,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
             "tool_calls": completion.tool_calls.iter().map(tool_call).collect::<Vec<_>>(),
             "forced_tokens": completion.forced_tokens,
             "decode_steps": completion.decode_steps,
+            "drafted_tokens": completion.drafted_tokens,
+            "accepted_tokens": completion.accepted_tokens,
             "finish": finish,
             "stop_string": stop_string,
             "prefill_seconds": t.prefill.as_secs_f64(),
@@ -156,6 +162,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
             dram_core::kernels::selected().name(),
             session.threads(),
         );
+        if args.draft.note().is_some() {
+            let drafts = acceptance(completion.accepted_tokens, completion.drafted_tokens);
+            eprintln!("{drafts}, {} steps", completion.decode_steps);
+        }
     }
     Ok(())
 }

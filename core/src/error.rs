@@ -194,6 +194,19 @@ pub enum Error {
         got: String,
     },
 
+    /// A draft model was given to a session of a model with other tokens.
+    #[error(
+        "{draft}: expected the same tokens as {model}, got {difference}: a draft model needs the vocabulary of the model that it drafts for"
+    )]
+    DraftVocabulary {
+        /// The draft model's file.
+        draft: String,
+        /// The file of the session's model.
+        model: String,
+        /// The first difference: the draft model's, then the session's model's.
+        difference: String,
+    },
+
     /// The model and a session of the context asked for need more memory than the caller allowed.
     #[error(
         "a context of {context} needs {} bytes ({} mapped, {} cache, {} scratch, {} for constraints), expected at most {limit}: {}",

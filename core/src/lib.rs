@@ -32,6 +32,6 @@ pub use limits::Limits;
 pub use model::{Adapter, Config, InputSquares, Memory, Model, ModelInfo, OpenOptions};
 pub use request::{Completion, ContextPolicy, Event, Finish, Limit, Prompt, Request, Timings};
 pub use sampling::{Logprobs, Sampling, TokenLogprob};
-pub use session::{Session, SessionOptions};
+pub use session::{Session, SessionOptions, Speculation};
 pub use tokenizer::Tokenizer;
 pub use tools::{ToolCall, ToolChoice, Tools};

@@ -180,8 +180,12 @@ pub struct Completion {
     pub reused_tokens: usize,
     /// Those of `tokens` that the constraint left no choice for. Several in a row are evaluated in one step.
     pub forced_tokens: usize,
-    /// Evaluations after the prompt's: one for each token, less where tokens were forced.
+    /// Evaluations after the prompt's: one for each token, less where tokens were forced or drafts accepted.
     pub decode_steps: usize,
+    /// Tokens that were drafted and evaluated ([`Session::set_speculation`](crate::Session::set_speculation)).
+    pub drafted_tokens: usize,
+    /// Those of them that were right: they are among `tokens`, and took no step of their own.
+    pub accepted_tokens: usize,
     /// The call that the model asks for, if the request has tools and the text is one: the first of `tool_calls`.
     pub tool_call: Option<ToolCall>,
     /// All calls that the text holds, in order. More than one only with [`Tools::in_parallel`].

@@ -114,6 +114,14 @@ pub(crate) fn bytes(config: &Config, context: usize, adapters: &[(Adapter, f32)]
 }
 
 impl Scratch {
+    /// Makes room for the logits of `rows` positions at once, where there is less.
+    pub(crate) fn make_room(&mut self, rows: usize, vocabulary: usize) {
+        if rows > self.logit_rows {
+            self.logit_rows = rows;
+            self.logits.resize(rows * vocabulary, 0.0);
+        }
+    }
+
     pub(crate) fn new(config: &Config, context: usize) -> Self {
         let Sizes {
             tokens,

@@ -4,7 +4,10 @@ mod common;
 
 use common::{Random, Shape};
 use dram_core::sampling::{Dry, Penalties, Xtc};
-use dram_core::{CacheFormat, Event, Model, Prompt, Request, Sampling, SessionOptions};
+use dram_core::{
+    CacheFormat, Event, Model, OpenOptions, Prompt, Request, Sampling, SessionOptions, Speculation,
+    gguf,
+};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -155,10 +158,57 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
     let least = (0..4).map(|_| decode()).min();
     assert_eq!(least, Some(0), "allocations of 100 decodes");
 
+    // Nor do drafts, looked up or drawn, beyond what they are said to take. The file is so long that its own model is a cheap draft.
+    let small = model.clone();
+    let mut bytes = random.to_gguf();
+    bytes.resize(40 * bytes.len(), 0);
+    let file = gguf::File::from_bytes("large", bytes).unwrap();
+    let large = Model::from_gguf(file, &OpenOptions::default()).unwrap();
+    let mut drafting = large.session(session.options()).unwrap();
+    for speculation in [Speculation::lookup(1), Speculation::draft(small.clone())] {
+        let before = BYTES.load(Ordering::Relaxed);
+        drafting.set_speculation(&speculation).unwrap();
+        let allocated = BYTES.load(Ordering::Relaxed) - before;
+        let own = match speculation {
+            Speculation::Draft { .. } => small.memory_for(&session.options()).anonymous(),
+            _ => 0,
+        };
+        // Room for the logits was there: the vocabulary is small.
+        assert!(
+            (own..own + 32 * 1024).contains(&allocated),
+            "{allocated}, {own}"
+        );
+        let warm = Request {
+            sampling: Sampling {
+                temperature: 0.1,
+                ..Sampling::default()
+            },
+            ..request.clone()
+        };
+        let mut accepted = 0;
+        let mut run = || {
+            let (mut first, mut last, mut pieces) = (0, 0, 0);
+            let completion = drafting.generate(&warm, &mut |event| {
+                if matches!(event, Event::Piece { .. }) {
+                    last = CALLS.load(Ordering::Relaxed);
+                    first = if pieces == 0 { last } else { first };
+                    pieces += 1;
+                }
+                ControlFlow::Continue(())
+            });
+            accepted += completion.unwrap().accepted_tokens;
+            last - first
+        };
+        run();
+        let least = (0..4).map(|_| run()).min();
+        assert_eq!(least, Some(0), "allocations with {speculation:?}");
+        assert!(accepted > 0, "{speculation:?}");
+    }
+
     // Nor do adapters, beyond what they are said to take.
     let adapters = ["f32", "q8_0"].map(|format| {
         let bytes = common::gguf::adapter(&random, 32, format);
-        let file = dram_core::gguf::File::from_bytes("adapter", bytes).unwrap();
+        let file = gguf::File::from_bytes("adapter", bytes).unwrap();
         (model.adapter_from_gguf(file).unwrap(), 0.5)
     });
     let options = session.options();

@@ -225,8 +225,14 @@ impl Model {
     /// [`Error::InvalidOption`] for a context or thread count of 0, a context longer than the model's, or a cache format that does not suit the
     /// model's heads; [`Error::MemoryLimit`]; [`Error::Thread`] when the system starts no thread; [`Error::WrongUse`] when the model is an encoder.
     pub fn session(&self, options: SessionOptions) -> Result<Session> {
+        self.check_generates()?;
+        Session::new(self.clone(), options)
+    }
+
+    /// Refuses an encoder.
+    pub(crate) fn check_generates(&self) -> Result<()> {
         match self.config().pooling {
-            None => Session::new(self.clone(), options),
+            None => Ok(()),
             Some(_) => {
                 Err(self
                     .wrong_use("generates: this one turns texts into vectors, take Model::encoder"))

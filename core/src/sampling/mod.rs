@@ -10,12 +10,14 @@
 //! f64 arithmetic instead of being asked from the platform's libm, and equal logits are ordered by token id.
 
 mod allowed;
+mod drafts;
 mod logprobs;
 mod numbers;
 mod repetition;
 mod sampler;
 
 pub(crate) use allowed::Allowed;
+pub(crate) use drafts::{Share, WIDEST};
 pub(crate) use logprobs::MOST_TOP;
 pub use logprobs::{Logprobs, TokenLogprob};
 pub use numbers::Rng;

@@ -13,6 +13,39 @@ pub(super) struct Candidate {
     pub(super) id: u32,
 }
 
+impl Candidate {
+    /// Its probability relative to `top`'s.
+    pub(super) fn share(&self, top: Candidate, temperature: f32) -> f64 {
+        exp(f64::from(self.logit - top.logit) / f64::from(temperature))
+    }
+}
+
+/// What the chain of steps leaves.
+pub(super) enum Left {
+    /// This token, whatever is drawn.
+    One(u32),
+    /// The sampler's candidates, of which this is the likeliest.
+    Several(Candidate),
+}
+
+/// One of the tokens, each as likely as its share of the sum; none where all shares are 0.
+pub(super) fn draw(rng: &mut Rng, shares: impl Iterator<Item = (u32, f64)> + Clone) -> Option<u32> {
+    let total: f64 = shares.clone().map(|(_, share)| share).sum();
+    let mut left = rng.next_f64() * total;
+    let mut last = None;
+    for (id, share) in shares {
+        left -= share;
+        if left < 0.0 {
+            return Some(id);
+        }
+        if share > 0.0 {
+            last = Some(id);
+        }
+    }
+    // Rounding left a crumb: the last token that weighs anything takes it.
+    last
+}
+
 fn likeliest_first(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
 }
@@ -24,8 +57,8 @@ pub(crate) fn bytes(vocabulary: usize, context: usize) -> u64 {
 
 /// Draws tokens. Its buffers are made once, for the vocabulary and the context; a draw allocates nothing.
 pub(crate) struct Sampler {
-    options: Sampling,
-    rng: Rng,
+    pub(super) options: Sampling,
+    pub(super) rng: Rng,
     pub(super) candidates: Vec<Candidate>, // ≤ [vocabulary]; in order of id, until a step puts them into another
     repetition: Repetition,
 }
@@ -76,6 +109,20 @@ impl Sampler {
         history: &[u32],
         text: Text<'_>,
     ) -> Result<u32> {
+        Ok(match self.filter(logits, allowed, history, text)? {
+            Left::One(id) => id,
+            Left::Several(top) => self.draw(top),
+        })
+    }
+
+    /// What the chain leaves to draw from.
+    pub(super) fn filter(
+        &mut self,
+        logits: &[f32],
+        allowed: Option<Allowed<'_>>,
+        history: &[u32],
+        text: Text<'_>,
+    ) -> Result<Left> {
         let best = match allowed {
             None => likeliest(logits),
             Some(allowed) => allowed.likeliest(logits),
@@ -88,7 +135,7 @@ impl Sampler {
         let drops = o.typical_p < 1.0 || o.xtc.probability > 0.0;
         let greedy = o.temperature == 0.0;
         if greedy && !adjusts && !drops {
-            return Ok(best);
+            return Ok(Left::One(best));
         }
         self.candidates.clear();
         let candidates = (0..)
@@ -113,7 +160,7 @@ impl Sampler {
         }
         let Some(top) = self.likeliest() else {
             return if self.options.logit_bias.is_empty() {
-                Ok(best)
+                Ok(Left::One(best))
             } else {
                 Err(Error::InvalidOption {
                     option: "logit_bias",
@@ -125,14 +172,18 @@ impl Sampler {
             };
         };
         if !top.logit.is_finite() || (greedy && !drops) {
-            return Ok(top.id);
+            return Ok(Left::One(top.id));
         }
         self.top_k();
         let top = self.typical(top);
         self.top_p(top);
         self.min_p(top);
         let top = self.xtc(top);
-        Ok(if greedy { top.id } else { self.draw(top) })
+        Ok(if greedy {
+            Left::One(top.id)
+        } else {
+            Left::Several(top)
+        })
     }
 
     fn likeliest(&self) -> Option<Candidate> {
@@ -271,20 +322,11 @@ impl Sampler {
             .sum()
     }
 
-    fn draw(&mut self, top: Candidate) -> u32 {
-        let temperature = f64::from(self.options.temperature);
-        let at = |c: &Candidate| exp(f64::from(c.logit - top.logit) / temperature);
-        let total: f64 = self.candidates.iter().map(at).sum();
-        let mut left = self.rng.next_f64() * total;
-        for candidate in &self.candidates {
-            left -= at(candidate);
-            if left < 0.0 {
-                return candidate.id;
-            }
-        }
-        // Rounding left a crumb: the last candidate that weighs anything takes it.
-        let heaviest = self.candidates.iter().rev().find(|c| at(c) > 0.0);
-        heaviest.unwrap_or(&top).id
+    pub(super) fn draw(&mut self, top: Candidate) -> u32 {
+        let temperature = self.options.temperature;
+        let shares = self.candidates.iter();
+        let shares = shares.map(|c| (c.id, c.share(top, temperature)));
+        draw(&mut self.rng, shares).unwrap_or(top.id)
     }
 }
 

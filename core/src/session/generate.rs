@@ -1,11 +1,13 @@
 //! Completions: prompt in, pieces of text out.
 
 use super::Session;
+use super::speculation::Speculator;
 use crate::constraint::Guide;
 use crate::model::Model;
+use crate::model::forward::{Decoder, Want};
 use crate::output::{Found, Output};
 use crate::request::{Completion, ContextPolicy, Event, Finish, Limit, Request, Timings};
-use crate::sampling::Logprobs;
+use crate::sampling::{Allowed, Logprobs};
 use crate::tools::ToolCall;
 use crate::{Error, Result};
 use std::ops::ControlFlow;
@@ -29,6 +31,9 @@ impl Session {
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Completion> {
         let result = self.answer(request, on_event);
+        if let Some(speculator) = &mut self.speculator {
+            speculator.clear();
+        }
         self.cancellation.next();
         result
     }
@@ -39,6 +44,9 @@ impl Session {
         request.check(model.config().vocabulary, context)?;
         self.sampler
             .start(&request.sampling, model.config().vocabulary)?;
+        if let Some(speculator) = &mut self.speculator {
+            speculator.start(&request.sampling)?;
+        }
         let mut prompt = model.prompt_tokens(request)?;
         self.check(&prompt)?;
         let constraint = request.tools.as_ref().and_then(|t| t.constraint(&model));
@@ -81,6 +89,8 @@ impl Session {
             reused_tokens: reused,
             forced_tokens: 0,
             decode_steps: 0,
+            drafted_tokens: 0,
+            accepted_tokens: 0,
             tool_call: None,
             tool_calls: Vec::new(),
             finish: Finish::Cancelled,
@@ -144,7 +154,6 @@ impl Session {
         on_event: OnEvent<'_>,
     ) -> Result<Finish> {
         let model = self.model.clone();
-        let vocabulary = model.config().vocabulary;
         let mut unsent = 0; // tokens since the last piece
         let mut waiting = 0; // tokens that were not evaluated yet
 
@@ -159,14 +168,21 @@ impl Session {
             let together = self.position + waiting < self.context() && request.logprobs.is_none();
             let goes_on = together && guide.as_ref().is_some_and(|guide| guide.has_forced());
             if waiting > 0 && !goes_on {
-                let ids = &completion.tokens[completion.tokens.len() - waiting..];
-                match self.evaluate_next(ids, request.context_policy, on_event) {
-                    Ok(None) => {}
-                    Ok(Some(finish)) => break finish,
-                    Err(Error::Cancelled) => break Finish::Cancelled,
-                    Err(error) => return Err(error),
+                let made = completion.tokens.len();
+                let known = self.follow_draft(&completion.tokens[made - waiting..]);
+                completion.accepted_tokens += known;
+                if known < waiting {
+                    let ids = &completion.tokens[made - waiting + known..];
+                    // The step itself gives the token after them.
+                    let more = request.max_tokens - made - 1;
+                    match self.evaluate_next(ids, more, request.context_policy, on_event) {
+                        Ok(Step::Done { drafted }) => completion.drafted_tokens += drafted,
+                        Ok(Step::Over(finish)) => break finish,
+                        Err(Error::Cancelled) => break Finish::Cancelled,
+                        Err(error) => return Err(error),
+                    }
+                    completion.decode_steps += 1;
                 }
-                completion.decode_steps += 1;
                 waiting = 0;
             }
             if self.cancellation.requested() {
@@ -177,11 +193,7 @@ impl Session {
                 Some(id) => id,
                 None => {
                     let allowed = guide.as_mut().map(|guide| guide.allowed()).transpose()?;
-                    let logits = &self.scratch.logits[..vocabulary];
-                    self.sampler
-                        .sample(logits, allowed, &self.ids, &|id, out| {
-                            model.tokenizer().decode_bytes(id, out);
-                        })?
+                    self.choose(&model, allowed)?
                 }
             };
             if completion.tokens.is_empty() {
@@ -209,7 +221,7 @@ impl Session {
                 model.tokenizer().decode_bytes(id, bytes)
             });
             if let Some(logprobs) = &mut completion.logprobs {
-                logprobs.push(&self.scratch.logits[..vocabulary], id);
+                logprobs.push(self.logits(), id);
                 let event = Event::Token {
                     id,
                     logprob: logprobs.chosen(index),
@@ -245,19 +257,50 @@ impl Session {
         }
     }
 
-    /// Evaluates the tokens just made; where there is no room for them, does what the policy says. Returns why the completion ends here, if it does.
+    /// Chooses the token that follows the sequence.
+    fn choose(&mut self, model: &Model, allowed: Option<Allowed<'_>>) -> Result<u32> {
+        let vocabulary = model.config().vocabulary;
+        let logits = &self.scratch.logits[self.row * vocabulary..][..vocabulary];
+        let text = &|id, out: &mut Vec<u8>| model.tokenizer().decode_bytes(id, out);
+        let draft = self.speculator.as_ref().and_then(Speculator::next);
+        match draft {
+            Some((id, shares)) if !shares.is_empty() => self
+                .sampler
+                .sample_after_draft(logits, allowed, &self.ids, text, id, shares),
+            // What a draft was certain of is accepted with the probability that it is drawn.
+            _ => self.sampler.sample(logits, allowed, &self.ids, text),
+        }
+    }
+
+    /// Goes on with those of `ids` that the draft foresaw and that were evaluated with it; returns how many. If it did not foresee all of them, the
+    /// draft is over.
+    fn follow_draft(&mut self, ids: &[u32]) -> usize {
+        let Some(speculator) = &mut self.speculator else {
+            return 0;
+        };
+        let foreseen = ids.iter().take_while(|&&id| speculator.accept(id)).count();
+        self.ids.extend_from_slice(&ids[..foreseen]);
+        self.position += foreseen;
+        self.row += foreseen;
+        foreseen
+    }
+
+    /// Evaluates the tokens just made, and drafts of at most `more` tokens that might follow; where there is no room for them, does what the policy
+    /// says.
     fn evaluate_next(
         &mut self,
         ids: &[u32],
+        more: usize,
         policy: ContextPolicy,
         on_event: OnEvent<'_>,
-    ) -> Result<Option<Finish>> {
+    ) -> Result<Step> {
         if self.position + ids.len() <= self.context() {
-            self.advance(ids)?;
-            return Ok(None);
+            self.ids.extend_from_slice(ids);
+            let drafted = self.evaluate_with_draft(more)?;
+            return Ok(Step::Done { drafted });
         }
         let ContextPolicy::Slide { keep_first } = policy else {
-            return Ok(Some(Finish::ContextFull));
+            return Ok(Step::Over(Finish::ContextFull));
         };
         let dropped = ContextPolicy::dropped(keep_first, self.position + ids.len(), self.context());
         self.position = keep_first;
@@ -266,11 +309,48 @@ impl Session {
         let kept = self.ids.len();
         if on_event(Event::Slid { dropped, kept }).is_break() {
             self.ids.truncate(self.position);
-            return Ok(Some(Finish::Cancelled));
+            return Ok(Step::Over(Finish::Cancelled));
         }
         self.evaluate_waiting()?;
-        Ok(None)
+        Ok(Step::Done { drafted: 0 })
     }
+
+    /// Evaluates the tokens after the position, and in the same pass a draft of at most `more` tokens that might follow, whose logits are the rows after
+    /// the first. Returns the draft's length; the sequence ends before it.
+    fn evaluate_with_draft(&mut self, more: usize) -> Result<usize> {
+        let (start, end) = (self.position, self.ids.len());
+        let context = self.context();
+        let room = self.scratch.tokens.saturating_sub(end - start);
+        let room = room.min(self.scratch.logit_rows - 1).min(context - end);
+        let mut drafted = 0;
+        if let Some(speculator) = &mut self.speculator {
+            if let Err(error) = speculator.draft(&self.ids, room.min(more)) {
+                self.ids.truncate(start);
+                return Err(error);
+            }
+            drafted = speculator.append(&mut self.ids);
+        }
+        if drafted == 0 {
+            self.evaluate_waiting()?;
+            return Ok(0);
+        }
+        let mut decoder = Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
+        let evaluated = decoder.run(&self.ids[start..], start, Want::All, &self.cancellation);
+        if evaluated.is_err() {
+            self.ids.truncate(start);
+        }
+        evaluated?;
+        decoder.logits(end - 1 - start..self.ids.len() - start);
+        self.ids.truncate(end);
+        (self.position, self.row) = (end, 0);
+        Ok(drafted)
+    }
+}
+
+/// What became of a step.
+enum Step {
+    Done { drafted: usize },
+    Over(Finish),
 }
 
 /// Hands out the text that may be shown, if there is any.

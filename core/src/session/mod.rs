@@ -2,6 +2,9 @@
 
 mod generate;
 mod saved;
+mod speculation;
+
+pub use speculation::Speculation;
 
 use crate::cancel::{CancelToken, Cancellation};
 use crate::kv::{CacheFormat, KvCache};
@@ -14,6 +17,8 @@ use crate::sampling::Sampler;
 use crate::scratch::Scratch;
 use crate::threads::{self, Pool, ThreadCount};
 use crate::{Error, Result};
+use speculation::Speculator;
+use std::sync::Arc;
 
 /// What a session may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +34,7 @@ pub struct SessionOptions {
 /// One sequence being evaluated. Not shared between threads, but may move from one to another. Sessions of one model share its weights.
 pub struct Session {
     model: Model,
-    pool: Pool,
+    pool: Arc<Pool>,
     cache: KvCache,
     scratch: Scratch,
     sampler: Sampler,
@@ -37,8 +42,11 @@ pub struct Session {
     cancellation: Cancellation,
     /// The sequence. Those at `position` and after are about to be evaluated; between calls there are none.
     ids: Vec<u32>, // ≤ [context]
-    /// Tokens in the cache.
+    /// Tokens in the cache. Drafts may lie beyond.
     position: usize,
+    /// The row of the scratch's logits that follows the sequence.
+    row: usize,
+    speculator: Option<Speculator>,
 }
 
 /// Most threads that a session may ask for.
@@ -66,6 +74,11 @@ pub(crate) fn bytes(context: usize) -> u64 {
 
 impl Session {
     pub(crate) fn new(model: Model, options: SessionOptions) -> Result<Session> {
+        Session::on(model, options, None)
+    }
+
+    /// A session that computes on the threads of `pool`, if that is given.
+    fn on(model: Model, options: SessionOptions, pool: Option<Arc<Pool>>) -> Result<Session> {
         let most = model.config().context_length;
         let context = options.context.unwrap_or_else(|| model.default_context());
         if context == 0 || context > most {
@@ -93,7 +106,10 @@ impl Session {
         let memory = model.memory_for(&options);
         check_system(memory.kv_cache.saturating_add(memory.scratch), context)?;
         Ok(Session {
-            pool: Pool::new(Some(threads))?,
+            pool: match pool {
+                Some(pool) => pool,
+                None => Arc::new(Pool::new(Some(threads))?),
+            },
             cache: KvCache::new(model.config(), context, format),
             scratch: Scratch::new(model.config(), context),
             sampler: Sampler::new(model.config().vocabulary, context),
@@ -101,17 +117,20 @@ impl Session {
             cancellation: Cancellation::new(),
             ids: Vec::with_capacity(context),
             position: 0,
+            row: 0,
+            speculator: None,
             model,
         })
     }
 
-    /// Another session with the same options and adapters and the same sequence: what is in the cache is copied, up to the position.
+    /// Another session with the same options, adapters and speculation and the same sequence: what is in the cache is copied, up to the position.
     ///
     /// # Errors
     /// As [`Model::session`].
     pub fn fork(&self) -> Result<Session> {
         let mut fork = Session::new(self.model.clone(), self.options())?;
         fork.set_adapters(self.adapters())?;
+        fork.set_speculation(self.speculation())?;
         fork.cache = self.cache.fork(self.position);
         fork.ids.extend_from_slice(&self.ids);
         fork.position = self.position;
@@ -166,6 +185,40 @@ impl Session {
     #[must_use]
     pub fn adapters(&self) -> &[(Adapter, f32)] {
         self.scratch.beside.adapters.list()
+    }
+
+    /// Generates with drafts from now on, or without. The result is what it would be without them: the same tokens where sampling is greedy or drafts
+    /// are looked up, and where a draft model's tokens are drawn, the same distribution. What changes is the time that it takes.
+    ///
+    /// Their length follows how many were right of late; where drafts do not pay, there are hardly any. A draft model computes on the session's
+    /// threads, without the session's adapters, and rests where the sequence outgrows its context. It takes the memory of a session of its own
+    /// ([`Model::memory_for`]), and any drafts take the logits of their positions, 4 · (`most` + 1) bytes for each token of the vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::DraftVocabulary`] for a draft model with other tokens, [`Error::InvalidOption`] for a draft of no token or of more than
+    /// [`Speculation::MOST`], and what [`Model::session`] gives for the draft model. The session stays as it was.
+    pub fn set_speculation(&mut self, speculation: &Speculation) -> Result<()> {
+        let speculator = Speculator::new(self, speculation)?;
+        let vocabulary = self.model.config().vocabulary;
+        let rows = (speculation.most() + 1).min(self.scratch.tokens);
+        if rows > self.scratch.logit_rows {
+            let bytes = rows * vocabulary * size_of::<f32>();
+            check_system(bytes as u64, self.context())?;
+            self.scratch.make_room(rows, vocabulary);
+            let adapters = self.adapters().to_vec();
+            self.scratch.beside.adapters = Adapters::new(&adapters, self.scratch.tokens, rows);
+        }
+        self.speculator = speculator;
+        Ok(())
+    }
+
+    /// Where drafts come from.
+    #[must_use]
+    pub fn speculation(&self) -> &Speculation {
+        match &self.speculator {
+            Some(speculator) => speculator.speculation(),
+            None => &Speculation::Off,
+        }
     }
 
     /// Begins to sum the squares of what the model's matrices are multiplied with, anew where that had begun before: a row for each token that is
@@ -344,6 +397,7 @@ impl Session {
 
     /// Evaluates the tokens after the position, of which there is at least one. Those that were not, because it was cancelled, are forgotten.
     fn evaluate_waiting(&mut self) -> Result<()> {
+        self.row = 0;
         while self.position < self.ids.len() {
             let end = self.ids.len().min(self.position + self.scratch.tokens);
             let is_last = end == self.ids.len();
@@ -363,8 +417,9 @@ impl Session {
         Ok(())
     }
 
-    /// The logits of the last position evaluated, `[vocabulary]`.
+    /// The logits that follow the sequence, `[vocabulary]`.
     fn logits(&self) -> &[f32] {
-        &self.scratch.logits[..self.model.config().vocabulary]
+        let vocabulary = self.model.config().vocabulary;
+        &self.scratch.logits[self.row * vocabulary..][..vocabulary]
     }
 }

@@ -298,6 +298,27 @@ impl Tokenizer {
         String::from_utf8_lossy(text).into_owned()
     }
 
+    /// What tells this vocabulary's tokens from those of `other`, in words; `None` where all are the same.
+    pub(crate) fn difference(&self, other: &Tokenizer) -> Option<String> {
+        let (ours, theirs) = (self.len(), other.len());
+        if ours != theirs {
+            return Some(format!("{ours} tokens and {theirs}"));
+        }
+        let mut texts = [Vec::new(), Vec::new()];
+        let id = (0..self.len() as u32).find(|&id| {
+            for (tokenizer, text) in [self, other].into_iter().zip(&mut texts) {
+                text.clear();
+                tokenizer.raw_bytes(id, text);
+            }
+            texts[0] != texts[1]
+        })?;
+        let [ours, theirs] = texts.map(|text| {
+            let text = String::from_utf8_lossy(&text);
+            text.chars().take(40).collect::<String>()
+        });
+        Some(format!("token {id} is {ours:?} and {theirs:?}"))
+    }
+
     /// What the file says of token `id`, which must exist.
     #[cfg(feature = "constraint")]
     pub(crate) fn kind(&self, id: u32) -> TokenType {
