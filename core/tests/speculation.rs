@@ -79,7 +79,8 @@ fn generate(session: &mut Session, request: &Request) -> (Completion, Vec<String
         })
         .unwrap();
     assert_eq!(session.tokens().len(), session.position());
-    let ended = usize::from(completion.finish != Finish::EndOfText && !completion.tokens.is_empty());
+    let ended =
+        usize::from(completion.finish != Finish::EndOfText && !completion.tokens.is_empty());
     let steps = completion.decode_steps + completion.accepted_tokens;
     if completion.finish != Finish::Cancelled {
         assert_eq!(completion.tokens.len(), steps + ended, "{completion:?}");
