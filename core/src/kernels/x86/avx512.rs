@@ -315,7 +315,8 @@ unsafe fn many_tokens<F: Block>(
     row: usize,
 ) {
     let blocks = tile.cols / BLOCK;
-    // The next rows lie behind these; they are asked for bit by bit while the tokens pass.
+    // The next rows lie behind these. They are asked for bit by bit while the tokens pass, or, where those are few, while these are unpacked.
+    let ask_now = tile.tokens < 8;
     let mut next = tile
         .bytes
         .as_ptr()
@@ -328,6 +329,12 @@ unsafe fn many_tokens<F: Block>(
             for (half, rows) in halves.iter().enumerate() {
                 let Some(rows) = rows else { continue };
                 for block in 0..depth {
+                    if ask_now {
+                        for line in (0..ROWS * F::BYTES).step_by(64) {
+                            prefetch(next.wrapping_add(line));
+                        }
+                        next = next.wrapping_add(ROWS * F::BYTES);
+                    }
                     let at = (first + block) * F::BYTES;
                     let (groups, scales) = if rows.count == ROWS {
                         (F::groups::<true>(rows, at), rows.scales::<true>(at))
@@ -348,7 +355,7 @@ unsafe fn many_tokens<F: Block>(
             let mut token = 0;
             let ahead = 2 * ROWS * depth * F::BYTES;
             let step = (ahead / tile.tokens.div_ceil(4)).next_multiple_of(64);
-            let end = next.wrapping_add(ahead);
+            let end = next.wrapping_add(if ask_now { 0 } else { ahead });
             while token + 4 <= tile.tokens {
                 let mut line = 0;
                 while line < step && next < end {
