@@ -95,6 +95,7 @@ impl From<dram_core::Error> for DramError {
             | E::EmptyPrompt
             | E::BadToken { .. }
             | E::WrongUse { .. }
+            | E::DraftVocabulary { .. }
             | E::WrongBase { .. }
             | E::ContextFull { .. }
             | E::NoChatTemplate { .. }

@@ -46,6 +46,9 @@ pub struct Tools {
     pub json: String,
     /// Whether the model calls.
     pub choice: ToolChoice,
+    /// Whether an answer may hold several calls.
+    #[uniffi(default = false)]
+    pub parallel: bool,
 }
 
 /// A call that a model asks for.
@@ -79,7 +82,12 @@ impl TryFrom<Tools> for dram_core::Tools {
             ToolChoice::Never => dram_core::ToolChoice::None,
             ToolChoice::Named { name } => dram_core::ToolChoice::Named(name),
         };
-        Ok(dram_core::Tools::from_json(&tools.json, choice)?)
+        let made = dram_core::Tools::from_json(&tools.json, choice)?;
+        Ok(if tools.parallel {
+            made.in_parallel()
+        } else {
+            made
+        })
     }
 }
 

@@ -17,6 +17,7 @@ mod generation;
 mod model;
 mod sampling;
 mod session;
+mod speculation;
 mod types;
 
 pub use adapter::{DramAdapter, ScaledAdapter};
@@ -30,6 +31,7 @@ pub use sampling::{
     DryOptions, PenaltyOptions, SamplingOptions, TokenLogprob, TokenLogprobs, XtcOptions,
 };
 pub use session::NativeSession;
+pub use speculation::Speculation;
 pub use types::{
     CacheFormat, ChatMessage, Completion, ContextPolicy, FinishReason, FormatShare,
     GenerationRequest, Limit, MemoryNeed, ModelInfo, ModelOptions, Prompt, SessionOptions, Timings,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// It may be shared between threads, and sessions keep it alive.
 #[derive(uniffi::Object)]
 pub struct NativeModel {
-    inner: dram_core::Model,
+    pub(crate) inner: dram_core::Model,
 }
 
 #[uniffi::export]

@@ -3,7 +3,9 @@
 use crate::adapter::{ScaledAdapter, scaled};
 use crate::error::{DramError, contain};
 use crate::generation::{GenerationHandle, GenerationListener, Progress, run};
+use crate::speculation::Speculation;
 use crate::types::{GenerationRequest, SessionOptions};
+use dram_core::threads::ThreadCount;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use std::time::Duration;
 pub struct NativeSession {
     slot: Arc<Slot>,
     options: SessionOptions,
+    threads: ThreadCount,
 }
 
 /// Where core's session lies while nobody generates with it.
@@ -84,6 +87,7 @@ impl NativeSession {
     pub(crate) fn new(session: dram_core::Session) -> Arc<Self> {
         Arc::new(NativeSession {
             options: session.options().into(),
+            threads: session.thread_count(),
             slot: Arc::new(Slot {
                 state: Mutex::new(State {
                     resident: Resident::Here(Box::new(session)),
@@ -259,5 +263,20 @@ impl NativeSession {
     /// stays as it was.
     pub fn set_adapters(&self, adapters: Vec<ScaledAdapter>) -> Result<(), DramError> {
         self.with_session(|session| Ok(session.set_adapters(&scaled(&adapters))?))
+    }
+
+    /// Generates with these drafts from now on. `Completion.accepted_tokens` says how many were right.
+    ///
+    /// # Errors
+    /// `SessionBusy` while a generation runs; `InvalidRequest` for a draft model with another vocabulary or a number out of range; `OutOfMemory`. The
+    /// session stays as it was.
+    pub fn set_speculation(&self, speculation: Speculation) -> Result<(), DramError> {
+        self.with_session(|session| Ok(session.set_speculation(&speculation.into())?))
+    }
+
+    /// Lets `threads` threads compute from the next step on, also while a generation runs: at least one, and at most as many as the session was opened
+    /// with. For a phone that gets hot, or an app that needs a core.
+    pub fn set_threads(&self, threads: u32) {
+        self.threads.set(threads as usize);
     }
 }

@@ -224,8 +224,12 @@ pub struct Completion {
     pub reused_tokens: u32,
     /// Those of `tokens` that the constraint left no choice for.
     pub forced_tokens: u32,
-    /// The call that the model asks for, if the request has tools and the answer is one.
-    pub tool_call: Option<ToolCall>,
+    /// Tokens that were drafted.
+    pub drafted_tokens: u32,
+    /// Those of them that were right: they are among `tokens`.
+    pub accepted_tokens: u32,
+    /// The calls that the model asks for, if the request has tools. More than one only where `Tools.parallel` allows it.
+    pub tool_calls: Vec<ToolCall>,
     /// Why it ended.
     pub finish: FinishReason,
     /// How long it took.
@@ -319,7 +323,9 @@ impl From<dram_core::Completion> for Completion {
             prompt_tokens: count(completion.prompt_tokens),
             reused_tokens: count(completion.reused_tokens),
             forced_tokens: count(completion.forced_tokens),
-            tool_call: completion.tool_call.map(Into::into),
+            drafted_tokens: count(completion.drafted_tokens),
+            accepted_tokens: count(completion.accepted_tokens),
+            tool_calls: completion.tool_calls.into_iter().map(Into::into).collect(),
             finish: match completion.finish {
                 dram_core::Finish::EndOfText => FinishReason::EndOfText,
                 dram_core::Finish::StopString(text) => FinishReason::StopString { text },

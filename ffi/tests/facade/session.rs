@@ -3,7 +3,8 @@
 use crate::ears::{ENDLESS, STUDENT, complete, ears, file, open, path, request, session, slow};
 use crate::toy;
 use dram_ffi::{
-    CacheFormat, DramError, GenerationRequest, NativeSession, Prompt, ScaledAdapter, SessionOptions,
+    CacheFormat, DramError, GenerationRequest, NativeSession, Prompt, ScaledAdapter,
+    SessionOptions, Speculation,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +27,33 @@ fn student() -> Arc<NativeSession> {
         .unwrap()
         .session(SessionOptions::default())
         .unwrap()
+}
+
+#[test]
+fn drafts_and_threads_change_no_token() {
+    let expected = complete(&session(), request(6, 80));
+    let drafting = session();
+    let model = open(Path::new(STUDENT)).unwrap();
+    let other = drafting.set_speculation(Speculation::Draft { model, most: 4 });
+    let refused = matches!(other, Err(DramError::InvalidRequest(_)));
+    assert!(refused, "{other:?}");
+    let lookup = Speculation::Lookup { ngram: 1, most: 4 };
+    drafting.set_speculation(lookup).unwrap();
+    drafting.set_threads(1);
+    // A random model soon repeats itself, which looking up foresees.
+    let drafted = complete(&drafting, request(6, 80));
+    assert_eq!(drafted.tokens, expected.tokens);
+    assert!(drafted.accepted_tokens > 0, "{drafted:?}");
+    assert!(drafted.accepted_tokens <= drafted.drafted_tokens);
+
+    let model = open(Path::new(STUDENT)).unwrap();
+    let own = model.session(SessionOptions::default()).unwrap();
+    let expected = complete(&own, request(9, 12));
+    own.set_speculation(Speculation::Draft { model, most: 4 })
+        .unwrap();
+    assert_eq!(complete(&own, request(9, 12)).tokens, expected.tokens);
+    own.set_speculation(Speculation::Off).unwrap();
+    assert_eq!(complete(&own, request(9, 12)).drafted_tokens, 0);
 }
 
 #[test]

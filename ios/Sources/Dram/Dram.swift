@@ -12,7 +12,7 @@ import Foundation
 /// Weights stay in the file and are paged in as they are used, so opening takes milliseconds. A model may be used from any
 /// thread or actor, and its sessions keep it alive.
 public final class DramModel: Sendable {
-    private let native: NativeModel
+    fileprivate let native: NativeModel
 
     /// What the file says about the model.
     public let info: ModelInfo
@@ -205,6 +205,30 @@ public final class DramSession: Sendable {
         let native = native
         try await offPool { try native.setAdapters(adapters: adapters) }
     }
+
+    /// From now on `model`, a small one with the same vocabulary, guesses up to `most` tokens (1 to 15) ahead, which this session's
+    /// model evaluates together.
+    ///
+    /// - Throws: `DramError.InvalidRequest` when the vocabularies differ, `.OutOfMemory` when there is no room for its cache.
+    public func draft(with model: DramModel, most: UInt32 = 8) async throws {
+        let (native, small) = (native, model.native)
+        try await offPool { try native.setSpeculation(speculation: .draft(model: small, most: most)) }
+    }
+
+    /// From now on up to `most` tokens (1 to 15) are guessed: those that followed the last `ngram` tokens when they came up before.
+    public func draftByLookup(ngram: UInt32 = 2, most: UInt32 = 8) async throws {
+        let native = native
+        try await offPool { try native.setSpeculation(speculation: .lookup(ngram: ngram, most: most)) }
+    }
+
+    /// Nothing is guessed any more.
+    public func stopDrafting() async throws {
+        let native = native
+        try await offPool { try native.setSpeculation(speculation: .off) }
+    }
+
+    /// Lets `threads` threads compute, also while it generates: at least one, at most as many as the session was opened with.
+    public func setThreads(_ threads: UInt32) { native.setThreads(threads: threads) }
 
     /// Generates into a stream of what `select` makes of each event.
     private func start<Output: Sendable>(

@@ -38,7 +38,7 @@ final class RuntimeTests: XCTestCase {
             """
         let tools = Tools(json: json, choice: .named(name: "set_timer"))
         let asked = try await session.complete(GenerationRequest(prompt: said, maxTokens: 64, tools: tools))
-        let call = try XCTUnwrap(asked.toolCall)
+        let call = try XCTUnwrap(asked.toolCalls.first)
         XCTAssertEqual(call.name, "set_timer")
         let arguments = try JSONDecoder().decode(Arguments.self, from: Data(call.arguments.utf8))
         XCTAssertEqual(arguments.duration, "10 minutes")
@@ -49,7 +49,27 @@ final class RuntimeTests: XCTestCase {
         ])
         let never = Tools(json: json, choice: .never)
         let last = try await session.complete(GenerationRequest(prompt: told, maxTokens: 8, tools: never))
-        XCTAssertNil(last.toolCall)
+        XCTAssertEqual(last.toolCalls, [])
+    }
+
+    func testDraftsAndThreadsChangeNoToken() async throws {
+        let model = try await DramModel.open(Models.student)
+        let session = try await model.session()
+        let request = GenerationRequest(prompt: .tokens(ids: prompt), maxTokens: 12)
+        let plain = try await session.complete(request).tokens
+        try await session.draft(with: model, most: 4)
+        session.setThreads(1)
+        let drafted = try await session.complete(request).tokens
+        XCTAssertEqual(drafted, plain)
+        try await session.draftByLookup(ngram: 1)
+        let lookedUp = try await session.complete(request)
+        XCTAssertEqual(lookedUp.tokens, plain)
+        XCTAssertLessThanOrEqual(lookedUp.acceptedTokens, lookedUp.draftedTokens)
+        try await session.stopDrafting()
+        let last = try await session.complete(request)
+        XCTAssertEqual(last.draftedTokens, 0)
+        let other = try await DramModel.open(Models.slow)
+        await refused(.invalidRequest) { try await session.draft(with: other) }
     }
 
     func testLogProbabilitiesAreTheModelsAndComeWithThePieces() async throws {

@@ -64,14 +64,32 @@ class RuntimeTest {
         val tools = """[{"type": "function", "function": {"name": "set_timer", "parameters": {
             "type": "object", "properties": {"duration": {"type": "string"}}, "required": ["duration"]}}}]"""
         val asked = session.complete(GenerationRequest(said, 64u, tools = Tools(tools, ToolChoice.Named("set_timer"))))
-        val call = asked.toolCall!!
+        val call = asked.toolCalls.single()
         assertEquals("set_timer" to """{"duration":"10 minutes"}""", call.name to call.arguments)
         val result = said.messages + listOf(
             ChatMessage(role = "assistant", content = "", toolCalls = listOf(call)),
             ChatMessage(role = "tool", content = "done", toolCallId = call.id, name = call.name),
         )
         val told = GenerationRequest(Prompt.Chat(result), 8u, tools = Tools(tools, ToolChoice.Never))
-        assertEquals(null, session.complete(told).toolCall)
+        assertEquals(emptyList(), session.complete(told).toolCalls)
+    }
+
+    @Test
+    fun `drafts and threads change no token`() = runBlocking {
+        val model = open(student)
+        val session = model.session().kept()
+        val plain = session.complete(tokens(prompt, 12)).tokens
+        session.draftWith(model, most = 4)
+        session.setThreads(1)
+        assertEquals(plain, session.complete(tokens(prompt, 12)).tokens)
+        session.draftByLookup(ngram = 1)
+        val drafted = session.complete(tokens(prompt, 12))
+        assertEquals(plain, drafted.tokens)
+        assertTrue(drafted.acceptedTokens <= drafted.draftedTokens)
+        session.stopDrafting()
+        assertEquals(0u, session.complete(tokens(prompt, 12)).draftedTokens)
+        assertFailsWith<DramException.InvalidRequest> { session.draftWith(open(slow)) }
+        Unit
     }
 
     @Test

@@ -30,7 +30,7 @@ import kotlinx.coroutines.withContext
  * Weights stay in the file and are paged in as they are used, so opening takes milliseconds. A model may be used from any
  * thread. Sessions keep what they need of it: closing the model does not end them.
  */
-public class DramModel private constructor(private val native: NativeModel) : AutoCloseable {
+public class DramModel private constructor(internal val native: NativeModel) : AutoCloseable {
     /** What the file says about the model. */
     public val info: ModelInfo = native.info()
 
@@ -214,6 +214,25 @@ public class DramSession internal constructor(private val native: NativeSession)
      * @throws DramException.OutOfMemory when there is no room for them
      */
     public suspend fun setAdapters(adapters: List<ScaledAdapter>): Unit = blocking { native.setAdapters(adapters) }
+
+    /**
+     * From now on [model], a small one with the same vocabulary, guesses up to [most] tokens (1 to 15) ahead, which this session's model evaluates together.
+     *
+     * @throws DramException.InvalidRequest when the vocabularies differ
+     * @throws DramException.OutOfMemory when there is no room for its cache
+     */
+    public suspend fun draftWith(model: DramModel, most: Int = 8): Unit =
+        blocking { native.setSpeculation(Speculation.Draft(model.native, most.toUInt())) }
+
+    /** From now on up to [most] tokens (1 to 15) are guessed: those that followed the last [ngram] tokens when they came up before. */
+    public suspend fun draftByLookup(ngram: Int = 2, most: Int = 8): Unit =
+        blocking { native.setSpeculation(Speculation.Lookup(ngram.toUInt(), most.toUInt())) }
+
+    /** Nothing is guessed any more. */
+    public suspend fun stopDrafting(): Unit = blocking { native.setSpeculation(Speculation.Off) }
+
+    /** Lets [threads] threads compute, also while it generates: at least one, at most as many as the session was opened with. */
+    public fun setThreads(threads: Int): Unit = native.setThreads(threads.toUInt())
 
     /** Cancels the generation that runs, if any, and gives the memory back. */
     override fun close() {
