@@ -158,7 +158,7 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
         raw.extend(rows.iter().map(|row| {
             json!({
                 "table": group.name, "file": row.file, "what": row.what, "threads": row.threads, "unit": group.unit,
-                "dram": row.ours, "llama.cpp": row.theirs, "ratio": ratio(group, row), "aim": group.aim, "share": row.share,
+                "dram": row.ours, "llama.cpp": row.theirs, "ratio": ratio(group, row), "aim": (group.aim)(row), "share": row.share,
             })
         }));
         // After each table, so that a run that is stopped leaves what it has.
@@ -239,8 +239,8 @@ fn table(group: &Group, rows: &[Row], settings: &Settings) -> String {
             &number(&row.ours),
             &number(&row.theirs),
             &format!("{ratio:.2}"),
-            &format!("{:.2}", group.aim),
-            if ratio >= group.aim {
+            &format!("{:.2}", (group.aim)(row)),
+            if ratio >= (group.aim)(row) {
                 "reached"
             } else {
                 "not reached"
