@@ -317,12 +317,12 @@ impl Shared {
                     back = Instant::now();
                 }
             }
-            let due = || self.stop.load(Ordering::Relaxed) || takes_part() && self.unclaimed.any();
+            let due = || self.stop.load(Ordering::SeqCst) || takes_part() && self.unclaimed.any();
             if self.ahead[index + 1].ask(due) || spin(LOOK_OUT, due) {
                 continue;
             }
             self.states[index].store(ASLEEP, Ordering::SeqCst);
-            if !(takes_part() && self.unclaimed.any()) && !self.stop.load(Ordering::SeqCst) {
+            if !due() {
                 std::thread::park();
             }
             self.states[index].store(AWAKE, Ordering::SeqCst);
