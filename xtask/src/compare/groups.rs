@@ -82,9 +82,12 @@ pub(super) const GROUPS: &[Group] = &[
 ];
 
 fn prefill(settings: &Settings, file: &Path) -> Result<Vec<Row>> {
+    let context = settings.programs.context(file)?;
+    let mut prompts = vec![128, 512];
+    prompts.retain(|&prompt| prompt <= context);
     settings
         .programs
-        .bench(settings, file, &[128, 512], &[0], &[0], true)
+        .bench(settings, file, &prompts, &[0], &[0], true)
 }
 
 fn decode(settings: &Settings, file: &Path, depths: &[usize]) -> Result<Vec<Row>> {
