@@ -19,20 +19,32 @@ const PARTS: usize = VALUES / BLOCK;
 /// The sums of a superblock's products, `[part, half]`, one row per lane. A format without halves leaves the second ones 0.
 type Sums = [[__m512i; 2]; PARTS];
 
-/// A format whose superblocks are multiplied row by row.
+/// A format whose superblocks are multiplied row by row; what is given here is for those whose nibbles lie as Q4_K's.
 trait RowWise: Scaled {
     const BYTES: usize;
     /// The activations as the rows' registers need them, from those that lie at `x`.
     ///
     /// # Safety
     /// The processor has the instructions, and what pointers lead to is there; so for the others.
-    unsafe fn activations(x: *const i8) -> [__m512i; 4];
+    #[inline(always)]
+    unsafe fn activations(x: *const i8) -> [__m512i; 4] {
+        // SAFETY: the caller's.
+        unsafe { pairs(x) }
+    }
     /// What sums begin with.
-    unsafe fn start(x: &[__m512i; 4]) -> [__m512i; 4];
+    #[inline(always)]
+    unsafe fn start(_x: &[__m512i; 4]) -> [__m512i; 4] {
+        // SAFETY: the caller's.
+        unsafe { [_mm512_setzero_si512(); 4] }
+    }
     /// The 256 codes of the superblock at `row`.
     unsafe fn codes(row: *const u8) -> [__m512i; 4];
     /// The sums, from quarters `[register, four rows]` with one row per lane in each 128 bits.
-    unsafe fn sums(quarters: &[[__m512i; 4]; 4]) -> Sums;
+    #[inline(always)]
+    unsafe fn sums(quarters: &[[__m512i; 4]; 4]) -> Sums {
+        // SAFETY: the caller's.
+        unsafe { sums_of_pairs(quarters) }
+    }
 }
 
 // SAFETY (every block below): the trait's contract.
@@ -44,20 +56,8 @@ impl RowWise for Q4K {
     const BYTES: usize = 144;
 
     #[inline(always)]
-    unsafe fn activations(x: *const i8) -> [__m512i; 4] {
-        unsafe { pairs(x) }
-    }
-    #[inline(always)]
-    unsafe fn start(_x: &[__m512i; 4]) -> [__m512i; 4] {
-        unsafe { [_mm512_setzero_si512(); 4] }
-    }
-    #[inline(always)]
     unsafe fn codes(row: *const u8) -> [__m512i; 4] {
         unsafe { nibbles(row.add(16)) }
-    }
-    #[inline(always)]
-    unsafe fn sums(quarters: &[[__m512i; 4]; 4]) -> Sums {
-        unsafe { sums_of_pairs(quarters) }
     }
 }
 
@@ -69,14 +69,6 @@ impl RowWise for Q4K {
 impl RowWise for Q5K {
     const BYTES: usize = 176;
 
-    #[inline(always)]
-    unsafe fn activations(x: *const i8) -> [__m512i; 4] {
-        unsafe { pairs(x) }
-    }
-    #[inline(always)]
-    unsafe fn start(_x: &[__m512i; 4]) -> [__m512i; 4] {
-        unsafe { [_mm512_setzero_si512(); 4] }
-    }
     #[inline(always)]
     unsafe fn codes(row: *const u8) -> [__m512i; 4] {
         unsafe {
@@ -94,10 +86,6 @@ impl RowWise for Q5K {
             }
             codes
         }
-    }
-    #[inline(always)]
-    unsafe fn sums(quarters: &[[__m512i; 4]; 4]) -> Sums {
-        unsafe { sums_of_pairs(quarters) }
     }
 }
 
