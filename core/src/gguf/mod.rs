@@ -34,6 +34,16 @@ enum Bytes {
     Owned(Vec<u8>),
 }
 
+/// Asks for pages of 2 MB, with which weights are read faster: a processor knows the addresses of few pages at a time. Where the file system caches
+/// files in such pages (ext4 since Linux 6.16, XFS), a file that is not in memory yet is then read and mapped so, which takes no more memory; elsewhere
+/// nothing changes.
+fn ask_for_huge_pages(map: &memmap2::Mmap) {
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage); // a kernel without them says so
+    #[cfg(not(target_os = "linux"))]
+    let _ = map;
+}
+
 /// What the file says about one tensor, checked.
 struct Entry {
     name: Box<str>,
@@ -63,7 +73,9 @@ impl File {
         } else {
             // SAFETY: the map is private and read-only. Changing a mapped file is outside what a process can prevent; the doc comment
             // asks for it, and every offset was checked against the length at the time of mapping.
-            Bytes::Mapped(unsafe { memmap2::Mmap::map(&file) }.map_err(io)?)
+            let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
+            ask_for_huge_pages(&map);
+            Bytes::Mapped(map)
         };
         reader::read(path.display().to_string(), bytes)
     }
