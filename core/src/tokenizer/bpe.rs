@@ -20,7 +20,7 @@ type Merges = HashMap<u64, (u32, u32), BuildHasherDefault<Fnv>>;
 pub(super) struct Bpe {
     pretokenizer: Pretokenizer,
     /// The lines of `tokenizer.ggml.merges` in GPT-2's byte alphabet, most important first.
-    lines: Vec<u8>,
+    lines: String,
     line_ends: Vec<u32>,
     tables: OnceLock<Tables>,
 }
@@ -55,7 +55,7 @@ impl Bpe {
     ) -> Result<Bpe> {
         const MERGES: &str = "tokenizer.ggml.merges";
         let metadata = file.metadata();
-        let (mut lines, mut line_ends) = (Vec::new(), Vec::new());
+        let (mut lines, mut line_ends) = (String::new(), Vec::new());
         let joins = |id| vocabulary.kind(id) == TokenType::Normal && vocabulary.bytes(id).len() > 1;
         let merges = if (0..vocabulary.len() as u32).any(joins) {
             Some(metadata.strings(MERGES)?)
@@ -63,12 +63,7 @@ impl Bpe {
             metadata.opt_strings(MERGES)?
         };
         for line in merges.into_iter().flatten() {
-            // The separator is the first space after the first character: a half may begin with anything but a space.
-            if !line
-                .char_indices()
-                .skip(1)
-                .any(|(at, c)| c == ' ' && at + 1 < line.len())
-            {
+            if halves(line).is_none() {
                 return Err(bad(
                     file,
                     MERGES,
@@ -76,7 +71,7 @@ impl Bpe {
                     format!("`{line}`"),
                 ));
             }
-            lines.extend_from_slice(line.as_bytes());
+            lines.push_str(line);
             line_ends.push(u32::try_from(lines.len()).map_err(|_| {
                 bad(
                     file,
@@ -161,32 +156,28 @@ impl Bpe {
     fn build(&self, vocabulary: &Vocabulary) -> Tables {
         let mut merges =
             Merges::with_capacity_and_hasher(self.line_ends.len(), BuildHasherDefault::default());
-        let (mut start, mut joined, mut half) = (0, Vec::new(), Vec::new());
+        let (mut start, mut joined, mut last) = (0, Vec::new(), 0);
         for (rank, &end) in self.line_ends.iter().enumerate() {
-            let line = std::str::from_utf8(&self.lines[start..end as usize]).unwrap_or_default();
+            let line = &self.lines[start..end as usize];
             start = end as usize;
-            let Some(at) = line
-                .char_indices()
-                .skip(1)
-                .find(|&(_, c)| c == ' ')
-                .map(|(at, _)| at)
-            else {
+            let Some((left, right)) = halves(line) else {
                 continue;
             };
-            let mut find = |text: &str| {
-                half.clear();
-                if self.plain() {
-                    half.extend_from_slice(text.as_bytes());
-                } else {
-                    from_byte_alphabet(text, &mut half);
-                }
-                joined.extend_from_slice(&half);
-                vocabulary.find(&half)
-            };
-            let (left, right) = (find(&line[..at]), find(&line[at + 1..]));
-            let merged = vocabulary.find(&joined);
             joined.clear();
+            let mut find = |text: &str| {
+                let start = joined.len();
+                if self.plain() {
+                    joined.extend_from_slice(text.as_bytes());
+                } else {
+                    from_byte_alphabet(text, &mut joined);
+                }
+                vocabulary.find(&joined[start..])
+            };
+            let (left, right) = (find(left), find(right));
+            // Most vocabularies have merged tokens in the order of their merges.
+            let merged = vocabulary.find_near(last + 1, &joined);
             if let (Some(left), Some(right), Some(merged)) = (left, right, merged) {
+                last = merged;
                 merges
                     .entry(key(left, right))
                     .or_insert((rank as u32, merged));
@@ -199,6 +190,13 @@ impl Bpe {
         };
         Tables { merges, bytes }
     }
+}
+
+/// The two tokens of a line. The separator is the first space after the first character: a half may begin with anything but a space.
+fn halves(line: &str) -> Option<(&str, &str)> {
+    let first = line.chars().next()?.len_utf8();
+    let at = first + line[first..].find(' ')?;
+    (at + 1 < line.len()).then(|| (&line[..at], &line[at + 1..]))
 }
 
 fn key(left: u32, right: u32) -> u64 {
