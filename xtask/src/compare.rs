@@ -13,8 +13,20 @@ use serde_json::json;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+/// A file to measure.
+struct Model {
+    path: PathBuf,
+    name: String,
+    /// Positions it was made for
+    context: usize,
+    parameters: u64,
+    /// That of most of the layers' bytes
+    format: String,
+}
+
 /// What was measured of one file.
 struct Row {
+    /// The model's name
     file: String,
     what: String,
     threads: usize,
@@ -24,11 +36,27 @@ struct Row {
     theirs: Vec<f64>,
     /// Of what the device does at most
     share: Option<f64>,
+    /// The ratio aimed at
+    aim: f64,
+}
+
+impl Row {
+    /// A row that holds no values yet; [`run`] says whose it is.
+    fn new(what: String, threads: usize) -> Row {
+        Row {
+            file: String::new(),
+            what,
+            threads,
+            ours: Vec::new(),
+            theirs: Vec::new(),
+            share: None,
+            aim: f64::NAN,
+        }
+    }
 }
 
 /// What to measure, and with what.
 struct Settings {
-    files: Vec<PathBuf>,
     threads: Vec<usize>,
     rounds: usize,
     generate: usize,
@@ -126,16 +154,18 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
 
     let dram = path("dram").map_or_else(build, Ok)?;
     let bench = path("llama-bench").map_or_else(peers::llama_bench, Ok)?;
+    let programs = Programs::new(dram, bench)?;
+    let models = files.into_iter().map(|file| programs.inspect(file));
+    let models = models.collect::<Result<Vec<_>>>()?;
     let settings = Settings {
         threads,
         rounds: if quick { 2 } else { rounds },
         generate: if quick { 8 } else { 32 },
         depths: if quick { vec![2048] } else { vec![2048, 8192] },
-        programs: Programs::new(dram, bench)?,
-        bar: ProgressBar::new((groups.len() * files.len()) as u64).with_style(
+        programs,
+        bar: ProgressBar::new((groups.len() * models.len()) as u64).with_style(
             ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {elapsed}")?,
         ),
-        files,
     };
     settings
         .bar
@@ -143,11 +173,15 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
     let mut raw = Vec::new();
     for group in groups {
         let mut rows = Vec::new();
-        for file in &settings.files {
-            let name = name(file);
-            settings.bar.set_message(format!("{}: {name}", group.name));
-            let measured = (group.measure)(&settings, file);
-            rows.extend(measured.with_context(|| format!("{} of {name}", group.name))?);
+        for model in &models {
+            let what = format!("{} of {}", group.name, model.name);
+            settings.bar.set_message(what.clone());
+            let measured = (group.measure)(&settings, model).context(what)?;
+            rows.extend(measured.into_iter().map(|row| Row {
+                file: model.name.clone(),
+                aim: (group.aim)(model, &row.what),
+                ..row
+            }));
             settings.bar.inc(1);
         }
         let table = table(group, &rows, &settings);
@@ -158,7 +192,7 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
         raw.extend(rows.iter().map(|row| {
             json!({
                 "table": group.name, "file": row.file, "what": row.what, "threads": row.threads, "unit": group.unit,
-                "dram": row.ours, "llama.cpp": row.theirs, "ratio": ratio(group, row), "aim": (group.aim)(row), "share": row.share,
+                "dram": row.ours, "llama.cpp": row.theirs, "ratio": ratio(group, row), "aim": row.aim, "share": row.share,
             })
         }));
         // After each table, so that a run that is stopped leaves what it has.
@@ -176,13 +210,6 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
 fn build() -> Result<PathBuf> {
     sh::run(&mut sh::cargo(&["build", "--release", "--package", "dram"]))?;
     Ok(crate::bindings::target_dir().join("release/dram"))
-}
-
-fn name(file: &std::path::Path) -> String {
-    file.file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
 }
 
 /// Above 1 Dram is better.
@@ -239,8 +266,8 @@ fn table(group: &Group, rows: &[Row], settings: &Settings) -> String {
             &number(&row.ours),
             &number(&row.theirs),
             &format!("{ratio:.2}"),
-            &format!("{:.2}", (group.aim)(row)),
-            if ratio >= (group.aim)(row) {
+            &format!("{:.2}", row.aim),
+            if ratio >= row.aim {
                 "reached"
             } else {
                 "not reached"

@@ -1,9 +1,8 @@
 //! The tables: what each measures and how, and what is aimed at.
 
 use super::programs::{Busy, Memory};
-use super::{Row, Settings, name};
+use super::{Model, Row, Settings};
 use anyhow::Result;
-use std::path::Path;
 
 /// One table.
 pub(super) struct Group {
@@ -12,9 +11,9 @@ pub(super) struct Group {
     pub(super) how: &'static str,
     pub(super) unit: &'static str,
     pub(super) more_is_better: bool,
-    /// The ratio aimed at in a row, as a rule; above 1 Dram is better.
-    pub(super) aim: fn(&Row) -> f64,
-    pub(super) measure: fn(&Settings, &Path) -> Result<Vec<Row>>,
+    /// The ratio aimed at for a model in a row that shows this; above 1 Dram is better.
+    pub(super) aim: fn(&Model, &str) -> f64,
+    pub(super) measure: fn(&Settings, &Model) -> Result<Vec<Row>>,
 }
 
 pub(super) const GROUPS: &[Group] = &[
@@ -24,7 +23,11 @@ pub(super) const GROUPS: &[Group] = &[
         how: "The limit is the device's rate of int8 multiply-adds.",
         unit: "tokens/s",
         more_is_better: true,
-        aim: |_| 2.0,
+        aim: |model, _| match &*model.format {
+            "q4_0" => 2.0,
+            "q8_0" => 3.0,
+            _ => 2.5,
+        },
         measure: prefill,
     },
     Group {
@@ -33,8 +36,12 @@ pub(super) const GROUPS: &[Group] = &[
         how: "The limit is the rate at which the device reads memory.",
         unit: "tokens/s",
         more_is_better: true,
-        aim: |_| 1.25,
-        measure: |settings, file| decode(settings, file, &[0]),
+        aim: |model, _| match model.parameters {
+            1_000_000_000.. => 1.0, // both wait for memory
+            100_000_000.. => 1.25,
+            _ => 2.0,
+        },
+        measure: |settings, model| decode(settings, model, &[0]),
     },
     Group {
         name: "depth",
@@ -42,8 +49,8 @@ pub(super) const GROUPS: &[Group] = &[
         how: "The limit is the rate at which the device reads memory; keys and values count.",
         unit: "tokens/s",
         more_is_better: true,
-        aim: |_| 1.25,
-        measure: |settings, file| decode(settings, file, &settings.depths),
+        aim: |_, _| 1.25,
+        measure: |settings, model| decode(settings, model, &settings.depths),
     },
     Group {
         name: "busy",
@@ -51,7 +58,7 @@ pub(super) const GROUPS: &[Group] = &[
         how: "Both programs run beside the same endless loop.",
         unit: "tokens/s",
         more_is_better: true,
-        aim: |_| 5.0,
+        aim: |_, _| 5.0,
         measure: busy,
     },
     Group {
@@ -61,12 +68,8 @@ pub(super) const GROUPS: &[Group] = &[
               in a context of 2048. Peak: greatest resident size, in runs of their own. The ratio is llama.cpp's by Dram's.",
         unit: "ms or MB",
         more_is_better: false,
-        aim: |row| {
-            if row.what.starts_with("peak") {
-                1.67
-            } else {
-                5.0
-            }
+        aim: |_, what| {
+            if what.starts_with("peak") { 1.67 } else { 5.0 }
         },
         measure: start,
     },
@@ -76,57 +79,48 @@ pub(super) const GROUPS: &[Group] = &[
         how: "Greatest RssAnon of `dram bench` and llama-bench while they fill it. The ratio is llama.cpp's by Dram's.",
         unit: "MB",
         more_is_better: false,
-        aim: |_| 4.0,
+        aim: |_, _| 4.0,
         measure: memory,
     },
 ];
 
-fn prefill(settings: &Settings, file: &Path) -> Result<Vec<Row>> {
-    let context = settings.programs.context(file)?;
+fn prefill(settings: &Settings, model: &Model) -> Result<Vec<Row>> {
     let mut prompts = vec![128, 512];
-    prompts.retain(|&prompt| prompt <= context);
+    prompts.retain(|&prompt| prompt <= model.context);
     settings
         .programs
-        .bench(settings, file, &prompts, &[0], &[0], true)
+        .bench(settings, model, &prompts, &[0], &[0], true)
 }
 
-fn decode(settings: &Settings, file: &Path, depths: &[usize]) -> Result<Vec<Row>> {
-    let context = settings.programs.context(file)?;
+fn decode(settings: &Settings, model: &Model, depths: &[usize]) -> Result<Vec<Row>> {
     let depths: Vec<usize> = depths
         .iter()
         .copied()
-        .filter(|depth| depth + settings.generate <= context)
+        .filter(|depth| depth + settings.generate <= model.context)
         .collect();
     settings
         .programs
-        .bench(settings, file, &[0], &[settings.generate], &depths, true)
+        .bench(settings, model, &[0], &[settings.generate], &depths, true)
 }
 
-fn busy(settings: &Settings, file: &Path) -> Result<Vec<Row>> {
+fn busy(settings: &Settings, model: &Model) -> Result<Vec<Row>> {
     let busy = Busy::start()?;
     let programs = &settings.programs;
-    let mut rows = programs.bench(settings, file, &[0], &[settings.generate], &[0], false)?;
+    let mut rows = programs.bench(settings, model, &[0], &[settings.generate], &[0], false)?;
     for row in &mut rows {
         row.what = busy.place().to_owned();
     }
     Ok(rows)
 }
 
-fn start(settings: &Settings, file: &Path) -> Result<Vec<Row>> {
+fn start(settings: &Settings, model: &Model) -> Result<Vec<Row>> {
     let programs = &settings.programs;
-    let context = programs.context(file)?.min(2048);
+    let context = model.context.min(2048);
     let mut rows = Vec::new();
     for &threads in &settings.threads {
-        let row = |what: &str| Row {
-            file: name(file),
-            what: what.into(),
-            threads,
-            ours: Vec::new(),
-            theirs: Vec::new(),
-            share: None,
-        };
-        let (mut time, mut peak) = (row("time, ms"), row("peak, MB"));
-        let [mut ours, mut theirs] = programs.first_token(file, threads, context);
+        let [mut time, mut peak] =
+            ["time, ms", "peak, MB"].map(|what| Row::new(what.into(), threads));
+        let [mut ours, mut theirs] = programs.first_token(&model.path, threads, context);
         // The first of each fills the page cache and is not counted.
         for round in 0..=settings.rounds {
             for (command, time, peak) in [
@@ -145,18 +139,15 @@ fn start(settings: &Settings, file: &Path) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn memory(settings: &Settings, file: &Path) -> Result<Vec<Row>> {
+fn memory(settings: &Settings, model: &Model) -> Result<Vec<Row>> {
     let programs = &settings.programs;
-    let context = programs.context(file)?.min(2048);
+    let context = model.context.min(2048);
     let threads = settings.threads.iter().copied().max().unwrap_or(1);
-    let [mut ours, mut theirs] = programs.fill(file, threads, context);
+    let [mut ours, mut theirs] = programs.fill(&model.path, threads, context);
     let anonymous = |memory: Memory| vec![memory.anonymous as f64 / 1e6];
     Ok(vec![Row {
-        file: name(file),
-        what: format!("{context} tokens"),
-        threads,
         ours: anonymous(programs.watch(&mut ours)?),
         theirs: anonymous(programs.watch(&mut theirs)?),
-        share: None,
+        ..Row::new(format!("{context} tokens"), threads)
     }])
 }

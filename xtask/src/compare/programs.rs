@@ -1,8 +1,9 @@
 //! Running both programs, timing them from outside and watching their memory.
 
-use super::{Row, Settings, name};
+use super::{Model, Row, Settings};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
@@ -38,7 +39,7 @@ impl Programs {
     pub(super) fn bench(
         &self,
         settings: &Settings,
-        file: &Path,
+        model: &Model,
         prompt: &[usize],
         generate: &[usize],
         depth: &[usize],
@@ -49,7 +50,7 @@ impl Programs {
         }
         let mut command = Command::new(&self.dram);
         command.arg("bench").arg("--compare").arg(&self.bench);
-        command.args(["-o", "json", "-m"]).arg(file);
+        command.args(["-o", "json", "-m"]).arg(&model.path);
         for (flag, values) in [
             ("-p", prompt),
             ("-n", generate),
@@ -76,16 +77,15 @@ impl Programs {
             };
             let threads = number("threads");
             self.remember(threads, measured);
+            let what = match number("n_depth") {
+                0 => format!("{phase} {tokens}"),
+                depth => format!("at {depth}"),
+            };
             rows.push(Row {
-                file: name(file),
-                what: match number("n_depth") {
-                    0 => format!("{phase} {tokens}"),
-                    depth => format!("at {depth}"),
-                },
-                threads,
                 ours: samples(&format!("{phase}_samples")),
                 theirs: samples(&format!("peer_{phase}_samples")),
                 share: measured[format!("{phase}_share_of_limit")].as_f64(),
+                ..Row::new(what, threads)
             });
         }
         Ok(rows)
@@ -118,12 +118,12 @@ impl Programs {
         format!("Limits, as last measured: {}.", limits.join("; "))
     }
 
-    /// Positions the model was made for.
-    pub(super) fn context(&self, file: &Path) -> Result<usize> {
+    /// What `dram inspect` says of a file.
+    pub(super) fn inspect(&self, path: PathBuf) -> Result<Model> {
         let inspected = json(
             Command::new(&self.dram)
                 .arg("inspect")
-                .arg(file)
+                .arg(&path)
                 .arg("--json"),
         )?;
         let metadata = &inspected["metadata"];
@@ -131,7 +131,30 @@ impl Programs {
             .as_str()
             .unwrap_or_default();
         let context = metadata[format!("{family}.context_length")].as_u64();
-        Ok(context.with_context(|| format!("{}: no context_length", file.display()))? as usize)
+        let context =
+            context.with_context(|| format!("{}: no context_length", path.display()))? as usize;
+        let mut bytes: BTreeMap<&str, u64> = BTreeMap::new(); // of the layers
+        let mut parameters = 0;
+        for tensor in inspected["tensors"].as_array().into_iter().flatten() {
+            let shape = tensor["shape"].as_array().into_iter().flatten();
+            parameters += shape.filter_map(Value::as_u64).product::<u64>();
+            if tensor["name"]
+                .as_str()
+                .is_some_and(|name| name.starts_with("blk."))
+            {
+                let format = tensor["format"].as_str().unwrap_or_default();
+                *bytes.entry(format).or_default() += tensor["bytes"].as_u64().unwrap_or_default();
+            }
+        }
+        let most = bytes.into_iter().max_by_key(|&(_, bytes)| bytes);
+        let name = path.file_stem().unwrap_or_default();
+        Ok(Model {
+            name: name.to_string_lossy().into_owned(),
+            context,
+            parameters,
+            format: most.map_or("", |(format, _)| format).to_owned(),
+            path,
+        })
     }
 
     /// Dram's and llama.cpp's commands that open the file, tokenise a prompt and make a token.
