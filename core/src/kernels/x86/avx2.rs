@@ -14,7 +14,7 @@ use crate::quant::activation::BLOCK;
 use crate::quant::{q4_0, q8_0};
 use std::arch::x86_64::*;
 
-table!("avx2", "avx2,fma,f16c", V256, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows8, 2, 2], one_token: [], most: [Maddubs, 8]);
+table!("avx2", "avx2,fma,f16c", V256, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows8, 1, 4], one_token: [], most: [Maddubs, 8]);
 
 /// Two registers of eight f32.
 #[derive(Clone, Copy)]
@@ -339,12 +339,13 @@ unsafe fn many_tokens<F: Block>(tile: &Tile<'_>, packed: &mut Packed, row: usize
                 }
             }
             let mut token = 0;
-            while token + 2 <= tile.tokens {
-                some_tokens::<F, 2>(tile, packed, row, first..first + depth, token);
-                token += 2;
+            while token + 4 <= tile.tokens {
+                some_tokens::<F, 4>(tile, packed, row, first..first + depth, token);
+                token += 4;
             }
-            if token < tile.tokens {
+            while token < tile.tokens {
                 some_tokens::<F, 1>(tile, packed, row, first..first + depth, token);
+                token += 1;
             }
         }
     }
