@@ -94,6 +94,10 @@ fn attention(criterion: &mut Criterion) {
         .into_iter()
         .map(f16::from_f32)
         .collect();
+    // Keys are woven from the same number of blocks.
+    let mut bytes = vec![0; positions * head_dim / 32 * 34];
+    let q8_0 = format_by_name("q8_0").expect("is one");
+    q8_0.quantize(&values(positions * head_dim), &mut bytes);
     let query = values(head_dim);
     let mut group = criterion.benchmark_group(format!(
         "attention, one head of {head_dim}, {positions} positions"
@@ -126,6 +130,34 @@ fn attention(criterion: &mut Criterion) {
                     positions,
                     head_dim,
                     values: &cache,
+                    out: &mut out,
+                    out_stride: head_dim,
+                });
+            });
+        });
+        group.bench_function(BenchmarkId::new("scores q8_0", kernels.name()), |bencher| {
+            bencher.iter(|| {
+                kernels.scores_q8_0(Scores {
+                    queries: &query,
+                    query_stride: head_dim,
+                    count: 1,
+                    head_dim,
+                    keys: &bytes,
+                    scale: 0.125,
+                    out: &mut scores,
+                    out_stride: positions,
+                });
+            });
+        });
+        group.bench_function(BenchmarkId::new("mix q8_0", kernels.name()), |bencher| {
+            bencher.iter(|| {
+                kernels.mix_q8_0(Mix {
+                    weights: &scores,
+                    weight_stride: positions,
+                    count: 1,
+                    positions,
+                    head_dim,
+                    values: &bytes,
                     out: &mut out,
                     out_stride: head_dim,
                 });

@@ -1,17 +1,16 @@
 //! [`super::attention`] over a Q8_0 cache: blocks of 32 signed bytes along a head, each with one binary16 scale.
 //!
 //! Values lie as in a file, `[positions, head_dim / 32]` blocks. Sixteen positions' keys are woven together: for each block of the head their sixteen
-//! scales, then byte 0 of all sixteen, byte 1, …: scores grow side by side, as in f16. What a block holds is widened once for all queries.
-//!
-//! The code is compiled for each instruction set by [`super::recompile`]; its inner loops are of a fixed length, and vectorise by themselves.
+//! scales, then byte 0 of all sixteen, byte 1, …: scores grow side by side, as in f16.
 
 use super::attention::{KEYS, Mix, Scores};
 use crate::quant::float16::f16_to_f32;
 use crate::quant::q8_0::{BLOCK, BYTES};
 
 /// Bytes of one block of [`KEYS`] positions' keys.
-const WOVEN: usize = KEYS * BYTES;
-const SCALES: usize = KEYS * 2;
+pub(super) const WOVEN: usize = KEYS * BYTES;
+/// Bytes of their scales, which come first.
+pub(super) const SCALES: usize = KEYS * 2;
 
 /// The block at `at` of the head of one of sixteen woven positions, as it would lie in a file. `keys`: `[head_dim / 32, WOVEN]`.
 pub(crate) fn unweave(keys: &[u8], lane: usize, at: usize) -> [u8; BYTES] {
@@ -33,9 +32,8 @@ pub(crate) fn weave(keys: &mut [u8], lane: usize, at: usize, block: &[u8; BYTES]
     }
 }
 
-#[inline(always)]
-fn scale(bytes: &[u8; 2]) -> f32 {
-    f16_to_f32(u16::from_le_bytes(*bytes))
+fn scale(block: &[u8; BYTES]) -> f32 {
+    f16_to_f32(u16::from_le_bytes([block[0], block[1]]))
 }
 
 impl Scores<'_, u8> {
@@ -70,84 +68,46 @@ impl Mix<'_, u8> {
 }
 
 /// The specification of [`Scores`] over Q8_0: products with the bytes are added within a block, and the blocks' sums times their scales in order.
-#[inline(always)]
 pub(super) fn scores(s: Scores<'_, u8>) {
     let blocks = s.head_dim / BLOCK;
-    for (number, keys) in s.keys.chunks_exact(blocks * WOVEN).enumerate() {
-        for query in 0..s.count {
-            s.out[query * s.out_stride + number * KEYS..][..KEYS].fill(0.0);
-        }
-        for (at, woven) in keys.as_chunks::<WOVEN>().0.iter().enumerate() {
-            let (scales, bytes) = woven.split_at(SCALES);
-            let scales: [f32; KEYS] =
-                std::array::from_fn(|lane| scale(&scales.as_chunks::<2>().0[lane]));
-            let mut wide = [[0f32; KEYS]; BLOCK];
-            for (wide, bytes) in wide.iter_mut().zip(bytes.as_chunks::<KEYS>().0) {
-                for (wide, byte) in wide.iter_mut().zip(bytes) {
-                    *wide = f32::from(*byte as i8);
+    for query in 0..s.count {
+        let values = &s.queries[query * s.query_stride..][..s.head_dim];
+        let out = &mut s.out[query * s.out_stride..];
+        let keys = s.keys.chunks_exact(blocks * WOVEN);
+        for (keys, out) in keys.zip(out.as_chunks_mut::<KEYS>().0) {
+            for (lane, out) in out.iter_mut().enumerate() {
+                let mut total = 0f32;
+                for (at, values) in values.as_chunks::<BLOCK>().0.iter().enumerate() {
+                    let block = unweave(keys, lane, at);
+                    let products = values.iter().zip(&block[2..]);
+                    let sum = products.fold(0f32, |sum, (value, byte)| {
+                        f32::from(*byte as i8).mul_add(*value, sum)
+                    });
+                    total = sum.mul_add(scale(&block), total);
                 }
-            }
-            for query in 0..s.count {
-                let values = &s.queries[query * s.query_stride + at * BLOCK..][..BLOCK];
-                let mut sums = [0f32; KEYS];
-                for (wide, value) in wide.iter().zip(values) {
-                    for (sum, key) in sums.iter_mut().zip(wide) {
-                        *sum = key.mul_add(*value, *sum);
-                    }
-                }
-                let out = &mut s.out[query * s.out_stride + number * KEYS..][..KEYS];
-                for ((out, sum), scale) in out.iter_mut().zip(sums).zip(scales) {
-                    *out = sum.mul_add(scale, *out);
-                }
-            }
-        }
-        for query in 0..s.count {
-            for out in &mut s.out[query * s.out_stride + number * KEYS..][..KEYS] {
-                *out *= s.scale;
+                *out = total.mul_add(s.scale, 0.0);
             }
         }
     }
 }
 
 /// The specification of [`Mix`] over Q8_0: each position's bytes times (weight · scale), added in order.
-#[inline(always)]
-pub(super) fn mix(mut m: Mix<'_, u8>) {
-    for part in 0..m.head_dim / HALF {
-        let mut query = 0;
-        while query + 4 <= m.count {
-            mix_part::<4>(&mut m, query, part);
-            query += 4;
-        }
-        while query < m.count {
-            mix_part::<1>(&mut m, query, part);
-            query += 1;
-        }
-    }
-}
-
-/// Values of half a block: as many sums as stay in registers for several queries.
-const HALF: usize = BLOCK / 2;
-
-/// Half a block, the `part`th of a head, for `Q` queries from `query`.
-#[inline(always)]
-fn mix_part<const Q: usize>(m: &mut Mix<'_, u8>, query: usize, part: usize) {
-    let (block, within) = (part / 2 * BYTES, 2 + part % 2 * HALF);
-    let mut sums = [[0f32; HALF]; Q];
-    let rows = m.values.chunks_exact(m.head_dim / BLOCK * BYTES);
-    for (position, row) in rows.enumerate() {
-        let block = &row[block..][..BYTES];
-        let scale = scale(&[block[0], block[1]]);
-        let bytes = &block[within..][..HALF];
-        let wide: [f32; HALF] = std::array::from_fn(|i| f32::from(bytes[i] as i8));
-        for (q, sums) in sums.iter_mut().enumerate() {
-            let weight = m.weights[(query + q) * m.weight_stride + position] * scale;
-            for (sum, value) in sums.iter_mut().zip(&wide) {
-                *sum = weight.mul_add(*value, *sum);
+pub(super) fn mix(m: Mix<'_, u8>) {
+    for query in 0..m.count {
+        let weights = &m.weights[query * m.weight_stride..][..m.positions];
+        let out = &mut m.out[query * m.out_stride..][..m.head_dim];
+        out.fill(0.0);
+        for (weight, values) in weights
+            .iter()
+            .zip(m.values.chunks_exact((m.head_dim / BLOCK * BYTES).max(1)))
+        {
+            let blocks = values.as_chunks::<BYTES>().0;
+            for (block, out) in blocks.iter().zip(out.as_chunks_mut::<BLOCK>().0) {
+                let weight = weight.mul_add(scale(block), 0.0);
+                for (out, byte) in out.iter_mut().zip(&block[2..]) {
+                    *out = weight.mul_add(f32::from(*byte as i8), *out);
+                }
             }
         }
-    }
-    for (q, sums) in sums.iter().enumerate() {
-        let out = &mut m.out[(query + q) * m.out_stride + part * HALF..];
-        out[..HALF].copy_from_slice(sums);
     }
 }

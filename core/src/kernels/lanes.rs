@@ -15,6 +15,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn load_f16(from: *const u16) -> Self;
     /// Sixteen bfloat16 at `from`, widened.
     unsafe fn load_bf16(from: *const u16) -> Self;
+    /// Sixteen signed bytes at `from`.
+    unsafe fn load_i8(from: *const i8) -> Self;
     unsafe fn store(self, to: *mut f32);
     /// Rounded to sixteen binary16 at `to`, ties to even.
     unsafe fn store_f16(self, to: *mut u16);
