@@ -9,12 +9,13 @@ use super::super::product::{ROWS, Tile};
 use super::super::recompile::table;
 use super::limits::Maddubs;
 use super::prefetch;
+use super::q6_k;
 use super::rows8::Rows8;
 use crate::quant::activation::BLOCK;
 use crate::quant::{q4_0, q8_0};
 use std::arch::x86_64::*;
 
-table!("avx2", "avx2,fma,f16c", V256, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows8, 1, 4], one_token: [], most: [Maddubs, 8]);
+table!("avx2", "avx2,fma,f16c", V256, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows8, 1, 4], one_token: [(14, q6_k::one_token)], most: [Maddubs, 8]);
 
 /// Two registers of eight f32.
 #[derive(Clone, Copy)]

@@ -3,6 +3,7 @@
 pub(super) mod avx2;
 pub(super) mod avx512;
 mod limits;
+mod q6_k;
 mod rows16;
 mod rows8;
 mod superblocks;
