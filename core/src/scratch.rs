@@ -5,29 +5,66 @@ use crate::model::operations::Beside;
 use crate::model::parallel::LANES;
 use crate::model::{Adapter, Config, adapter};
 use crate::quant::activation::Buffer;
+use std::ops::{Deref, DerefMut};
 
 /// Room for one part of a prompt, or one token.
 pub(crate) struct Scratch {
     pub(crate) tokens: usize,         // most tokens evaluated together
     pub(crate) logit_rows: usize,     // most positions whose logits are computed together
-    pub(crate) x: Vec<f32>,           // [tokens, embedding]: the residual stream
-    pub(crate) branch: Vec<f32>,      // [tokens, embedding]: what a branch reads, then what it adds
-    pub(crate) query: Vec<f32>,       // [tokens, heads, key_length]
-    pub(crate) key: Vec<f32>,         // [tokens, kv_heads, key_length]
-    pub(crate) value: Vec<f32>,       // [tokens, kv_heads, value_length]
-    pub(crate) mixed: Vec<f32>,       // [tokens, heads, value_length]: what attention found
-    pub(crate) gate: Vec<f32>,        // [tokens, feed_forward]
-    pub(crate) up: Vec<f32>,          // [tokens, feed_forward]
+    pub(crate) x: Floats,             // [tokens, embedding]: the residual stream
+    pub(crate) branch: Floats,        // [tokens, embedding]: what a branch reads, then what it adds
+    pub(crate) query: Floats,         // [tokens, heads, key_length]
+    pub(crate) key: Floats,           // [tokens, kv_heads, key_length]
+    pub(crate) value: Floats,         // [tokens, kv_heads, value_length]
+    pub(crate) mixed: Floats,         // [tokens, heads, value_length]: what attention found
+    pub(crate) gate: Floats,          // [tokens, feed_forward]
+    pub(crate) up: Floats,            // [tokens, feed_forward]
     pub(crate) int8: Buffer,          // [tokens, widest]: inputs of products with quantised weights
-    pub(crate) spare: Vec<f32>, // [tokens, embedding] where branches are parallel: what attention adds, until both have read x
-    pub(crate) vector: Vec<f32>, // [2, widest]: a norm's weights and bias, unpacked
-    pub(crate) cosine: Vec<f32>, // [ropes, tokens, rope dimensions / 2]
-    pub(crate) sine: Vec<f32>,  // [ropes, tokens, rope dimensions / 2]
-    pub(crate) scores: Vec<f32>, // [LANES, TOGETHER, SEGMENT]
-    pub(crate) parts: Vec<f32>, // [kv_heads, segments, group, part], or [LANES, TOGETHER, part]
+    pub(crate) spare: Floats, // [tokens, embedding] where branches are parallel: what attention adds, until both have read x
+    pub(crate) vector: Floats, // [2, widest]: a norm's weights and bias, unpacked
+    pub(crate) cosine: Floats, // [ropes, tokens, rope dimensions / 2]
+    pub(crate) sine: Floats,  // [ropes, tokens, rope dimensions / 2]
+    pub(crate) scores: Floats, // [LANES, TOGETHER, SEGMENT]
+    pub(crate) parts: Floats, // [kv_heads, segments, group, part], or [LANES, TOGETHER, part]
     pub(crate) states: Vec<[f32; 2]>, // [tokens, heads]
-    pub(crate) logits: Vec<f32>, // [logit_rows, vocabulary]
+    pub(crate) logits: Floats, // [logit_rows, vocabulary]
     pub(crate) beside: Beside,
+}
+
+/// Zeros at first, beginning where a line of the cache does: a register of them then never lies in two lines.
+pub(crate) struct Floats {
+    values: Vec<f32>,
+    start: usize,
+}
+
+impl Floats {
+    const LINE: usize = 64; // bytes of the longest line, and of the longest register
+
+    pub(crate) fn new(count: usize) -> Floats {
+        let mut values = vec![0.0; count + Floats::LINE / size_of::<f32>()];
+        let start = values.as_ptr().align_offset(Floats::LINE);
+        let start = start.min(values.len() - count);
+        values.truncate(start + count);
+        Floats { values, start }
+    }
+
+    /// Bytes that `count` of them take.
+    fn bytes(count: usize) -> u64 {
+        (count * size_of::<f32>() + Floats::LINE) as u64
+    }
+}
+
+impl Deref for Floats {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.values[self.start..]
+    }
+}
+
+impl DerefMut for Floats {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.values[self.start..]
+    }
 }
 
 /// Queries that attention takes together: what it reads and widens of the cache serves them all.
@@ -52,7 +89,8 @@ const ENOUGH_BYTES: usize = 8 << 20;
 const LOGIT_BYTES: usize = 1 << 20;
 const MOST_LOGIT_ROWS: usize = 16;
 
-fn sizes(config: &Config, context: usize) -> Sizes {
+/// Sizes for a session that wants the logits of `positions` positions at once.
+fn sizes(config: &Config, context: usize, positions: usize) -> Sizes {
     let (d, ff, pairs) = (
         config.embedding_length,
         config.feed_forward_length,
@@ -75,6 +113,7 @@ fn sizes(config: &Config, context: usize) -> Sizes {
     };
     let logit_rows = (LOGIT_BYTES / (config.vocabulary * size_of::<f32>()))
         .clamp(1, MOST_LOGIT_ROWS)
+        .max(positions)
         .min(tokens);
     let n = tokens;
     let floats = [
@@ -103,12 +142,17 @@ fn sizes(config: &Config, context: usize) -> Sizes {
     }
 }
 
-/// Bytes that [`Scratch::new`] allocates, and those of `adapters`.
-pub(crate) fn bytes(config: &Config, context: usize, adapters: &[(Adapter, f32)]) -> u64 {
-    let sizes = sizes(config, context);
-    let floats: u64 = sizes.floats.iter().map(|&n| n as u64).sum();
-    let floats = floats + 2 * sizes.states as u64;
-    floats * size_of::<f32>() as u64
+/// Bytes that [`Scratch::new`] allocates, with room for the logits of `positions` positions at once, and those of `adapters`.
+pub(crate) fn bytes(
+    config: &Config,
+    context: usize,
+    adapters: &[(Adapter, f32)],
+    positions: usize,
+) -> u64 {
+    let sizes = sizes(config, context, positions);
+    let floats: u64 = sizes.floats.iter().map(|&n| Floats::bytes(n)).sum();
+    floats
+        + (sizes.states * size_of::<[f32; 2]>()) as u64
         + Buffer::bytes(sizes.tokens * sizes.widest) as u64
         + adapter::bytes(adapters, sizes.tokens, sizes.logit_rows)
 }
@@ -118,7 +162,7 @@ impl Scratch {
     pub(crate) fn make_room(&mut self, rows: usize, vocabulary: usize) {
         if rows > self.logit_rows {
             self.logit_rows = rows;
-            self.logits.resize(rows * vocabulary, 0.0);
+            self.logits = Floats::new(rows * vocabulary);
         }
     }
 
@@ -129,7 +173,7 @@ impl Scratch {
             widest,
             states,
             floats,
-        } = sizes(config, context);
+        } = sizes(config, context, 1);
         let [
             x,
             branch,
@@ -146,7 +190,7 @@ impl Scratch {
             scores,
             parts,
             logits,
-        ] = floats.map(|n| vec![0.0; n]);
+        ] = floats.map(Floats::new);
         let int8 = Buffer::new(tokens * widest);
         Scratch {
             tokens,

@@ -69,7 +69,7 @@ fn products_equal_the_scalar_code() {
     let tokens = if FEW {
         vec![1, 2, 5]
     } else {
-        vec![1, 2, 3, 4, 5, 6, 7, 13]
+        vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 13]
     };
     for format in FORMATS {
         let cols: &[usize] = match (format.block, FEW) {

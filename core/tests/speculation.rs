@@ -27,10 +27,14 @@ fn session(model: &Model, context: usize) -> Session {
 
 /// The model to draft for: its file is as long as that of a model for which all drafts are cheap.
 fn target(shape: &Shape) -> Model {
+    target_within(shape, None)
+}
+
+fn target_within(shape: &Shape, memory_limit: Option<u64>) -> Model {
     let mut bytes = Random::new(shape.clone()).to_gguf();
     bytes.resize(40 * bytes.len(), 0);
     let file = gguf::File::from_bytes("target.gguf", bytes).unwrap();
-    Model::from_gguf(file, &OpenOptions::default()).unwrap()
+    Model::from_gguf(file, &OpenOptions { memory_limit }).unwrap()
 }
 
 /// Drafts that are always right, mostly right, never right, and found in the text.
@@ -517,4 +521,58 @@ fn drafts_that_mean_nothing_are_refused() {
         session.speculation(),
         Speculation::Lookup { ngram: 3, most: 8 }
     ));
+}
+
+#[test]
+fn a_memory_limit_counts_the_draft_model() {
+    let (shape, context) = (Shape::default(), 64);
+    let draft = Speculation::draft(model(shape.clone()));
+    let options = SessionOptions {
+        context: Some(context),
+        threads: Some(1),
+        ..SessionOptions::default()
+    };
+    let own = target(&shape).memory_for(&options);
+    let needed = target(&shape).memory_with_drafts(&options, &[], &draft);
+    let Speculation::Draft { model: small, .. } = &draft else {
+        unreachable!()
+    };
+    let small = small.memory_for(&options);
+    assert_eq!(needed.mapped, own.mapped + small.mapped);
+    assert_eq!(needed.kv_cache, own.kv_cache + small.kv_cache);
+    assert!(needed.scratch >= own.scratch + small.scratch);
+    for (limit, fits) in [(needed.total(), true), (needed.total() - 1, false)] {
+        let target = target_within(&shape, Some(limit));
+        let mut session = target.session(options).unwrap();
+        match session.set_speculation(&draft) {
+            Ok(()) => assert!(fits),
+            Err(error) => {
+                assert!(
+                    !fits && matches!(error, Error::MemoryLimit { .. }),
+                    "{error}"
+                );
+                assert!(matches!(session.speculation(), Speculation::Off));
+            }
+        }
+    }
+}
+
+#[test]
+fn inputs_that_are_watched_are_those_of_the_text() {
+    let shape = Shape::default();
+    let target = target(&shape);
+    let request = request("watch", 40);
+    let sums = |speculation: &Speculation| {
+        let mut session = session(&target, 256);
+        session.set_speculation(speculation).unwrap();
+        session.watch_inputs();
+        let text = generate(&mut session, &request).0.tokens;
+        (text, session.input_squares())
+    };
+    // Drafts of which some are dropped.
+    let rounded = model(Shape {
+        format: "q4_0",
+        ..shape
+    });
+    assert_eq!(sums(&Speculation::draft(rounded)), sums(&Speculation::Off));
 }

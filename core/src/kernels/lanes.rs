@@ -90,6 +90,9 @@ impl Widen for Bf16 {
     }
 }
 
+/// Most tokens for which the weights are waited for.
+const FEW: usize = 8;
+
 /// A product in floating point, in register tiles of `R` rows × `T` tokens.
 ///
 /// # Safety
@@ -119,6 +122,17 @@ pub(super) unsafe fn product<L: Lanes, W: Widen, const R: usize, const T: usize>
     }
 }
 
+/// Tokens of the next tile, of `left` that are left: at most `T`, and at the end two tiles of about one size, as one of a single token costs as much
+/// as one of several.
+#[inline(always)]
+fn tile_tokens<const T: usize>(left: usize) -> usize {
+    if left > T && left < 2 * T {
+        left.div_ceil(2)
+    } else {
+        left.min(T)
+    }
+}
+
 #[inline(always)]
 unsafe fn tokens<L: Lanes, W: Widen, const R: usize, const T: usize>(
     tile: &Tile<'_>,
@@ -126,17 +140,24 @@ unsafe fn tokens<L: Lanes, W: Widen, const R: usize, const T: usize>(
     first: usize,
     end: usize,
 ) {
+    const {
+        assert!(T <= 6);
+    }
     let mut token = first;
-    // SAFETY: the caller's.
-    unsafe {
-        while token + T <= end {
-            dots::<L, W, R, T>(tile, row, token);
-            token += T;
+    while token < end {
+        let count = tile_tokens::<T>(end - token);
+        // SAFETY: the caller's.
+        unsafe {
+            match count {
+                1 => dots::<L, W, R, 1>(tile, row, token),
+                2 => dots::<L, W, R, 2>(tile, row, token),
+                3 => dots::<L, W, R, 3>(tile, row, token),
+                4 if T >= 4 => dots::<L, W, R, 4>(tile, row, token),
+                5 if T >= 5 => dots::<L, W, R, 5>(tile, row, token),
+                _ => dots::<L, W, R, T>(tile, row, token),
+            }
         }
-        while token < end {
-            dots::<L, W, R, 1>(tile, row, token);
-            token += 1;
-        }
+        token += count;
     }
 }
 
@@ -148,6 +169,8 @@ unsafe fn dots<L: Lanes, W: Widen, const R: usize, const T: usize>(
     token: usize,
 ) {
     let cols = tile.cols;
+    // A few tokens wait for memory: the next rows lie behind these.
+    let asks = token == 0 && tile.tokens <= FEW;
     // SAFETY: the caller's: `R` rows and `T` tokens of `cols` values are there.
     unsafe {
         let weights: [*const W::Stored; R] =
@@ -160,8 +183,7 @@ unsafe fn dots<L: Lanes, W: Widen, const R: usize, const T: usize>(
         let step = R * 16 * size_of::<W::Stored>();
         let mut next = weights[0].cast::<u8>().wrapping_add(R * tile.row_bytes);
         while at < whole {
-            if T == 1 {
-                // A single token waits for memory: the next rows lie behind these.
+            if asks {
                 for line in (0..step).step_by(64) {
                     L::prefetch(next.wrapping_add(line));
                 }

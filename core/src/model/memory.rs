@@ -1,13 +1,13 @@
 //! What a model and its sessions take, known beforehand.
 
 use super::{Adapter, Model};
-use crate::session::{self, SessionOptions};
+use crate::session::{self, SessionOptions, Speculation, speculation};
 use crate::{Error, Result, kv, sampling, scratch};
 
 /// Bytes that a model and one session take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// The file, mapped. The system may drop these pages under pressure and read them again.
+    /// The file, and those of adapters and of a draft model, mapped. The system may drop these pages under pressure and read them again.
     pub mapped: u64,
     /// Keys and values for the whole context. Pages count against the process as the context fills.
     pub kv_cache: u64,
@@ -53,9 +53,24 @@ impl Model {
     /// [`Model::memory_for`] a session that has these adapters: their files count as mapped, and what they compute with as scratch.
     #[must_use]
     pub fn memory_with(&self, options: &SessionOptions, adapters: &[(Adapter, f32)]) -> Memory {
+        self.memory_with_drafts(options, adapters, &Speculation::Off)
+    }
+
+    /// [`Model::memory_with`] adapters, of a session that generates with drafts: a draft model's file counts as mapped, and its session's cache and
+    /// scratch with the session's own, as do the logits of a draft's positions.
+    #[must_use]
+    pub fn memory_with_drafts(
+        &self,
+        options: &SessionOptions,
+        adapters: &[(Adapter, f32)],
+        speculation: &Speculation,
+    ) -> Memory {
         let config = self.config();
         let context = options.context.unwrap_or_else(|| self.default_context());
-        Memory {
+        let scratch = scratch::bytes(config, context, adapters, speculation.most() + 1)
+            .saturating_add(sampling::bytes(config.vocabulary, context))
+            .saturating_add(session::bytes(context));
+        let own = Memory {
             mapped: adapters
                 .iter()
                 .fold(self.inner.info.file_bytes, |sum, (adapter, _)| {
@@ -63,9 +78,17 @@ impl Model {
                 }),
             kv_cache: kv::bytes(config, context, options.cache_format),
             constraint: self.constraint_bytes(false),
-            scratch: scratch::bytes(config, context, adapters)
-                .saturating_add(sampling::bytes(config.vocabulary, context))
-                .saturating_add(session::bytes(context)),
+            scratch,
+        };
+        let Speculation::Draft { model, .. } = speculation else {
+            return own;
+        };
+        let draft = model.memory_for(&speculation::draft_options(model, context, None));
+        Memory {
+            mapped: own.mapped.saturating_add(draft.mapped),
+            kv_cache: own.kv_cache.saturating_add(draft.kv_cache),
+            scratch: own.scratch.saturating_add(draft.scratch),
+            ..own
         }
     }
 
@@ -96,6 +119,7 @@ impl Model {
         &self,
         options: &SessionOptions,
         adapters: &[(Adapter, f32)],
+        speculation: &Speculation,
         constrained: bool,
     ) -> Result<()> {
         let Some(limit) = self.inner.options.memory_limit else {
@@ -109,7 +133,7 @@ impl Model {
             };
             Memory {
                 constraint: self.constraint_bytes(constrained),
-                ..self.memory_with(&options, adapters)
+                ..self.memory_with_drafts(&options, adapters, speculation)
             }
         };
         let needed = needs(context);

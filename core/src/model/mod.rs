@@ -28,7 +28,7 @@ use crate::constraint::Grammars;
 use crate::encoder::Encoder;
 use crate::gguf;
 use crate::hash::Hash;
-use crate::session::{Session, SessionOptions};
+use crate::session::{Session, SessionOptions, Speculation};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result, kernels};
 use std::path::Path;
@@ -40,7 +40,7 @@ const DEFAULT_CONTEXT: usize = 4096;
 /// How to open a model.
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
-    /// Most bytes that the file and one session may take together: mapped weights, cache and scratch. `None` sets no limit.
+    /// Most bytes that the file and one session may take together: mapped weights, cache and scratch, those of a draft model too. `None` sets no limit.
     pub memory_limit: Option<u64>,
 }
 
@@ -153,6 +153,7 @@ impl Model {
                 ..SessionOptions::default()
             },
             &[],
+            &Speculation::Off,
             false,
         )?;
         Ok(model)

@@ -21,7 +21,7 @@ pub(crate) use drafts::{Share, WIDEST};
 pub(crate) use logprobs::MOST_TOP;
 pub use logprobs::{Logprobs, TokenLogprob};
 pub use numbers::Rng;
-pub(crate) use numbers::likeliest;
+pub(crate) use numbers::{greatest, likeliest};
 pub(crate) use sampler::{Sampler, bytes};
 
 use crate::error::{Error, Result};

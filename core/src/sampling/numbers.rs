@@ -49,7 +49,7 @@ pub(crate) fn likeliest(logits: &[f32]) -> Option<u32> {
 pub(super) const CHUNK: usize = 256;
 
 /// The greatest of a chunk, passing over what is not a number; −∞ of none. Sixteen run beside each other, which compilers make vectors of.
-pub(super) fn greatest(chunk: &[f32]) -> f32 {
+pub(crate) fn greatest(chunk: &[f32]) -> f32 {
     let greater = |a: f32, b: f32| if b > a { b } else { a };
     let mut lanes = [f32::NEG_INFINITY; 16];
     let (whole, rest) = chunk.as_chunks::<16>();

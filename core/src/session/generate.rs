@@ -52,7 +52,8 @@ impl Session {
         let constraint = request.tools.as_ref().and_then(|t| t.constraint(&model));
         let constraint = constraint.as_ref().or(request.constraint.as_ref());
         if constraint.is_some() {
-            model.check_memory(&self.options(), self.adapters(), true)?;
+            let speculation = self.speculation();
+            model.check_memory(&self.options(), self.adapters(), speculation, true)?;
         }
         let mut guide = constraint.map(|c| Guide::new(&model, c)).transpose()?;
         let prompt_tokens = prompt.len();
@@ -323,7 +324,8 @@ impl Session {
         let room = self.scratch.tokens.saturating_sub(end - start);
         let room = room.min(self.scratch.logit_rows - 1).min(context - end);
         let mut drafted = 0;
-        if let Some(speculator) = &mut self.speculator {
+        let watched = self.scratch.beside.squares.is_some();
+        if let Some(speculator) = self.speculator.as_mut().filter(|_| !watched) {
             if let Err(error) = speculator.draft(&self.ids, room.min(more)) {
                 self.ids.truncate(start);
                 return Err(error);

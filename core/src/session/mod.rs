@@ -2,7 +2,7 @@
 
 mod generate;
 mod saved;
-mod speculation;
+pub(crate) mod speculation;
 
 pub use speculation::Speculation;
 
@@ -102,7 +102,7 @@ impl Session {
             context: Some(context),
             ..options
         };
-        model.check_memory(&options, &[], false)?;
+        model.check_memory(&options, &[], &Speculation::Off, false)?;
         let memory = model.memory_for(&options);
         check_system(memory.kv_cache.saturating_add(memory.scratch), context)?;
         Ok(Session {
@@ -169,7 +169,8 @@ impl Session {
             return Ok(());
         }
         let options = self.options();
-        self.model.check_memory(&options, &list, false)?;
+        let model = &self.model;
+        model.check_memory(&options, &list, self.speculation(), false)?;
         let all = self.model.memory_with(&options, &list).anonymous();
         let own = self.model.memory_for(&options).anonymous();
         check_system(all - own, self.context())?;
@@ -191,13 +192,17 @@ impl Session {
     /// are looked up, and where a draft model's tokens are drawn, the same distribution. What changes is the time that it takes.
     ///
     /// Their length follows how many were right of late; where drafts do not pay, there are hardly any. A draft model computes on the session's
-    /// threads, without the session's adapters, and rests where the sequence outgrows its context. It takes the memory of a session of its own
-    /// ([`Model::memory_for`]), and any drafts take the logits of their positions, 4 · (`most` + 1) bytes for each token of the vocabulary.
+    /// threads, without the session's adapters, and rests where the sequence outgrows its context. It takes the memory of a session of its own, and any
+    /// drafts take the logits of their positions ([`Model::memory_with_drafts`]). There are none while [`Session::watch_inputs`] watches.
     ///
     /// # Errors
     /// [`Error::DraftVocabulary`] for a draft model with other tokens, [`Error::InvalidOption`] for a draft of no token or of more than
-    /// [`Speculation::MOST`], and what [`Model::session`] gives for the draft model. The session stays as it was.
+    /// [`Speculation::MOST`], [`Error::MemoryLimit`] where the session's model has one, and what [`Model::session`] gives for the draft model. The session
+    /// stays as it was.
     pub fn set_speculation(&mut self, speculation: &Speculation) -> Result<()> {
+        let (options, adapters) = (self.options(), self.adapters());
+        let model = &self.model;
+        model.check_memory(&options, adapters, speculation, false)?;
         let speculator = Speculator::new(self, speculation)?;
         let vocabulary = self.model.config().vocabulary;
         let rows = (speculation.most() + 1).min(self.scratch.tokens);
@@ -222,7 +227,7 @@ impl Session {
     }
 
     /// Begins to sum the squares of what the model's matrices are multiplied with, anew where that had begun before: a row for each token that is
-    /// evaluated. It takes time and memory until [`Session::input_squares`] ends it.
+    /// evaluated. It takes time and memory until [`Session::input_squares`] ends it, and meanwhile no drafts are made: those that are dropped would count.
     pub fn watch_inputs(&mut self) {
         self.scratch.beside.squares = Some(Squares::default());
     }

@@ -7,6 +7,7 @@
 use super::super::lanes::Lanes;
 use super::super::product::{ROWS, Tile};
 use super::super::recompile::table;
+use super::few8::{FEW, few_tokens};
 use super::limits::Maddubs;
 use super::prefetch;
 use super::q6_k;
@@ -110,7 +111,7 @@ impl Lanes for V256 {
 }
 
 /// A format with blocks of 32 small integers and one binary16 scale before them.
-trait Block {
+pub(super) trait Block {
     const BYTES: usize;
     /// The weights of the block at each of eight `rows`: register `g` holds values `4g .. 4g + 4`, one row per lane.
     unsafe fn groups(rows: &[*const u8; 8]) -> [__m256i; 8];
@@ -204,7 +205,7 @@ pub(super) unsafe fn transposed(rows: &[*const u8; 8], at: usize) -> [__m256i; 4
 
 /// The scales that begin the blocks of eight rows, one row per lane.
 #[inline(always)]
-unsafe fn scales(rows: &[*const u8; 8]) -> __m256 {
+pub(super) unsafe fn scales(rows: &[*const u8; 8]) -> __m256 {
     // SAFETY: the caller's: a block begins at each of `rows`.
     unsafe {
         let scales: [u16; 8] = std::array::from_fn(|r| rows[r].cast::<u16>().read_unaligned());
@@ -225,7 +226,7 @@ unsafe fn product_q4_0(tile: &Tile<'_>) {
 }
 
 /// Rows of one register.
-const LANES: usize = ROWS / 2;
+pub(super) const LANES: usize = ROWS / 2;
 
 #[inline(always)]
 unsafe fn product<F: Block>(tile: &Tile<'_>) {
@@ -234,6 +235,10 @@ unsafe fn product<F: Block>(tile: &Tile<'_>) {
         if tile.tokens == 1 {
             for row in (0..tile.rows).step_by(LANES) {
                 one_token::<F>(tile, row);
+            }
+        } else if tile.tokens <= FEW {
+            for row in (0..tile.rows).step_by(LANES) {
+                few_tokens::<F>(tile, row);
             }
         } else {
             let mut packed = Packed {
@@ -249,13 +254,19 @@ unsafe fn product<F: Block>(tile: &Tile<'_>) {
 
 /// Where eight rows from `row` begin; the last row stands in for those that are not there.
 #[inline(always)]
-fn row_starts(tile: &Tile<'_>, row: usize) -> [*const u8; 8] {
-    std::array::from_fn(|r| tile.bytes[(row + r).min(tile.rows - 1) * tile.row_bytes..].as_ptr())
+pub(super) fn row_starts(tile: &Tile<'_>, row: usize) -> [*const u8; 8] {
+    let bytes = tile.row_bytes;
+    match tile.bytes.get(row * bytes..(row + 8) * bytes) {
+        Some(rows) => std::array::from_fn(|r| rows.as_ptr().wrapping_add(r * bytes)),
+        None => {
+            std::array::from_fn(|r| tile.bytes[(row + r).min(tile.rows - 1) * bytes..].as_ptr())
+        }
+    }
 }
 
 /// Writes the lanes of the rows that exist.
 #[inline(always)]
-unsafe fn store(out: *mut f32, count: usize, values: __m256) {
+pub(super) unsafe fn store(out: *mut f32, count: usize, values: __m256) {
     // SAFETY: the caller's: `count` outputs are there.
     unsafe {
         if count >= LANES {
@@ -284,7 +295,7 @@ unsafe fn reload(out: *const f32, count: usize) -> __m256 {
 
 /// Four activations from `x` in every lane.
 #[inline(always)]
-unsafe fn broadcast(x: *const i8) -> __m256i {
+pub(super) unsafe fn broadcast(x: *const i8) -> __m256i {
     // SAFETY: the caller's: four values are there.
     unsafe { _mm256_set1_epi32(x.cast::<i32>().read_unaligned()) }
 }

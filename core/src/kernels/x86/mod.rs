@@ -2,6 +2,7 @@
 
 pub(super) mod avx2;
 pub(super) mod avx512;
+mod few8;
 mod limits;
 mod q6_k;
 mod rows16;

@@ -3,7 +3,7 @@
 use super::super::{Session, SessionOptions};
 use crate::Result;
 use crate::model::Model;
-use crate::sampling::{Sampling, Share};
+use crate::sampling::{Sampling, Share, greatest};
 
 /// A draft model's session. It computes on the threads of the session that it drafts for, and is cancelled with it.
 pub(super) struct Drafter {
@@ -18,14 +18,23 @@ pub(super) struct Proposal {
     certain: Option<u32>,
 }
 
+/// Options of `model`'s session where it drafts for one of `context` positions.
+pub(crate) fn draft_options(
+    model: &Model,
+    context: usize,
+    threads: Option<usize>,
+) -> SessionOptions {
+    SessionOptions {
+        context: Some(context.min(model.config().context_length)),
+        threads,
+        ..SessionOptions::default()
+    }
+}
+
 impl Drafter {
     pub(super) fn new(session: &Session, model: &Model) -> Result<Drafter> {
         model.check_generates()?;
-        let options = SessionOptions {
-            context: Some(session.context().min(model.config().context_length)),
-            threads: Some(session.threads()),
-            ..SessionOptions::default()
-        };
+        let options = draft_options(model, session.context(), Some(session.threads()));
         let mut drafts = Session::on(model.clone(), options, Some(session.pool.clone()))?;
         drafts.cancellation = session.cancellation.clone();
         Ok(Drafter { session: drafts })
@@ -108,8 +117,7 @@ impl Drafter {
 /// The probability of token `id` if there were only it and the likeliest other one: what tells whether another model's likeliest is the same.
 fn lead(logits: &[f32], id: u32) -> f64 {
     let (before, after) = logits.split_at(id as usize);
-    let others = before.iter().chain(&after[1..]);
-    let other = others.fold(f32::NEG_INFINITY, |most, &logit| most.max(logit));
+    let other = greatest(before).max(greatest(&after[1..]));
     1.0 / (1.0 + f64::from(other - logits[id as usize]).exp())
 }
 

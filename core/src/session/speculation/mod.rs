@@ -13,6 +13,7 @@ use crate::model::Model;
 use crate::sampling::{Sampling, Share, WIDEST};
 use crate::{Error, Result};
 use drafter::Drafter;
+pub(crate) use drafter::draft_options;
 use pace::Pace;
 
 /// Where a session's drafts come from. See [`Session::set_speculation`].
