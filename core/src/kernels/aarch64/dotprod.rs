@@ -5,7 +5,7 @@ use super::super::recompile::table;
 use super::limits::Sdot;
 use super::neon::V128x4;
 use super::rows4::{Rows4, Sixteen};
-use super::{Group, Multiply, Q4_0, Q8_0, product, transpose};
+use super::{Group, Multiply, Q4_0, Q8_0, product, row_wise, transpose};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -14,13 +14,25 @@ table!("dotprod", "neon,dotprod", V128x4, [2, 3], int8: [(8, product_q8_0), (2, 
 #[target_feature(enable = "neon,dotprod")]
 pub(super) unsafe fn product_q8_0(tile: &Tile<'_>) {
     // SAFETY: the caller's.
-    unsafe { product::<Q8_0, DotProduct>(tile) }
+    unsafe {
+        if tile.tokens == 1 {
+            row_wise::one_token::<row_wise::Q8_0>(tile);
+        } else {
+            product::<Q8_0, DotProduct>(tile);
+        }
+    }
 }
 
 #[target_feature(enable = "neon,dotprod")]
 pub(super) unsafe fn product_q4_0(tile: &Tile<'_>) {
     // SAFETY: the caller's.
-    unsafe { product::<Q4_0, DotProduct>(tile) }
+    unsafe {
+        if tile.tokens == 1 {
+            row_wise::one_token::<row_wise::Q4_0>(tile);
+        } else {
+            product::<Q4_0, DotProduct>(tile);
+        }
+    }
 }
 
 pub(super) struct DotProduct;
@@ -95,6 +107,26 @@ pub(super) unsafe fn sdot<const LANE: usize>(
         asm!(
             "sdot {0:v}.4s, {1:v}.16b, {2:v}.4b[{lane}]",
             inout(vreg) sum, in(vreg) weights, in(vreg) x, lane = const LANE,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sum
+}
+
+/// Adds to each lane its four bytes times the four bytes of the same lane of `x`.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+pub(super) unsafe fn sdot_lanes(
+    sum: int32x4_t,
+    weights: int8x16_t,
+    x: int8x16_t,
+) -> int32x4_t {
+    let mut sum = sum;
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "sdot {0:v}.4s, {1:v}.16b, {2:v}.16b",
+            inout(vreg) sum, in(vreg) weights, in(vreg) x,
             options(pure, nomem, nostack, preserves_flags)
         );
     }

@@ -8,6 +8,7 @@ pub(super) mod dotprod;
 pub(super) mod i8mm;
 mod limits;
 pub(super) mod neon;
+mod row_wise;
 mod rows4;
 
 use super::product::Tile;
@@ -68,9 +69,16 @@ pub(crate) fn prefetch(address: *const u8) {
     }
 }
 
-/// Four binary16, widened.
+/// The lower four of eight binary16, widened.
 #[inline(always)]
 unsafe fn widen_low(halves: uint16x8_t) -> float32x4_t {
+    // SAFETY: NEON is part of aarch64.
+    unsafe { widen(vget_low_u16(halves)) }
+}
+
+/// Four binary16, widened.
+#[inline(always)]
+unsafe fn widen(halves: uint16x4_t) -> float32x4_t {
     let wide: float32x4_t;
     // SAFETY: plain arithmetic of the base instruction set. (Its intrinsic is newer than the oldest compiler supported.)
     unsafe {
@@ -164,7 +172,7 @@ unsafe fn scales(rows: &[*const u8]) -> float32x4_t {
     unsafe {
         let scale = |r: usize| rows[r].cast::<u16>().read_unaligned();
         let halves = [scale(0), scale(1), scale(2), scale(3)];
-        widen_low(vcombine_u16(vld1_u16(halves.as_ptr()), vdup_n_u16(0)))
+        widen(vld1_u16(halves.as_ptr()))
     }
 }
 
