@@ -8,6 +8,7 @@ use super::row_lanes::RowLanes;
 use super::unpack::{Lanewise, Sink, blocks};
 use crate::quant::Dot;
 use crate::quant::blocks::{PART, Part};
+use std::ops::Range;
 
 /// Parts that are unpacked at a time: one block of 256 values.
 const DEPTH: usize = 8;
@@ -20,6 +21,23 @@ pub(super) struct Packed<V: RowLanes> {
     pub(super) scales: [[V::Floats; 2]; DEPTH],
     /// `[part, half]`, where the kind has minimums
     pub(super) minimums: [[V::Floats; 2]; DEPTH],
+}
+
+impl<V: RowLanes> Packed<V> {
+    /// Before anything is unpacked into it.
+    ///
+    /// # Safety
+    /// `V` may be used.
+    #[inline(always)]
+    pub(super) unsafe fn new() -> Self {
+        // SAFETY: the caller's.
+        let (zero, none) = unsafe { (V::splat(0.0), V::none()) };
+        Packed {
+            values: [[none; 8]; DEPTH],
+            scales: [[zero; 2]; DEPTH],
+            minimums: [[zero; 2]; DEPTH],
+        }
+    }
 }
 
 /// `H` registers of rows × `T` tokens at a time.
@@ -40,31 +58,15 @@ pub(super) unsafe fn product<
 ) {
     // SAFETY: the caller's; all indices below lie inside the checked shapes.
     unsafe {
-        let (zero, none) = (V::splat(0.0), V::none());
-        let mut packed: [Packed<V>; H] = std::array::from_fn(|_| Packed {
-            values: [[none; 8]; DEPTH],
-            scales: [[zero; 2]; DEPTH],
-            minimums: [[zero; 2]; DEPTH],
-        });
+        let mut packed: [Packed<V>; H] = std::array::from_fn(|_| Packed::new());
         let count = tile.cols / PART;
-        let bytes = |parts: usize| parts * PART / tile.format.block * tile.format.block_bytes;
         for row in (0..tile.rows).step_by(H * V::LANES) {
             let left = tile.rows - row;
             for first in (0..count).step_by(DEPTH) {
                 let depth = DEPTH.min(count - first);
                 for (h, packed) in packed.iter_mut().enumerate().take(left.div_ceil(V::LANES)) {
-                    let start = (row + h * V::LANES) * tile.row_bytes + bytes(first);
-                    match unpack {
-                        Some(unpack) if (h + 1) * V::LANES <= left => {
-                            let rows = rows::<V>(tile, row + h * V::LANES, H, bytes(first));
-                            let packed: *mut Packed<V> = packed;
-                            unpack(rows, tile.format.block_bytes, depth, packed.cast());
-                        }
-                        _ => {
-                            let rows = (left - h * V::LANES).min(V::LANES);
-                            by_rows::<V, MINIMUMS>(tile, packed, start, rows, depth);
-                        }
-                    }
+                    let row = row + h * V::LANES;
+                    unpack_rows::<V, MINIMUMS>(tile, packed, row, H, first..first + depth, unpack);
                 }
                 let mut token = 0;
                 let span = first..first + depth;
@@ -88,6 +90,38 @@ pub(super) unsafe fn product<
                     );
                     token += 1;
                 }
+            }
+        }
+    }
+}
+
+/// Unpacks the parts in `span` of a register's rows from `row`, or of those that there are, by `unpack` if it is given and all are there. What is
+/// wanted next lies `registers` registers of rows further.
+///
+/// # Safety
+/// As for [`product`]; `span` is no longer than [`DEPTH`] and inside a row.
+#[inline(always)]
+pub(super) unsafe fn unpack_rows<V: RowLanes, const MINIMUMS: bool>(
+    tile: &Tile<'_>,
+    packed: &mut Packed<V>,
+    row: usize,
+    registers: usize,
+    span: Range<usize>,
+    unpack: Option<Unpack>,
+) {
+    let left = tile.rows - row;
+    let at = span.start * PART / tile.format.block * tile.format.block_bytes;
+    // SAFETY: the caller's.
+    unsafe {
+        match unpack {
+            Some(unpack) if V::LANES <= left => {
+                let rows = rows::<V>(tile, row, registers, at);
+                let packed: *mut Packed<V> = packed;
+                unpack(rows, tile.format.block_bytes, span.len(), packed.cast());
+            }
+            _ => {
+                let start = row * tile.row_bytes + at;
+                by_rows::<V, MINIMUMS>(tile, packed, start, left.min(V::LANES), span.len());
             }
         }
     }
@@ -163,7 +197,7 @@ unsafe fn some_tokens<
     tile: &Tile<'_>,
     packed: &[Packed<V>; H],
     row: usize,
-    span: std::ops::Range<usize>,
+    span: Range<usize>,
     token: usize,
 ) {
     let count = tile.cols / PART;

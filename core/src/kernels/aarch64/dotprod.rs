@@ -5,7 +5,7 @@ use super::super::recompile::table;
 use super::limits::Sdot;
 use super::neon::V128x4;
 use super::rows4::{Rows4, Sixteen};
-use super::{Group, Multiply, Q4_0, Q8_0, product, row_wise, transpose};
+use super::{Arrange, Group, Multiply, Q4_0, Q8_0, product, row_wise, transpose};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -37,14 +37,16 @@ pub(super) unsafe fn product_q4_0(tile: &Tile<'_>) {
 
 pub(super) struct DotProduct;
 
-impl Multiply for DotProduct {
-    const TOKENS: usize = 4;
-
+impl Arrange for DotProduct {
     #[inline(always)]
     unsafe fn arrange(rows: [int8x16_t; 4]) -> [int8x16_t; 4] {
         // SAFETY: the caller's.
         unsafe { transpose(rows) }
     }
+}
+
+impl Multiply for DotProduct {
+    const TOKENS: usize = 4;
 
     #[inline(always)]
     unsafe fn dot<const T: usize>(weights: &[Group; 2], x: [*const i8; T]) -> [[int32x4_t; 2]; T] {
@@ -116,11 +118,7 @@ pub(super) unsafe fn sdot<const LANE: usize>(
 /// Adds to each lane its four bytes times the four bytes of the same lane of `x`.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) unsafe fn sdot_lanes(
-    sum: int32x4_t,
-    weights: int8x16_t,
-    x: int8x16_t,
-) -> int32x4_t {
+pub(super) unsafe fn sdot_lanes(sum: int32x4_t, weights: int8x16_t, x: int8x16_t) -> int32x4_t {
     let mut sum = sum;
     // SAFETY: as above.
     unsafe {

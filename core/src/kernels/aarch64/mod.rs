@@ -8,6 +8,7 @@ pub(super) mod dotprod;
 pub(super) mod i8mm;
 mod limits;
 pub(super) mod neon;
+mod pairs;
 mod row_wise;
 mod rows4;
 
@@ -26,13 +27,16 @@ pub(super) fn has_i8mm() -> bool {
     has_dotprod() && std::arch::is_aarch64_feature_detected!("i8mm")
 }
 
-/// How an instruction set multiplies. Its methods may be called only where the processor has it.
-trait Multiply {
+/// How an instruction set takes weights. Its method may be called only where the processor has it.
+trait Arrange {
+    /// Sixteen bytes of each of four rows, in the order that its products take.
+    unsafe fn arrange(rows: [int8x16_t; 4]) -> [int8x16_t; 4];
+}
+
+/// How an instruction set multiplies. Its method may be called only where the processor has it.
+trait Multiply: Arrange {
     /// Tokens of a register tile.
     const TOKENS: usize;
-
-    /// Sixteen bytes of each of four rows, in the order that [`Multiply::dot`] takes.
-    unsafe fn arrange(rows: [int8x16_t; 4]) -> [int8x16_t; 4];
 
     /// The products of one block of eight rows with the blocks at `x` of `T` tokens: `[token, rows 0–3 | 4–7]`, one row per lane.
     unsafe fn dot<const T: usize>(weights: &[Group; 2], x: [*const i8; T]) -> [[int32x4_t; 2]; T];
@@ -118,7 +122,7 @@ unsafe fn narrow(low: float32x4_t, high: float32x4_t) -> uint16x8_t {
 trait Block {
     const BYTES: usize;
     /// The block that begins at each of four `rows`, into `group`.
-    unsafe fn unpack<M: Multiply>(rows: &[*const u8], group: &mut Group);
+    unsafe fn unpack<M: Arrange>(rows: &[*const u8], group: &mut Group);
 }
 
 /// Sixteen bytes at `at` of four rows.
@@ -135,7 +139,7 @@ struct Q8_0;
 impl Block for Q8_0 {
     const BYTES: usize = q8_0::BYTES;
     #[inline(always)]
-    unsafe fn unpack<M: Multiply>(rows: &[*const u8], group: &mut Group) {
+    unsafe fn unpack<M: Arrange>(rows: &[*const u8], group: &mut Group) {
         // SAFETY: the caller's; a block's 32 values follow its scale.
         unsafe {
             let (low, high) = (M::arrange(load(rows, 2)), M::arrange(load(rows, 18)));
@@ -151,7 +155,7 @@ struct Q4_0;
 impl Block for Q4_0 {
     const BYTES: usize = q4_0::BYTES;
     #[inline(always)]
-    unsafe fn unpack<M: Multiply>(rows: &[*const u8], group: &mut Group) {
+    unsafe fn unpack<M: Arrange>(rows: &[*const u8], group: &mut Group) {
         // SAFETY: the caller's; a block's sixteen bytes follow its scale.
         unsafe {
             let bytes = M::arrange(load(rows, 2));

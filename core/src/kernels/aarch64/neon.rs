@@ -5,7 +5,9 @@ use super::super::product::Tile;
 use super::super::recompile::table;
 use super::limits::Smull;
 use super::rows4::{Rows4, Sixteen};
-use super::{Group, Multiply, Q4_0, Q8_0, narrow, product, transpose, widen_high, widen_low};
+use super::{
+    Arrange, Group, Multiply, Q4_0, Q8_0, narrow, product, transpose, widen_high, widen_low,
+};
 use std::arch::aarch64::*;
 
 table!("neon", "neon", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<Plain>, 4, 2], one_token: [], most: [Smull, 16]);
@@ -112,14 +114,16 @@ unsafe fn product_q4_0(tile: &Tile<'_>) {
 /// Products of bytes in 16 bits, added in pairs. Two of them fit: 2 · 128 · 127 < 2¹⁵.
 struct Plain;
 
-impl Multiply for Plain {
-    const TOKENS: usize = 2;
-
+impl Arrange for Plain {
     #[inline(always)]
     unsafe fn arrange(rows: [int8x16_t; 4]) -> [int8x16_t; 4] {
         // SAFETY: the caller's.
         unsafe { transpose(rows) }
     }
+}
+
+impl Multiply for Plain {
+    const TOKENS: usize = 2;
 
     #[inline(always)]
     unsafe fn dot<const T: usize>(weights: &[Group; 2], x: [*const i8; T]) -> [[int32x4_t; 2]; T] {

@@ -30,7 +30,12 @@ impl RowWise for Q8_0 {
     #[inline(always)]
     unsafe fn codes(block: *const u8) -> [int8x16_t; 2] {
         // SAFETY: the caller's; a block's 32 values follow its scale.
-        unsafe { [vld1q_s8(block.add(2).cast()), vld1q_s8(block.add(18).cast())] }
+        unsafe {
+            [
+                vld1q_s8(block.add(2).cast()),
+                vld1q_s8(block.add(18).cast()),
+            ]
+        }
     }
 }
 
@@ -183,5 +188,12 @@ unsafe fn take_product<const AT: i32>(sums: int32x4_t, a: int32x4_t, b: int32x4_
 #[inline(always)]
 unsafe fn settle([a, b]: &mut [float32x4_t; 2]) {
     // SAFETY: no instruction at all.
-    unsafe { asm!("/* {0:v} {1:v} */", inout(vreg) *a, inout(vreg) *b, options(nostack, preserves_flags)) }
+    unsafe {
+        asm!(
+            "/* {0:v} {1:v} */",
+            inout(vreg) * a,
+            inout(vreg) * b,
+            options(nostack, preserves_flags)
+        )
+    }
 }
