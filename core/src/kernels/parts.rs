@@ -216,29 +216,22 @@ unsafe fn some_tokens<
         }
         for (part, at) in span.enumerate().take(DEPTH) {
             let block: [usize; T] = std::array::from_fn(|t| (token + t) * count + at);
-            let low = block.map(|block| x.values.as_ptr().add(block * PART));
-            let high = low.map(|x| x.add(PART / 2));
+            let values = block.map(|block| x.values.as_ptr().add(block * PART));
             let scales = block.map(|block| *x.scales.get_unchecked(block));
             let sums = block.map(|block| *x.sums.get_unchecked(block));
-            let need_halves = MINIMUMS && HALVES || !MINIMUMS && V::SUMS;
-            let low_sums = if need_halves {
-                low.map(|x| V::sum16(x))
-            } else {
-                [0; T]
-            };
-            let high_sums: [i32; T] = std::array::from_fn(|t| sums[t] - low_sums[t]);
+            let sums: [[i32; 2]; T] =
+                std::array::from_fn(|t| halves::<V, HALVES, MINIMUMS>(values[t], sums[t]));
             for h in 0..H {
                 let weights = &packed[h].values[part];
-                let first = dots::<V, T, MINIMUMS, WIDE>(&weights[..4], low, low_sums);
-                let second = dots::<V, T, MINIMUMS, WIDE>(&weights[4..], high, high_sums);
+                let products = dots::<V, T, HALVES, MINIMUMS, WIDE>(weights, values, sums);
                 for t in 0..T {
                     totals[t][h] = add_part::<V, HALVES, MINIMUMS>(
                         totals[t][h],
                         &packed[h].scales[part],
                         &packed[h].minimums[part],
-                        [first[t], second[t]],
+                        products[t],
                         scales[t],
-                        [low_sums[t], high_sums[t]],
+                        sums[t],
                     );
                 }
             }
@@ -251,24 +244,65 @@ unsafe fn some_tokens<
     }
 }
 
-/// [`RowLanes::dots`] of half a part; weights are signed where there are no minimums.
+/// What the halves of the 32 activations at `x` add up to, `sum` in all, where a part's terms need it of each; else all of it stands first.
 #[inline(always)]
-unsafe fn dots<V: RowLanes, const T: usize, const MINIMUMS: bool, const WIDE: bool>(
-    weights: &[V::Bytes],
+unsafe fn halves<V: RowLanes, const HALVES: bool, const MINIMUMS: bool>(
+    x: *const i8,
+    sum: i32,
+) -> [i32; 2] {
+    if HALVES && (MINIMUMS || V::SUMS) {
+        // SAFETY: the caller's.
+        let low = unsafe { V::sum16(x) };
+        return [low, sum - low];
+    }
+    [sum, 0]
+}
+
+/// The products of a part with the 32 activations at `x` of each token: its halves', or else all of them and nothing. Weights are signed where there
+/// are no minimums.
+#[inline(always)]
+unsafe fn dots<
+    V: RowLanes,
+    const T: usize,
+    const HALVES: bool,
+    const MINIMUMS: bool,
+    const WIDE: bool,
+>(
+    weights: &[V::Bytes; 8],
     x: [*const i8; T],
-    x_sums: [i32; T],
-) -> [V::Sums; T] {
+    x_sums: [[i32; 2]; T],
+) -> [[V::Sums; 2]; T] {
+    let [low_sums, high_sums] = [0, 1].map(|half| x_sums.map(|sums| sums[half]));
     // SAFETY: the caller's.
     unsafe {
-        if MINIMUMS {
-            V::dots::<T, false, WIDE>(weights, x, x_sums)
+        if HALVES {
+            let (low, high) = weights.split_at(4);
+            let x_high = x.map(|x| x.add(PART / 2));
+            let (first, second) = if MINIMUMS {
+                (
+                    V::dots::<T, false, WIDE>(low, x, low_sums),
+                    V::dots::<T, false, WIDE>(high, x_high, high_sums),
+                )
+            } else {
+                (
+                    V::dots::<T, true, WIDE>(low, x, low_sums),
+                    V::dots::<T, true, WIDE>(high, x_high, high_sums),
+                )
+            };
+            std::array::from_fn(|t| [first[t], second[t]])
         } else {
-            V::dots::<T, true, WIDE>(weights, x, x_sums)
+            let all = if MINIMUMS {
+                V::dots32::<T, false, WIDE>(weights, x, low_sums)
+            } else {
+                V::dots32::<T, true, WIDE>(weights, x, low_sums)
+            };
+            all.map(|all| [all, V::nothing()])
         }
     }
 }
 
-/// `total` and a part's terms: the products of its halves with the activations under their scales, and the minimums' shares.
+/// `total` and a part's terms: the products with the activations under their scales, and the minimums' shares. Without halves, all of the products
+/// and of the activations' sum stand first.
 #[inline(always)]
 pub(super) unsafe fn add_part<V: RowLanes, const HALVES: bool, const MINIMUMS: bool>(
     total: V::Floats,
@@ -292,10 +326,9 @@ pub(super) unsafe fn add_part<V: RowLanes, const HALVES: bool, const MINIMUMS: b
                 total = V::add_product(total, minimums[1], V::splat(x_scale * x_sums[1] as f32));
             }
         } else {
-            total = V::add_term(total, scales[0], wide_scale, V::add(first, second));
+            total = V::add_term(total, scales[0], wide_scale, first);
             if MINIMUMS {
-                let x_sum = x_sums[0] + x_sums[1];
-                total = V::add_product(total, minimums[0], V::splat(x_scale * x_sum as f32));
+                total = V::add_product(total, minimums[0], V::splat(x_scale * x_sums[0] as f32));
             }
         }
         total
@@ -372,8 +405,7 @@ impl<V: RowLanes, const HALVES: bool, const MINIMUMS: bool, const WIDE: bool>
     pub(super) unsafe fn new() -> Self {
         // SAFETY: the caller's: `V` may be used.
         unsafe {
-            let (zero, none) = (V::splat(0.0), V::none());
-            let [nothing] = V::dots::<1, false, false>(&[none; 4], [[0; 16].as_ptr()], [0]);
+            let (zero, nothing) = (V::splat(0.0), V::nothing());
             Terms {
                 x: std::ptr::null(),
                 x_sums: [[0; 2]; DEPTH],
@@ -389,12 +421,8 @@ impl<V: RowLanes, const HALVES: bool, const MINIMUMS: bool, const WIDE: bool>
     pub(super) unsafe fn begin(&mut self, x: *const i8, sums: &[i32]) {
         self.x = x;
         for (part, (x_sums, sum)) in self.x_sums.iter_mut().zip(sums).enumerate() {
-            *x_sums = [*sum, 0];
-            if HALVES && (MINIMUMS || V::SUMS) {
-                // SAFETY: the caller's: 32 activations for each part.
-                let low = unsafe { V::sum16(x.add(part * PART)) };
-                *x_sums = [low, sum - low];
-            }
+            // SAFETY: the caller's: 32 activations for each part.
+            *x_sums = unsafe { halves::<V, HALVES, MINIMUMS>(x.add(part * PART), *sum) };
         }
     }
 }
@@ -418,13 +446,11 @@ impl<V: RowLanes, const HALVES: bool, const MINIMUMS: bool, const WIDE: bool> Si
     }
     #[inline(always)]
     unsafe fn values(&mut self, part: usize, values: [V::Bytes; 8]) {
-        let [low, high] = self.x_sums[part];
         // SAFETY: the caller's: 32 activations for each part.
         unsafe {
             let x = self.x.add(part * PART);
-            let [first] = dots::<V, 1, MINIMUMS, WIDE>(&values[..4], [x], [low]);
-            let [second] = dots::<V, 1, MINIMUMS, WIDE>(&values[4..], [x.add(PART / 2)], [high]);
-            self.sums[part] = [first, second];
+            let x_sums = self.x_sums[part];
+            [self.sums[part]] = dots::<V, 1, HALVES, MINIMUMS, WIDE>(&values, [x], [x_sums]);
         }
     }
 }

@@ -4,9 +4,9 @@ use super::super::lanes::Lanes;
 use super::super::product::Tile;
 use super::super::recompile::table;
 use super::limits::Smull;
-use super::rows4::{Rows4, Sixteen};
+use super::rows4::{Dots, Rows4};
 use super::{
-    Arrange, Group, Multiply, Q4_0, Q8_0, narrow, product, transpose, widen_high, widen_low,
+    Arrange, Group, Multiply, Q4_0, Q8_0, Sums, narrow, product, transpose, widen_high, widen_low,
 };
 use std::arch::aarch64::*;
 
@@ -114,6 +114,19 @@ unsafe fn product_q4_0(tile: &Tile<'_>) {
 /// Products of bytes in 16 bits, added in pairs. Two of them fit: 2 · 128 · 127 < 2¹⁵.
 struct Plain;
 
+impl Sums for Plain {
+    #[inline(always)]
+    unsafe fn nothing() -> int32x4_t {
+        // SAFETY: NEON is part of aarch64.
+        unsafe { vdupq_n_s32(0) }
+    }
+    #[inline(always)]
+    unsafe fn float(sums: int32x4_t) -> float32x4_t {
+        // SAFETY: NEON is part of aarch64.
+        unsafe { vcvtq_f32_s32(sums) }
+    }
+}
+
 impl Arrange for Plain {
     #[inline(always)]
     unsafe fn arrange(rows: [int8x16_t; 4]) -> [int8x16_t; 4] {
@@ -161,7 +174,7 @@ unsafe fn groups(weights: &[int8x16_t], x: *const i8) -> int32x4_t {
     }
 }
 
-impl Sixteen for Plain {
+impl Dots for Plain {
     #[inline(always)]
     unsafe fn dots<const T: usize>(weights: &[int8x16_t], x: [*const i8; T]) -> [int32x4_t; T] {
         // SAFETY: the caller's.

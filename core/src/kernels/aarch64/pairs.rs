@@ -6,7 +6,7 @@ use super::super::product::{Tile, Unpack};
 use super::dotprod::DotProduct;
 use super::i8mm::smmla;
 use super::rows4::Rows4;
-use super::{Arrange, Block, reload, row_starts, scales, store};
+use super::{Arrange, Block, Mantissas, Sums, reload, row_starts, scales, store};
 use crate::quant::activation::BLOCK;
 use std::arch::aarch64::*;
 use std::marker::PhantomData;
@@ -298,7 +298,7 @@ unsafe fn some_tokens<const P: usize, const HALVES: bool, const MINIMUMS: bool>(
                 tile.out.add(token * tile.stride + row)
             })
         });
-        let zero = vdupq_n_s32(0);
+        let nothing = Mantissas::nothing();
         let mut totals = [[vdupq_n_f32(0.0); TILE / 2]; P];
         if at.first > 0 {
             for p in 0..P {
@@ -317,7 +317,7 @@ unsafe fn some_tokens<const P: usize, const HALVES: bool, const MINIMUMS: bool>(
                 let scales = &panel.scales[block][from];
                 let minimums = &panel.minimums[block][from];
                 for p in 0..P {
-                    let mut sum = zero;
+                    let mut sum = nothing;
                     let mut total = totals[p][pair];
                     for half in 0..2 {
                         sum = smmla(sum, weights[half * 2], x_values[p][half * 2]);
@@ -325,12 +325,12 @@ unsafe fn some_tokens<const P: usize, const HALVES: bool, const MINIMUMS: bool>(
                         if HALVES || half == 1 {
                             let which = if HALVES { half } else { 0 };
                             let scale = vmulq_f32(scales[which], x.scales[block][p]);
-                            total = vaddq_f32(total, vmulq_f32(scale, vcvtq_f32_s32(sum)));
+                            total = vaddq_f32(total, vmulq_f32(scale, Mantissas::float(sum)));
                             if MINIMUMS {
                                 let share = vmulq_f32(minimums[which], x.sums[block][p][which]);
                                 total = vaddq_f32(total, share);
                             }
-                            sum = zero;
+                            sum = nothing;
                         }
                     }
                     totals[p][pair] = total;
