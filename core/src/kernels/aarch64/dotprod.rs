@@ -5,11 +5,14 @@ use super::super::recompile::table;
 use super::limits::Sdot;
 use super::neon::V128x4;
 use super::rows4::{Dots, Rows4};
-use super::{Arrange, Group, Mantissas, Multiply, Q4_0, Q8_0, Sums, product, row_wise, transpose};
+use super::{
+    Arrange, Group, Mantissas, Multiply, Q4_0, Q8_0, Sums, product, row_wise, superblocks,
+    transpose,
+};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-table!("dotprod", "neon,dotprod", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, 2, 4], one_token: [], most: [Sdot, 16]);
+table!("dotprod", "neon,dotprod", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, 2, 4], one_token: [(12, superblocks::one_token_q4_k), (13, superblocks::one_token_q5_k)], most: [Sdot, 16]);
 
 #[target_feature(enable = "neon,dotprod")]
 pub(super) unsafe fn product_q8_0(tile: &Tile<'_>) {

@@ -6,11 +6,11 @@ use super::dotprod::DotProduct;
 use super::limits::Smmla;
 use super::neon::V128x4;
 use super::rows4::Rows4;
-use super::{Q4_0, Q8_0, dotprod, pairs};
+use super::{Q4_0, Q8_0, dotprod, pairs, superblocks};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-table!("i8mm", "neon,dotprod,i8mm", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, by pairs::product_of_parts], one_token: [], most: [Smmla, 16]);
+table!("i8mm", "neon,dotprod,i8mm", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, by pairs::product_of_parts], one_token: [(12, superblocks::one_token_q4_k), (13, superblocks::one_token_q5_k)], most: [Smmla, 16]);
 
 #[target_feature(enable = "neon,dotprod,i8mm")]
 unsafe fn product_q8_0(tile: &Tile<'_>) {

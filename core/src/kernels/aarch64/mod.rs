@@ -11,6 +11,7 @@ pub(super) mod neon;
 mod pairs;
 mod row_wise;
 mod rows4;
+mod superblocks;
 
 use super::product::Tile;
 use crate::quant::activation::BLOCK;

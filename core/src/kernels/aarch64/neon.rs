@@ -112,7 +112,7 @@ unsafe fn product_q4_0(tile: &Tile<'_>) {
 }
 
 /// Products of bytes in 16 bits, added in pairs. Two of them fit: 2 · 128 · 127 < 2¹⁵.
-struct Plain;
+pub(super) struct Plain;
 
 impl Sums for Plain {
     #[inline(always)]

@@ -121,10 +121,7 @@ unsafe fn block<F: RowWise, const AT: i32>(
                 state.lanes[r] = sdot_lanes(sum, codes[1], x[1]);
             }
             let lanes = &state.lanes[half * 4..];
-            let so_far = vpaddq_s32(
-                vpaddq_s32(lanes[0], lanes[1]),
-                vpaddq_s32(lanes[2], lanes[3]),
-            );
+            let so_far = add_lanes(lanes);
             let mut sums = vsubq_s32(so_far, state.before[half]);
             state.before[half] = so_far;
             if F::OFFSET != 0 {
@@ -134,7 +131,7 @@ unsafe fn block<F: RowWise, const AT: i32>(
             let scale = vmulq_laneq_f32::<AT>(scale, x_scales);
             state.total[half] = vaddq_f32(state.total[half], vmulq_f32(scale, vcvtq_f32_s32(sums)));
         }
-        settle(&mut state.total);
+        settle(state.total.each_mut());
     }
 }
 
@@ -184,16 +181,30 @@ unsafe fn take_product<const AT: i32>(sums: int32x4_t, a: int32x4_t, b: int32x4_
     sums
 }
 
-/// Nothing is loaded ahead of these values.
+/// The sums of four registers' lanes.
 #[inline(always)]
-unsafe fn settle([a, b]: &mut [float32x4_t; 2]) {
-    // SAFETY: no instruction at all.
+pub(super) unsafe fn add_lanes(lanes: &[int32x4_t]) -> int32x4_t {
+    // SAFETY: NEON is part of aarch64.
     unsafe {
-        asm!(
-            "/* {0:v} {1:v} */",
-            inout(vreg) * a,
-            inout(vreg) * b,
-            options(nostack, preserves_flags)
-        )
+        let (low, high) = (
+            vpaddq_s32(lanes[0], lanes[1]),
+            vpaddq_s32(lanes[2], lanes[3]),
+        );
+        vpaddq_s32(low, high)
+    }
+}
+
+/// Nothing is loaded ahead of these values: the compiler would load so much early that registers ran out.
+#[inline(always)]
+pub(super) unsafe fn settle<const N: usize>(values: [&mut float32x4_t; N]) {
+    for value in values {
+        // SAFETY: no instruction at all.
+        unsafe {
+            asm!(
+                "/* {0:v} */",
+                inout(vreg) * value,
+                options(nostack, preserves_flags)
+            )
+        }
     }
 }
