@@ -78,7 +78,7 @@ macro_rules! table {
             ggml_id: $id,
             unpack: table!(@fn $features, crate::kernels::unpack::unpack::<crate::kernels::unpack::$format, $row_lanes>, (rows: crate::kernels::product::Rows, block_bytes: usize, parts: usize, packed: *mut ())),
             lanes: <$row_lanes as crate::kernels::row_lanes::RowLanes>::LANES,
-            one_token: table!(@fn $features, crate::kernels::parts::one_token::<crate::kernels::unpack::$format, $row_lanes, $halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>)),
+            one_token: table!(@fn $features, crate::kernels::one_token::one_token::<crate::kernels::unpack::$format, $row_lanes, $halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>)),
         }
     };
     (@parts $features:literal, [$row_lanes:ty, by $($product:ident)::+], [$halves:literal, $minimums:literal, $wide:literal]) => {

@@ -1,8 +1,9 @@
 //! Instruction sets of aarch64: plain NEON, the dot product (Armv8.2), the int8 matrix multiply (Armv8.6). One file for each; here is what
 //! they share.
 //!
-//! Int8 products keep one row per 32-bit lane, so that a block's integer sum needs no addition across lanes at the end and the f32
-//! accumulation over blocks is the scalar code's.
+//! Int8 products have one row per 32-bit lane when a block's integers have been added up, so that the f32 accumulation over blocks is the scalar
+//! code's. Weights that several tokens share are transposed for it (`product`, `rows4`); for one token the dot product takes them as they lie, and
+//! its sums are transposed (`row_wise`, `superblocks`). The matrix multiply keeps two rows × two tokens (`pairs`).
 
 pub(super) mod dotprod;
 pub(super) mod i8mm;
@@ -223,16 +224,20 @@ struct Packed {
     scales: [[float32x4_t; 2]; DEPTH],
 }
 
+/// The product of one token, from weights that are transposed for it.
+#[inline(always)]
+unsafe fn product_of_one_token<F: Block, M: Multiply>(tile: &Tile<'_>) {
+    for row in (0..tile.rows).step_by(ROWS) {
+        // SAFETY: the caller's: the tile has been checked.
+        unsafe { one_token::<F, M>(tile, row) }
+    }
+}
+
+/// The product of any number of tokens, from weights that are unpacked for all of them.
 #[inline(always)]
 unsafe fn product<F: Block, M: Multiply>(tile: &Tile<'_>) {
     // SAFETY: the caller's: the tile has been checked.
     unsafe {
-        if tile.tokens == 1 {
-            for row in (0..tile.rows).step_by(ROWS) {
-                one_token::<F, M>(tile, row);
-            }
-            return;
-        }
         let mut packed = Packed {
             weights: [[[vdupq_n_s8(0); 8]; 2]; DEPTH],
             scales: [[vdupq_n_f32(0.0); 2]; DEPTH],

@@ -6,7 +6,8 @@ use super::super::recompile::table;
 use super::limits::Smull;
 use super::rows4::{Dots, Rows4};
 use super::{
-    Arrange, Group, Multiply, Q4_0, Q8_0, Sums, narrow, product, transpose, widen_high, widen_low,
+    Arrange, Group, Multiply, Q4_0, Q8_0, Sums, narrow, product, product_of_one_token, transpose,
+    widen_high, widen_low,
 };
 use std::arch::aarch64::*;
 
@@ -102,13 +103,25 @@ impl Lanes for V128x4 {
 #[target_feature(enable = "neon")]
 unsafe fn product_q8_0(tile: &Tile<'_>) {
     // SAFETY: the caller's.
-    unsafe { product::<Q8_0, Plain>(tile) }
+    unsafe {
+        if tile.tokens == 1 {
+            product_of_one_token::<Q8_0, Plain>(tile);
+        } else {
+            product::<Q8_0, Plain>(tile);
+        }
+    }
 }
 
 #[target_feature(enable = "neon")]
 unsafe fn product_q4_0(tile: &Tile<'_>) {
     // SAFETY: the caller's.
-    unsafe { product::<Q4_0, Plain>(tile) }
+    unsafe {
+        if tile.tokens == 1 {
+            product_of_one_token::<Q4_0, Plain>(tile);
+        } else {
+            product::<Q4_0, Plain>(tile);
+        }
+    }
 }
 
 /// Products of bytes in 16 bits, added in pairs. Two of them fit: 2 · 128 · 127 < 2¹⁵.

@@ -19,7 +19,7 @@ const DEPTH: usize = 8;
 const TILE: usize = super::ROWS;
 
 /// Unpacked weights; with the activations they stay in the first-level cache. `a` and `b` are the rows of a pair.
-struct Panel {
+pub(super) struct Panel {
     /// `[block, pair, group]`: values `8g .. 8g + 8` of `a`, then of `b`
     values: [[[int8x16_t; 4]; ROWS / 2]; DEPTH],
     /// `[block, pair, half]`: `a a b b`
