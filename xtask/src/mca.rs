@@ -39,7 +39,7 @@ const MARCH: &[(&str, &str)] = &[
 struct Row {
     name: &'static str,
     isa: &'static str,
-    /// Which instruction set's function Dram calls there.
+    /// The module of the function that Dram calls there, mostly an instruction set's.
     of: &'static str,
     /// Dram's loop comes from functions whose names have these parts.
     ours: &'static [&'static str],
@@ -122,7 +122,7 @@ const ROWS: &[Row] = &[
     row(
         "Q4_K, one token",
         "dotprod",
-        "dotprod",
+        "superblocks",
         &["one_token<", "Q4K"],
         "ggml_gemv_q4_K_8x4_q8_K",
     ),
@@ -164,7 +164,7 @@ const ROWS: &[Row] = &[
     row(
         "Q4_K, one token",
         "i8mm",
-        "i8mm",
+        "superblocks",
         &["one_token<", "Q4K"],
         "ggml_gemv_q4_K_8x8_q8_K",
     ),
@@ -186,7 +186,7 @@ const ROWS: &[Row] = &[
         "Q4_K, many tokens",
         "i8mm",
         "i8mm",
-        MANY_K,
+        MANY_PAIRS_K,
         "ggml_gemm_q4_K_8x8_q8_K",
     ),
     row(
@@ -221,6 +221,9 @@ const ROWS: &[Row] = &[
 
 /// The product of parts with minimums and one scale.
 const MANY_K: &[&str] = &["some_tokens<", "Rows4<", ", false, true, false>"];
+
+/// As [`MANY_K`], for two rows × two tokens to a register.
+const MANY_PAIRS_K: &[&str] = &["some_tokens<", ", false, true>"];
 
 /// llama.cpp's function for attention's sums is inline; this makes one of it.
 const MAD: &str = "#include \"vec.h\"\nextern \"C\" void mad(int n, float * y, const ggml_fp16_t * x, float v) { ggml_vec_mad_f16(n, (ggml_fp16_t *) y, x, v); }\n";

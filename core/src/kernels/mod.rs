@@ -17,6 +17,8 @@ pub(crate) mod attention_q8_0;
 mod lanes;
 mod limits;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+mod one_token;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod parts;
 mod product;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]

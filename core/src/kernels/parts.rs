@@ -5,12 +5,13 @@
 
 use super::product::{Rows, Tile, Unpack};
 use super::row_lanes::RowLanes;
-use super::unpack::{Lanewise, Sink, blocks};
+use super::unpack::Sink;
 use crate::quant::Dot;
 use crate::quant::blocks::{PART, Part};
+use std::ops::Range;
 
 /// Parts that are unpacked at a time: one block of 256 values.
-const DEPTH: usize = 8;
+pub(super) const DEPTH: usize = 8;
 
 /// Unpacked weights of a register of rows.
 pub(super) struct Packed<V: RowLanes> {
@@ -20,6 +21,23 @@ pub(super) struct Packed<V: RowLanes> {
     pub(super) scales: [[V::Floats; 2]; DEPTH],
     /// `[part, half]`, where the kind has minimums
     pub(super) minimums: [[V::Floats; 2]; DEPTH],
+}
+
+impl<V: RowLanes> Packed<V> {
+    /// Before anything is unpacked into it.
+    ///
+    /// # Safety
+    /// `V` may be used.
+    #[inline(always)]
+    pub(super) unsafe fn new() -> Self {
+        // SAFETY: the caller's.
+        let (zero, none) = unsafe { (V::splat(0.0), V::none()) };
+        Packed {
+            values: [[none; 8]; DEPTH],
+            scales: [[zero; 2]; DEPTH],
+            minimums: [[zero; 2]; DEPTH],
+        }
+    }
 }
 
 /// `H` registers of rows × `T` tokens at a time.
@@ -40,31 +58,15 @@ pub(super) unsafe fn product<
 ) {
     // SAFETY: the caller's; all indices below lie inside the checked shapes.
     unsafe {
-        let (zero, none) = (V::splat(0.0), V::none());
-        let mut packed: [Packed<V>; H] = std::array::from_fn(|_| Packed {
-            values: [[none; 8]; DEPTH],
-            scales: [[zero; 2]; DEPTH],
-            minimums: [[zero; 2]; DEPTH],
-        });
+        let mut packed: [Packed<V>; H] = std::array::from_fn(|_| Packed::new());
         let count = tile.cols / PART;
-        let bytes = |parts: usize| parts * PART / tile.format.block * tile.format.block_bytes;
         for row in (0..tile.rows).step_by(H * V::LANES) {
             let left = tile.rows - row;
             for first in (0..count).step_by(DEPTH) {
                 let depth = DEPTH.min(count - first);
                 for (h, packed) in packed.iter_mut().enumerate().take(left.div_ceil(V::LANES)) {
-                    let start = (row + h * V::LANES) * tile.row_bytes + bytes(first);
-                    match unpack {
-                        Some(unpack) if (h + 1) * V::LANES <= left => {
-                            let rows = rows::<V>(tile, row + h * V::LANES, H, bytes(first));
-                            let packed: *mut Packed<V> = packed;
-                            unpack(rows, tile.format.block_bytes, depth, packed.cast());
-                        }
-                        _ => {
-                            let rows = (left - h * V::LANES).min(V::LANES);
-                            by_rows::<V, MINIMUMS>(tile, packed, start, rows, depth);
-                        }
-                    }
+                    let row = row + h * V::LANES;
+                    unpack_rows::<V, MINIMUMS>(tile, packed, row, H, first..first + depth, unpack);
                 }
                 let mut token = 0;
                 let span = first..first + depth;
@@ -88,6 +90,38 @@ pub(super) unsafe fn product<
                     );
                     token += 1;
                 }
+            }
+        }
+    }
+}
+
+/// Unpacks the parts in `span` of a register's rows from `row`, or of those that there are, by `unpack` if it is given and all are there. What is
+/// wanted next lies `registers` registers of rows further.
+///
+/// # Safety
+/// As for [`product`]; `span` is no longer than [`DEPTH`] and inside a row.
+#[inline(always)]
+pub(super) unsafe fn unpack_rows<V: RowLanes, const MINIMUMS: bool>(
+    tile: &Tile<'_>,
+    packed: &mut Packed<V>,
+    row: usize,
+    registers: usize,
+    span: Range<usize>,
+    unpack: Option<Unpack>,
+) {
+    let left = tile.rows - row;
+    let at = span.start * PART / tile.format.block * tile.format.block_bytes;
+    // SAFETY: the caller's.
+    unsafe {
+        match unpack {
+            Some(unpack) if V::LANES <= left => {
+                let rows = rows::<V>(tile, row, registers, at);
+                let packed: *mut Packed<V> = packed;
+                unpack(rows, tile.format.block_bytes, span.len(), packed.cast());
+            }
+            _ => {
+                let start = row * tile.row_bytes + at;
+                by_rows::<V, MINIMUMS>(tile, packed, start, left.min(V::LANES), span.len());
             }
         }
     }
@@ -163,7 +197,7 @@ unsafe fn some_tokens<
     tile: &Tile<'_>,
     packed: &[Packed<V>; H],
     row: usize,
-    span: std::ops::Range<usize>,
+    span: Range<usize>,
     token: usize,
 ) {
     let count = tile.cols / PART;
@@ -182,29 +216,22 @@ unsafe fn some_tokens<
         }
         for (part, at) in span.enumerate().take(DEPTH) {
             let block: [usize; T] = std::array::from_fn(|t| (token + t) * count + at);
-            let low = block.map(|block| x.values.as_ptr().add(block * PART));
-            let high = low.map(|x| x.add(PART / 2));
+            let values = block.map(|block| x.values.as_ptr().add(block * PART));
             let scales = block.map(|block| *x.scales.get_unchecked(block));
             let sums = block.map(|block| *x.sums.get_unchecked(block));
-            let need_halves = MINIMUMS && HALVES || !MINIMUMS && V::SUMS;
-            let low_sums = if need_halves {
-                low.map(|x| V::sum16(x))
-            } else {
-                [0; T]
-            };
-            let high_sums: [i32; T] = std::array::from_fn(|t| sums[t] - low_sums[t]);
+            let sums: [[i32; 2]; T] =
+                std::array::from_fn(|t| halves::<V, HALVES, MINIMUMS>(values[t], sums[t]));
             for h in 0..H {
                 let weights = &packed[h].values[part];
-                let first = dots::<V, T, MINIMUMS, WIDE>(&weights[..4], low, low_sums);
-                let second = dots::<V, T, MINIMUMS, WIDE>(&weights[4..], high, high_sums);
+                let products = dots::<V, T, HALVES, MINIMUMS, WIDE>(weights, values, sums);
                 for t in 0..T {
                     totals[t][h] = add_part::<V, HALVES, MINIMUMS>(
                         totals[t][h],
                         &packed[h].scales[part],
                         &packed[h].minimums[part],
-                        [first[t], second[t]],
+                        products[t],
                         scales[t],
-                        [low_sums[t], high_sums[t]],
+                        sums[t],
                     );
                 }
             }
@@ -217,24 +244,65 @@ unsafe fn some_tokens<
     }
 }
 
-/// [`RowLanes::dots`] of half a part; weights are signed where there are no minimums.
+/// What the halves of the 32 activations at `x` add up to, `sum` in all, where a part's terms need it of each; else all of it stands first.
 #[inline(always)]
-unsafe fn dots<V: RowLanes, const T: usize, const MINIMUMS: bool, const WIDE: bool>(
-    weights: &[V::Bytes],
+pub(super) unsafe fn halves<V: RowLanes, const HALVES: bool, const MINIMUMS: bool>(
+    x: *const i8,
+    sum: i32,
+) -> [i32; 2] {
+    if HALVES && (MINIMUMS || V::SUMS) {
+        // SAFETY: the caller's.
+        let low = unsafe { V::sum16(x) };
+        return [low, sum - low];
+    }
+    [sum, 0]
+}
+
+/// The products of a part with the 32 activations at `x` of each token: its halves', or else all of them and nothing. Weights are signed where there
+/// are no minimums.
+#[inline(always)]
+pub(super) unsafe fn dots<
+    V: RowLanes,
+    const T: usize,
+    const HALVES: bool,
+    const MINIMUMS: bool,
+    const WIDE: bool,
+>(
+    weights: &[V::Bytes; 8],
     x: [*const i8; T],
-    x_sums: [i32; T],
-) -> [V::Sums; T] {
+    x_sums: [[i32; 2]; T],
+) -> [[V::Sums; 2]; T] {
+    let [low_sums, high_sums] = [0, 1].map(|half| x_sums.map(|sums| sums[half]));
     // SAFETY: the caller's.
     unsafe {
-        if MINIMUMS {
-            V::dots::<T, false, WIDE>(weights, x, x_sums)
+        if HALVES {
+            let (low, high) = weights.split_at(4);
+            let x_high = x.map(|x| x.add(PART / 2));
+            let (first, second) = if MINIMUMS {
+                (
+                    V::dots::<T, false, WIDE>(low, x, low_sums),
+                    V::dots::<T, false, WIDE>(high, x_high, high_sums),
+                )
+            } else {
+                (
+                    V::dots::<T, true, WIDE>(low, x, low_sums),
+                    V::dots::<T, true, WIDE>(high, x_high, high_sums),
+                )
+            };
+            std::array::from_fn(|t| [first[t], second[t]])
         } else {
-            V::dots::<T, true, WIDE>(weights, x, x_sums)
+            let all = if MINIMUMS {
+                V::dots32::<T, false, WIDE>(weights, x, low_sums)
+            } else {
+                V::dots32::<T, true, WIDE>(weights, x, low_sums)
+            };
+            all.map(|all| [all, V::nothing()])
         }
     }
 }
 
-/// `total` and a part's terms: the products of its halves with the activations under their scales, and the minimums' shares.
+/// `total` and a part's terms: the products with the activations under their scales, and the minimums' shares. Without halves, all of the products
+/// and of the activations' sum stand first.
 #[inline(always)]
 pub(super) unsafe fn add_part<V: RowLanes, const HALVES: bool, const MINIMUMS: bool>(
     total: V::Floats,
@@ -258,140 +326,12 @@ pub(super) unsafe fn add_part<V: RowLanes, const HALVES: bool, const MINIMUMS: b
                 total = V::add_product(total, minimums[1], V::splat(x_scale * x_sums[1] as f32));
             }
         } else {
-            total = V::add_term(total, scales[0], wide_scale, V::add(first, second));
+            total = V::add_term(total, scales[0], wide_scale, first);
             if MINIMUMS {
-                let x_sum = x_sums[0] + x_sums[1];
-                total = V::add_product(total, minimums[0], V::splat(x_scale * x_sum as f32));
+                total = V::add_product(total, minimums[0], V::splat(x_scale * x_sums[0] as f32));
             }
         }
         total
-    }
-}
-
-/// One token's product with whole registers of rows, which a kernel for [`Lanewise`] format `F` unpacks straight into it: nothing is stored in
-/// between. The rows that are left over are for [`product`].
-///
-/// # Safety
-/// As for [`product`]; the tile has one token.
-#[inline(always)]
-pub(super) unsafe fn one_token<
-    F: Lanewise,
-    V: RowLanes,
-    const HALVES: bool,
-    const MINIMUMS: bool,
-    const WIDE: bool,
->(
-    tile: &Tile<'_>,
-) {
-    const {
-        assert!(F::KIND.halves() == HALVES && F::KIND.minimums() == MINIMUMS);
-    }
-    let (count, x) = (tile.cols / PART, &tile.int8);
-    let bytes = |parts: usize| parts * PART / tile.format.block * tile.format.block_bytes;
-    // SAFETY: the caller's; all indices lie inside the checked shapes.
-    unsafe {
-        let mut terms = Terms::<V, HALVES, MINIMUMS, WIDE>::new();
-        for row in (0..tile.rows / V::LANES * V::LANES).step_by(V::LANES) {
-            let mut total = V::splat(0.0);
-            for first in (0..count).step_by(DEPTH) {
-                let depth = DEPTH.min(count - first);
-                let rows = rows::<V>(tile, row, 1, bytes(first));
-                terms.begin(
-                    x.values.as_ptr().add(first * PART),
-                    &x.sums[first..][..depth],
-                );
-                blocks::<F, V, _>(rows, tile.format.block_bytes, depth, &mut terms);
-                for part in 0..depth {
-                    total = add_part::<V, HALVES, MINIMUMS>(
-                        total,
-                        &terms.scales[part],
-                        &terms.minimums[part],
-                        terms.sums[part],
-                        *x.scales.get_unchecked(first + part),
-                        terms.x_sums[part],
-                    );
-                }
-            }
-            V::store(total, tile.out.add(row));
-        }
-    }
-}
-
-/// What a part's terms are made of, for one token and a register of rows.
-pub(super) struct Terms<V: RowLanes, const HALVES: bool, const MINIMUMS: bool, const WIDE: bool> {
-    /// The activations of the first part
-    x: *const i8,
-    /// `[part, half]`, the activations' sums; where halves have no need of their own, the first stands for both
-    pub(super) x_sums: [[i32; 2]; DEPTH],
-    /// `[part, half]`
-    pub(super) scales: [[V::Floats; 2]; DEPTH],
-    /// `[part, half]`
-    pub(super) minimums: [[V::Floats; 2]; DEPTH],
-    /// `[part, half]`
-    pub(super) sums: [[V::Sums; 2]; DEPTH],
-}
-
-impl<V: RowLanes, const HALVES: bool, const MINIMUMS: bool, const WIDE: bool>
-    Terms<V, HALVES, MINIMUMS, WIDE>
-{
-    #[inline(always)]
-    pub(super) unsafe fn new() -> Self {
-        // SAFETY: the caller's: `V` may be used.
-        unsafe {
-            let (zero, none) = (V::splat(0.0), V::none());
-            let [nothing] = V::dots::<1, false, false>(&[none; 4], [[0; 16].as_ptr()], [0]);
-            Terms {
-                x: std::ptr::null(),
-                x_sums: [[0; 2]; DEPTH],
-                scales: [[zero; 2]; DEPTH],
-                minimums: [[zero; 2]; DEPTH],
-                sums: [[nothing; 2]; DEPTH],
-            }
-        }
-    }
-
-    /// Begins with `sums.len()` parts, whose activations are `x` and add up to `sums`.
-    #[inline(always)]
-    pub(super) unsafe fn begin(&mut self, x: *const i8, sums: &[i32]) {
-        self.x = x;
-        for (part, (x_sums, sum)) in self.x_sums.iter_mut().zip(sums).enumerate() {
-            *x_sums = [*sum, 0];
-            if HALVES && (MINIMUMS || V::SUMS) {
-                // SAFETY: the caller's: 32 activations for each part.
-                let low = unsafe { V::sum16(x.add(part * PART)) };
-                *x_sums = [low, sum - low];
-            }
-        }
-    }
-}
-
-impl<V: RowLanes, const HALVES: bool, const MINIMUMS: bool, const WIDE: bool> Sink<V>
-    for Terms<V, HALVES, MINIMUMS, WIDE>
-{
-    #[inline(always)]
-    unsafe fn scales(&mut self, part: usize, scales: [V::Floats; 2]) {
-        self.scales[part][0] = scales[0];
-        if HALVES {
-            self.scales[part][1] = scales[1];
-        }
-    }
-    #[inline(always)]
-    unsafe fn minimums(&mut self, part: usize, minimums: [V::Floats; 2]) {
-        self.minimums[part][0] = minimums[0];
-        if HALVES {
-            self.minimums[part][1] = minimums[1];
-        }
-    }
-    #[inline(always)]
-    unsafe fn values(&mut self, part: usize, values: [V::Bytes; 8]) {
-        let [low, high] = self.x_sums[part];
-        // SAFETY: the caller's: 32 activations for each part.
-        unsafe {
-            let x = self.x.add(part * PART);
-            let [first] = dots::<V, 1, MINIMUMS, WIDE>(&values[..4], [x], [low]);
-            let [second] = dots::<V, 1, MINIMUMS, WIDE>(&values[4..], [x.add(PART / 2)], [high]);
-            self.sums[part] = [first, second];
-        }
     }
 }
 

@@ -2,10 +2,10 @@
 
 /// `table!(name, "features", Lanes, [R, T], int8: [(id, fn)…], parts: [RowLanes, H, T], one_token: [(id, fn)…], most: [Multiply, N])` defines `KERNELS`
 /// in an instruction set's file: the float products, attention and elementwise functions for `Lanes`, the int8 products that the file wrote by hand,
-/// the product of unpacked parts for `RowLanes`, but for those that it has of its own for one token, and the loops that measure what the device can
-/// do at most, with `N` sums.
+/// the product of unpacked parts for `RowLanes` (or, with `parts: [RowLanes, by product]`, the file's own), but for those that it has of its own for
+/// one token, and the loops that measure what the device can do at most, with `N` sums.
 macro_rules! table {
-    ($name:literal, $features:literal, $lanes:ty, [$rows:literal, $tokens:literal], int8: [$(($id:literal, $int8:path)),* $(,)?], parts: [$row_lanes:ty, $registers:literal, $part_tokens:literal], one_token: [$(($own:literal, $one_token:path)),* $(,)?], most: [$multiply:ty, $sums:literal]) => {
+    ($name:literal, $features:literal, $lanes:ty, [$rows:literal, $tokens:literal], int8: [$(($id:literal, $int8:path)),* $(,)?], parts: $parts:tt, one_token: [$(($own:literal, $one_token:path)),* $(,)?], most: [$multiply:ty, $sums:literal]) => {
         pub(in crate::kernels) static KERNELS: crate::kernels::Kernels = crate::kernels::Kernels {
             name: $name,
             codecs: &[
@@ -22,26 +22,26 @@ macro_rules! table {
             ],
             one_token: &[$(($own, $one_token)),*],
             unpackers: &[
-                table!(@unpack $features, $row_lanes, 3, Q4_1, [false, true, false]),
-                table!(@unpack $features, $row_lanes, 6, Q5_0, [false, false, false]),
-                table!(@unpack $features, $row_lanes, 7, Q5_1, [false, true, false]),
-                table!(@unpack $features, $row_lanes, 10, Q2K, [true, true, false]),
-                table!(@unpack $features, $row_lanes, 11, Q3K, [true, false, false]),
-                table!(@unpack $features, $row_lanes, 12, Q4K, [false, true, false]),
-                table!(@unpack $features, $row_lanes, 13, Q5K, [false, true, false]),
-                table!(@unpack $features, $row_lanes, 14, Q6K, [true, false, false]),
-                table!(@unpack $features, $row_lanes, 20, Iq4Nl, [false, false, true]),
-                table!(@unpack $features, $row_lanes, 23, Iq4Xs, [false, false, true]),
-                table!(@unpack $features, $row_lanes, 35, Tq2_0, [false, false, false]),
-                table!(@unpack $features, $row_lanes, 39, Mxfp4, [false, false, false]),
+                table!(@unpack $features, $parts, 3, Q4_1, [false, true, false]),
+                table!(@unpack $features, $parts, 6, Q5_0, [false, false, false]),
+                table!(@unpack $features, $parts, 7, Q5_1, [false, true, false]),
+                table!(@unpack $features, $parts, 10, Q2K, [true, true, false]),
+                table!(@unpack $features, $parts, 11, Q3K, [true, false, false]),
+                table!(@unpack $features, $parts, 12, Q4K, [false, true, false]),
+                table!(@unpack $features, $parts, 13, Q5K, [false, true, false]),
+                table!(@unpack $features, $parts, 14, Q6K, [true, false, false]),
+                table!(@unpack $features, $parts, 20, Iq4Nl, [false, false, true]),
+                table!(@unpack $features, $parts, 23, Iq4Xs, [false, false, true]),
+                table!(@unpack $features, $parts, 35, Tq2_0, [false, false, false]),
+                table!(@unpack $features, $parts, 39, Mxfp4, [false, false, false]),
             ],
             // Kind's order; [halves, minimums, wide].
             parts: [
-                table!(@parts $features, $row_lanes, $registers, $part_tokens, [false, false, false]),
-                table!(@parts $features, $row_lanes, $registers, $part_tokens, [false, false, true]),
-                table!(@parts $features, $row_lanes, $registers, $part_tokens, [false, true, false]),
-                table!(@parts $features, $row_lanes, $registers, $part_tokens, [true, false, false]),
-                table!(@parts $features, $row_lanes, $registers, $part_tokens, [true, true, false]),
+                table!(@parts $features, $parts, [false, false, false]),
+                table!(@parts $features, $parts, [false, false, true]),
+                table!(@parts $features, $parts, [false, true, false]),
+                table!(@parts $features, $parts, [true, false, false]),
+                table!(@parts $features, $parts, [true, true, false]),
             ],
             quantize_activations: table!(@fn $features, crate::quant::activation::quantize_blocks, (source: &[f32], out: crate::quant::activation::QuantizedMut<'_>)),
             round_activations: table!(@fn $features, crate::quant::activation::round_blocks, (source: &[f32], rounded: &mut [f32])),
@@ -73,15 +73,18 @@ macro_rules! table {
             quantize_dequantize: table!(@fn $features, crate::quant::$format::quantize_dequantize, (source: &[f32], rounded: &mut [f32])),
         }
     };
-    (@unpack $features:literal, $row_lanes:ty, $id:literal, $format:ident, [$halves:literal, $minimums:literal, $wide:literal]) => {
+    (@unpack $features:literal, [$row_lanes:ty, $($_product:tt)*], $id:literal, $format:ident, [$halves:literal, $minimums:literal, $wide:literal]) => {
         crate::kernels::product::Unpacker {
             ggml_id: $id,
             unpack: table!(@fn $features, crate::kernels::unpack::unpack::<crate::kernels::unpack::$format, $row_lanes>, (rows: crate::kernels::product::Rows, block_bytes: usize, parts: usize, packed: *mut ())),
             lanes: <$row_lanes as crate::kernels::row_lanes::RowLanes>::LANES,
-            one_token: table!(@fn $features, crate::kernels::parts::one_token::<crate::kernels::unpack::$format, $row_lanes, $halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>)),
+            one_token: table!(@fn $features, crate::kernels::one_token::one_token::<crate::kernels::unpack::$format, $row_lanes, $halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>)),
         }
     };
-    (@parts $features:literal, $row_lanes:ty, $registers:literal, $tokens:literal, [$halves:literal, $minimums:literal, $wide:literal]) => {
+    (@parts $features:literal, [$row_lanes:ty, by $($product:ident)::+], [$halves:literal, $minimums:literal, $wide:literal]) => {
+        table!(@fn $features, $($product)::+::<$halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>, unpack: Option<crate::kernels::product::Unpack>))
+    };
+    (@parts $features:literal, [$row_lanes:ty, $registers:literal, $tokens:literal], [$halves:literal, $minimums:literal, $wide:literal]) => {
         table!(@fn $features, crate::kernels::parts::product::<$row_lanes, $registers, $tokens, $halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>, unpack: Option<crate::kernels::product::Unpack>))
     };
     (@fn $features:literal, $function:expr, ($($argument:ident: $kind:ty),*) $(-> $result:ty)?) => {{

@@ -34,6 +34,8 @@ pub(super) trait RowLanes {
 
     /// Zeros.
     unsafe fn none() -> Self::Bytes;
+    /// Sums of nothing.
+    unsafe fn nothing() -> Self::Sums;
     /// Sixteen bytes of each row: register `j` holds bytes `4j .. 4j + 4`.
     unsafe fn bytes16(rows: Rows) -> [Self::Bytes; 4];
     /// Four bytes of each row.
@@ -60,13 +62,18 @@ pub(super) trait RowLanes {
     unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
 
     /// The products of sixteen weights (four registers) with the sixteen activations at `x` of each token; `x_sums` holds these activations'
-    /// sums where [`RowLanes::SUMS`] asks for them.
+    /// sums where [`RowLanes::SUMS`] asks for them. What [`RowLanes::add_term`] takes, which need not be the plain integers.
     unsafe fn dots<const T: usize, const SIGNED: bool, const WIDE: bool>(
         weights: &[Self::Bytes],
         x: [*const i8; T],
         x_sums: [i32; T],
     ) -> [Self::Sums; T];
-    unsafe fn add(a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    /// As [`RowLanes::dots`], of 32 weights (eight registers) with 32 activations.
+    unsafe fn dots32<const T: usize, const SIGNED: bool, const WIDE: bool>(
+        weights: &[Self::Bytes; 8],
+        x: [*const i8; T],
+        x_sums: [i32; T],
+    ) -> [Self::Sums; T];
     unsafe fn splat(value: f32) -> Self::Floats;
     unsafe fn load(from: *const f32) -> Self::Floats;
     unsafe fn store(values: Self::Floats, to: *mut f32);

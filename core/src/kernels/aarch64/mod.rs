@@ -1,14 +1,18 @@
 //! Instruction sets of aarch64: plain NEON, the dot product (Armv8.2), the int8 matrix multiply (Armv8.6). One file for each; here is what
 //! they share.
 //!
-//! Int8 products keep one row per 32-bit lane, so that a block's integer sum needs no addition across lanes at the end and the f32
-//! accumulation over blocks is the scalar code's.
+//! Int8 products have one row per 32-bit lane when a block's integers have been added up, so that the f32 accumulation over blocks is the scalar
+//! code's. Weights that several tokens share are transposed for it (`product`, `rows4`); for one token the dot product takes them as they lie, and
+//! its sums are transposed (`row_wise`, `superblocks`). The matrix multiply keeps two rows × two tokens (`pairs`).
 
 pub(super) mod dotprod;
 pub(super) mod i8mm;
 mod limits;
 pub(super) mod neon;
+mod pairs;
+mod row_wise;
 mod rows4;
+mod superblocks;
 
 use super::product::Tile;
 use crate::quant::activation::BLOCK;
@@ -25,13 +29,45 @@ pub(super) fn has_i8mm() -> bool {
     has_dotprod() && std::arch::is_aarch64_feature_detected!("i8mm")
 }
 
-/// How an instruction set multiplies. Its methods may be called only where the processor has it.
-trait Multiply {
+/// How an instruction set takes weights. Its method may be called only where the processor has it.
+trait Arrange {
+    /// Sixteen bytes of each of four rows, in the order that its products take.
+    unsafe fn arrange(rows: [int8x16_t; 4]) -> [int8x16_t; 4];
+}
+
+/// How an instruction set keeps integer sums. Its methods may be called only where the processor has it.
+trait Sums {
+    /// What sums begin with.
+    unsafe fn nothing() -> int32x4_t;
+    unsafe fn float(sums: int32x4_t) -> float32x4_t;
+}
+
+/// Sums that are the mantissas of f32 numbers: those from −2²² to 2²² become f32 by a subtraction, where a conversion takes two steps of one port.
+/// A block's sum is 32 · 128 · 127 at most.
+struct Mantissas;
+
+impl Mantissas {
+    /// Where an f32 changes by 1 from each number to the next, as far as that goes in both directions.
+    const MIDDLE: f32 = 12_582_912.0; // 1.5 · 2²³
+}
+
+impl Sums for Mantissas {
+    #[inline(always)]
+    unsafe fn nothing() -> int32x4_t {
+        // SAFETY: NEON is part of aarch64.
+        unsafe { vdupq_n_s32(Self::MIDDLE.to_bits() as i32) }
+    }
+    #[inline(always)]
+    unsafe fn float(sums: int32x4_t) -> float32x4_t {
+        // SAFETY: NEON is part of aarch64.
+        unsafe { vsubq_f32(vreinterpretq_f32_s32(sums), vdupq_n_f32(Self::MIDDLE)) }
+    }
+}
+
+/// How an instruction set multiplies. Its method may be called only where the processor has it.
+trait Multiply: Arrange + Sums {
     /// Tokens of a register tile.
     const TOKENS: usize;
-
-    /// Sixteen bytes of each of four rows, in the order that [`Multiply::dot`] takes.
-    unsafe fn arrange(rows: [int8x16_t; 4]) -> [int8x16_t; 4];
 
     /// The products of one block of eight rows with the blocks at `x` of `T` tokens: `[token, rows 0–3 | 4–7]`, one row per lane.
     unsafe fn dot<const T: usize>(weights: &[Group; 2], x: [*const i8; T]) -> [[int32x4_t; 2]; T];
@@ -68,9 +104,16 @@ pub(crate) fn prefetch(address: *const u8) {
     }
 }
 
-/// Four binary16, widened.
+/// The lower four of eight binary16, widened.
 #[inline(always)]
 unsafe fn widen_low(halves: uint16x8_t) -> float32x4_t {
+    // SAFETY: NEON is part of aarch64.
+    unsafe { widen(vget_low_u16(halves)) }
+}
+
+/// Four binary16, widened.
+#[inline(always)]
+unsafe fn widen(halves: uint16x4_t) -> float32x4_t {
     let wide: float32x4_t;
     // SAFETY: plain arithmetic of the base instruction set. (Its intrinsic is newer than the oldest compiler supported.)
     unsafe {
@@ -110,7 +153,7 @@ unsafe fn narrow(low: float32x4_t, high: float32x4_t) -> uint16x8_t {
 trait Block {
     const BYTES: usize;
     /// The block that begins at each of four `rows`, into `group`.
-    unsafe fn unpack<M: Multiply>(rows: &[*const u8], group: &mut Group);
+    unsafe fn unpack<M: Arrange>(rows: &[*const u8], group: &mut Group);
 }
 
 /// Sixteen bytes at `at` of four rows.
@@ -127,7 +170,7 @@ struct Q8_0;
 impl Block for Q8_0 {
     const BYTES: usize = q8_0::BYTES;
     #[inline(always)]
-    unsafe fn unpack<M: Multiply>(rows: &[*const u8], group: &mut Group) {
+    unsafe fn unpack<M: Arrange>(rows: &[*const u8], group: &mut Group) {
         // SAFETY: the caller's; a block's 32 values follow its scale.
         unsafe {
             let (low, high) = (M::arrange(load(rows, 2)), M::arrange(load(rows, 18)));
@@ -143,7 +186,7 @@ struct Q4_0;
 impl Block for Q4_0 {
     const BYTES: usize = q4_0::BYTES;
     #[inline(always)]
-    unsafe fn unpack<M: Multiply>(rows: &[*const u8], group: &mut Group) {
+    unsafe fn unpack<M: Arrange>(rows: &[*const u8], group: &mut Group) {
         // SAFETY: the caller's; a block's sixteen bytes follow its scale.
         unsafe {
             let bytes = M::arrange(load(rows, 2));
@@ -164,7 +207,7 @@ unsafe fn scales(rows: &[*const u8]) -> float32x4_t {
     unsafe {
         let scale = |r: usize| rows[r].cast::<u16>().read_unaligned();
         let halves = [scale(0), scale(1), scale(2), scale(3)];
-        widen_low(vcombine_u16(vld1_u16(halves.as_ptr()), vdup_n_u16(0)))
+        widen(vld1_u16(halves.as_ptr()))
     }
 }
 
@@ -181,16 +224,20 @@ struct Packed {
     scales: [[float32x4_t; 2]; DEPTH],
 }
 
+/// The product of one token, from weights that are transposed for it.
+#[inline(always)]
+unsafe fn product_of_one_token<F: Block, M: Multiply>(tile: &Tile<'_>) {
+    for row in (0..tile.rows).step_by(ROWS) {
+        // SAFETY: the caller's: the tile has been checked.
+        unsafe { one_token::<F, M>(tile, row) }
+    }
+}
+
+/// The product of any number of tokens, from weights that are unpacked for all of them.
 #[inline(always)]
 unsafe fn product<F: Block, M: Multiply>(tile: &Tile<'_>) {
     // SAFETY: the caller's: the tile has been checked.
     unsafe {
-        if tile.tokens == 1 {
-            for row in (0..tile.rows).step_by(ROWS) {
-                one_token::<F, M>(tile, row);
-            }
-            return;
-        }
         let mut packed = Packed {
             weights: [[[vdupq_n_s8(0); 8]; 2]; DEPTH],
             scales: [[vdupq_n_f32(0.0); 2]; DEPTH],
@@ -222,8 +269,7 @@ unsafe fn one_token<F: Block, M: Multiply>(tile: &Tile<'_>, row: usize) {
             let x_scale = *tile.int8.scales.get_unchecked(block);
             for half in 0..2 {
                 let scale = vmulq_n_f32(scales(&rows[half * 4..]), x_scale);
-                total[half] =
-                    vaddq_f32(total[half], vmulq_f32(scale, vcvtq_f32_s32(products[half])));
+                total[half] = vaddq_f32(total[half], vmulq_f32(scale, M::float(products[half])));
             }
             for row in &mut rows {
                 *row = row.wrapping_add(F::BYTES);
@@ -307,7 +353,7 @@ unsafe fn some_tokens<M: Multiply, const T: usize>(
                     let scale = vmulq_n_f32(packed.scales[block][half], *x_scales[t].add(block));
                     totals[t][half] = vaddq_f32(
                         totals[t][half],
-                        vmulq_f32(scale, vcvtq_f32_s32(products[t][half])),
+                        vmulq_f32(scale, M::float(products[t][half])),
                     );
                 }
                 x[t] = x[t].wrapping_add(BLOCK);

@@ -4,8 +4,11 @@ use super::super::lanes::Lanes;
 use super::super::product::Tile;
 use super::super::recompile::table;
 use super::limits::Smull;
-use super::rows4::{Rows4, Sixteen};
-use super::{Group, Multiply, Q4_0, Q8_0, narrow, product, transpose, widen_high, widen_low};
+use super::rows4::{Dots, Rows4};
+use super::{
+    Arrange, Group, Multiply, Q4_0, Q8_0, Sums, narrow, product, product_of_one_token, transpose,
+    widen_high, widen_low,
+};
 use std::arch::aarch64::*;
 
 table!("neon", "neon", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<Plain>, 4, 2], one_token: [], most: [Smull, 16]);
@@ -113,26 +116,53 @@ impl Lanes for V128x4 {
 #[target_feature(enable = "neon")]
 unsafe fn product_q8_0(tile: &Tile<'_>) {
     // SAFETY: the caller's.
-    unsafe { product::<Q8_0, Plain>(tile) }
+    unsafe {
+        if tile.tokens == 1 {
+            product_of_one_token::<Q8_0, Plain>(tile);
+        } else {
+            product::<Q8_0, Plain>(tile);
+        }
+    }
 }
 
 #[target_feature(enable = "neon")]
 unsafe fn product_q4_0(tile: &Tile<'_>) {
     // SAFETY: the caller's.
-    unsafe { product::<Q4_0, Plain>(tile) }
+    unsafe {
+        if tile.tokens == 1 {
+            product_of_one_token::<Q4_0, Plain>(tile);
+        } else {
+            product::<Q4_0, Plain>(tile);
+        }
+    }
 }
 
 /// Products of bytes in 16 bits, added in pairs. Two of them fit: 2 · 128 · 127 < 2¹⁵.
-struct Plain;
+pub(super) struct Plain;
 
-impl Multiply for Plain {
-    const TOKENS: usize = 2;
+impl Sums for Plain {
+    #[inline(always)]
+    unsafe fn nothing() -> int32x4_t {
+        // SAFETY: NEON is part of aarch64.
+        unsafe { vdupq_n_s32(0) }
+    }
+    #[inline(always)]
+    unsafe fn float(sums: int32x4_t) -> float32x4_t {
+        // SAFETY: NEON is part of aarch64.
+        unsafe { vcvtq_f32_s32(sums) }
+    }
+}
 
+impl Arrange for Plain {
     #[inline(always)]
     unsafe fn arrange(rows: [int8x16_t; 4]) -> [int8x16_t; 4] {
         // SAFETY: the caller's.
         unsafe { transpose(rows) }
     }
+}
+
+impl Multiply for Plain {
+    const TOKENS: usize = 2;
 
     #[inline(always)]
     unsafe fn dot<const T: usize>(weights: &[Group; 2], x: [*const i8; T]) -> [[int32x4_t; 2]; T] {
@@ -170,7 +200,7 @@ unsafe fn groups(weights: &[int8x16_t], x: *const i8) -> int32x4_t {
     }
 }
 
-impl Sixteen for Plain {
+impl Dots for Plain {
     #[inline(always)]
     unsafe fn dots<const T: usize>(weights: &[int8x16_t], x: [*const i8; T]) -> [int32x4_t; T] {
         // SAFETY: the caller's.

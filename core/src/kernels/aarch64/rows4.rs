@@ -2,16 +2,16 @@
 
 use super::super::product::Rows;
 use super::super::row_lanes::RowLanes;
-use super::{transpose, widen_high, widen_low};
+use super::{Sums, transpose, widen_high, widen_low};
 use std::arch::aarch64::*;
 use std::marker::PhantomData;
 
-/// How sixteen weights of four rows are multiplied with sixteen activations.
-pub(super) trait Sixteen {
+/// How weights of four rows are multiplied with activations.
+pub(super) trait Dots: Sums {
     /// Register `g` of `weights` holds values `4g .. 4g + 4`, one row per lane.
     ///
     /// # Safety
-    /// The processor has the instructions, and sixteen values are at each of `x`.
+    /// The processor has the instructions, and as many values are at each of `x`.
     unsafe fn dots<const T: usize>(weights: &[int8x16_t], x: [*const i8; T]) -> [int32x4_t; T];
 }
 
@@ -22,7 +22,7 @@ pub(super) struct Rows4<M>(PhantomData<M>);
     clippy::undocumented_unsafe_blocks,
     reason = "one reason for all, above"
 )]
-impl<M: Sixteen> RowLanes for Rows4<M> {
+impl<M: Dots> RowLanes for Rows4<M> {
     const LANES: usize = 4;
     const SUMS: bool = false;
     type Bytes = int8x16_t;
@@ -32,6 +32,10 @@ impl<M: Sixteen> RowLanes for Rows4<M> {
     #[inline(always)]
     unsafe fn none() -> int8x16_t {
         unsafe { vdupq_n_s8(0) }
+    }
+    #[inline(always)]
+    unsafe fn nothing() -> int32x4_t {
+        unsafe { M::nothing() }
     }
     #[inline(always)]
     unsafe fn bytes16(rows: Rows) -> [int8x16_t; 4] {
@@ -121,8 +125,12 @@ impl<M: Sixteen> RowLanes for Rows4<M> {
         unsafe { M::dots(weights, x) }
     }
     #[inline(always)]
-    unsafe fn add(a: int32x4_t, b: int32x4_t) -> int32x4_t {
-        unsafe { vaddq_s32(a, b) }
+    unsafe fn dots32<const T: usize, const SIGNED: bool, const WIDE: bool>(
+        weights: &[int8x16_t; 8],
+        x: [*const i8; T],
+        _x_sums: [i32; T],
+    ) -> [int32x4_t; T] {
+        unsafe { M::dots(weights, x) }
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> float32x4_t {
@@ -145,7 +153,7 @@ impl<M: Sixteen> RowLanes for Rows4<M> {
     ) -> float32x4_t {
         unsafe {
             let scale = vmulq_f32(scale, x_scale);
-            vaddq_f32(total, vmulq_f32(scale, vcvtq_f32_s32(sum)))
+            vaddq_f32(total, vmulq_f32(scale, M::float(sum)))
         }
     }
     #[inline(always)]

@@ -232,11 +232,7 @@ pub(super) const LANES: usize = ROWS / 2;
 unsafe fn product<F: Block>(tile: &Tile<'_>) {
     // SAFETY: the caller's: the tile has been checked.
     unsafe {
-        if tile.tokens == 1 {
-            for row in (0..tile.rows).step_by(LANES) {
-                one_token::<F>(tile, row);
-            }
-        } else if tile.tokens <= FEW {
+        if tile.tokens <= FEW {
             for row in (0..tile.rows).step_by(LANES) {
                 few_tokens::<F>(tile, row);
             }
@@ -298,39 +294,6 @@ unsafe fn reload(out: *const f32, count: usize) -> __m256 {
 pub(super) unsafe fn broadcast(x: *const i8) -> __m256i {
     // SAFETY: the caller's: four values are there.
     unsafe { _mm256_set1_epi32(x.cast::<i32>().read_unaligned()) }
-}
-
-/// Eight rows × one token: weights go from memory through the transposition straight into the product.
-#[inline(always)]
-unsafe fn one_token<F: Block>(tile: &Tile<'_>, row: usize) {
-    let x = &tile.int8;
-    let mut rows = row_starts(tile, row);
-    let ahead = LANES * F::BYTES; // the next eight rows lie behind these
-    // SAFETY: the caller's; every block read lies inside its row.
-    unsafe {
-        let mut total = _mm256_setzero_ps();
-        let mut next = rows[0].wrapping_add(LANES * tile.row_bytes);
-        for block in 0..tile.cols / BLOCK {
-            for line in (0..ahead).step_by(64) {
-                prefetch(next.wrapping_add(line));
-            }
-            next = next.wrapping_add(ahead);
-            let groups = F::groups(&rows);
-            let values = x.values.as_ptr().add(block * BLOCK);
-            let mut sum = _mm256_setzero_si256();
-            for (g, weights) in groups.iter().enumerate() {
-                sum = F::step(sum, *weights, broadcast(values.add(g * 4)));
-            }
-            let sum = _mm256_cvtepi32_ps(F::finish(sum, *x.sums.get_unchecked(block)));
-            let scale = _mm256_mul_ps(
-                scales(&rows),
-                _mm256_set1_ps(*x.scales.get_unchecked(block)),
-            );
-            total = _mm256_add_ps(total, _mm256_mul_ps(scale, sum));
-            rows = rows.map(|row| row.wrapping_add(F::BYTES));
-        }
-        store(tile.out.add(row), tile.rows - row, total);
-    }
 }
 
 /// Blocks that are unpacked at a time.

@@ -1,4 +1,4 @@
-//! Q8_0 and Q4_0 for a few tokens: weights go from memory through the transposition straight into the products with all of them.
+//! Q8_0 and Q4_0 for one token or a few: weights go from memory through the transposition straight into the products with all of them.
 
 use super::super::product::Tile;
 use super::avx2::{Block, LANES, broadcast, row_starts, scales, store};
@@ -9,12 +9,13 @@ use std::arch::x86_64::*;
 /// Most tokens for which there are registers to sum in.
 pub(super) const FEW: usize = 8;
 
-/// Eight rows × all tokens, from two to [`FEW`].
+/// Eight rows × all tokens, from one to [`FEW`].
 #[inline(always)]
 pub(super) unsafe fn few_tokens<F: Block>(tile: &Tile<'_>, row: usize) {
     // SAFETY: the caller's.
     unsafe {
         match tile.tokens {
+            1 => all_tokens::<F, 1>(tile, row),
             2 => all_tokens::<F, 2>(tile, row),
             3 => all_tokens::<F, 3>(tile, row),
             4 => all_tokens::<F, 4>(tile, row),

@@ -3,7 +3,8 @@
 //! Each row's 256 values are multiplied as they lie, a part of 32 to a register. Then the sums are transposed, which are fewer than the weights; what
 //! follows has one row per lane and the scalar code's order of additions. For Q4_K and Q5_K, whose values unpack more easily, this wins nothing.
 
-use super::super::parts::{Terms, add_part, rows};
+use super::super::one_token::Terms;
+use super::super::parts::{add_part, rows};
 use super::super::product::{Rows, Tile};
 use super::super::unpack::{Q6K, Scaled};
 use super::prefetch;

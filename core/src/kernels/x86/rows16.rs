@@ -31,6 +31,10 @@ impl RowLanes for Rows16 {
         unsafe { _mm512_setzero_si512() }
     }
     #[inline(always)]
+    unsafe fn nothing() -> __m512i {
+        unsafe { _mm512_setzero_si512() }
+    }
+    #[inline(always)]
     unsafe fn bytes16(rows: Rows) -> [__m512i; 4] {
         unsafe {
             let rows = avx512::Rows {
@@ -137,8 +141,12 @@ impl RowLanes for Rows16 {
         }
     }
     #[inline(always)]
-    unsafe fn add(a: __m512i, b: __m512i) -> __m512i {
-        unsafe { _mm512_add_epi32(a, b) }
+    unsafe fn dots32<const T: usize, const SIGNED: bool, const WIDE: bool>(
+        weights: &[__m512i; 8],
+        x: [*const i8; T],
+        x_sums: [i32; T],
+    ) -> [__m512i; T] {
+        unsafe { Self::dots::<T, SIGNED, WIDE>(weights, x, x_sums) }
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m512 {

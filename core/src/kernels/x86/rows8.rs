@@ -28,6 +28,10 @@ impl RowLanes for Rows8 {
         unsafe { _mm256_setzero_si256() }
     }
     #[inline(always)]
+    unsafe fn nothing() -> __m256i {
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
     unsafe fn bytes16(rows: Rows) -> [__m256i; 4] {
         unsafe { transposed(&std::array::from_fn(|r| rows.row(r)), 0) }
     }
@@ -142,8 +146,18 @@ impl RowLanes for Rows8 {
         }
     }
     #[inline(always)]
-    unsafe fn add(a: __m256i, b: __m256i) -> __m256i {
-        unsafe { _mm256_add_epi32(a, b) }
+    unsafe fn dots32<const T: usize, const SIGNED: bool, const WIDE: bool>(
+        weights: &[__m256i; 8],
+        x: [*const i8; T],
+        x_sums: [i32; T],
+    ) -> [__m256i; T] {
+        unsafe {
+            // More than sixteen products do not fit 16 bits.
+            let first = Self::dots::<T, SIGNED, WIDE>(&weights[..4], x, x_sums);
+            let x = x.map(|x| x.add(16));
+            let second = Self::dots::<T, SIGNED, WIDE>(&weights[4..], x, x_sums);
+            std::array::from_fn(|t| _mm256_add_epi32(first[t], second[t]))
+        }
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m256 {
