@@ -272,12 +272,14 @@ pub(super) unsafe fn dots<
     x: [*const i8; T],
     x_sums: [[i32; 2]; T],
 ) -> [[V::Sums; 2]; T] {
-    let [low_sums, high_sums] = [0, 1].map(|half| x_sums.map(|sums| sums[half]));
+    // Not `map`, which the compiler may leave a call in these loops.
+    let low_sums: [i32; T] = std::array::from_fn(|t| x_sums[t][0]);
+    let high_sums: [i32; T] = std::array::from_fn(|t| x_sums[t][1]);
     // SAFETY: the caller's.
     unsafe {
         if HALVES {
             let (low, high) = weights.split_at(4);
-            let x_high = x.map(|x| x.add(PART / 2));
+            let x_high: [*const i8; T] = std::array::from_fn(|t| x[t].add(PART / 2));
             let (first, second) = if MINIMUMS {
                 (
                     V::dots::<T, false, WIDE>(low, x, low_sums),
@@ -296,7 +298,7 @@ pub(super) unsafe fn dots<
             } else {
                 V::dots32::<T, true, WIDE>(weights, x, low_sums)
             };
-            all.map(|all| [all, V::nothing()])
+            std::array::from_fn(|t| [all[t], V::nothing()])
         }
     }
 }

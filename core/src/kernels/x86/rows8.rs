@@ -154,7 +154,7 @@ impl RowLanes for Rows8 {
         unsafe {
             // More than sixteen products do not fit 16 bits.
             let first = Self::dots::<T, SIGNED, WIDE>(&weights[..4], x, x_sums);
-            let x = x.map(|x| x.add(16));
+            let x: [*const i8; T] = std::array::from_fn(|t| x[t].add(16));
             let second = Self::dots::<T, SIGNED, WIDE>(&weights[4..], x, x_sums);
             std::array::from_fn(|t| _mm256_add_epi32(first[t], second[t]))
         }
