@@ -32,6 +32,7 @@ macro_rules! table {
                 table!(@unpack $features, $parts, 14, Q6K, [true, false, false]),
                 table!(@unpack $features, $parts, 20, Iq4Nl, [false, false, true]),
                 table!(@unpack $features, $parts, 23, Iq4Xs, [false, false, true]),
+                table!(@unpack $features, $parts, 34, Tq1_0, [false, false, false]),
                 table!(@unpack $features, $parts, 35, Tq2_0, [false, false, false]),
                 table!(@unpack $features, $parts, 39, Mxfp4, [false, false, false]),
             ],

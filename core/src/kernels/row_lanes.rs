@@ -47,6 +47,10 @@ pub(super) trait RowLanes {
     unsafe fn left(bytes: Self::Bytes, bits: u32) -> Self::Bytes;
     /// Each lane's 32 bits shifted right.
     unsafe fn right(bytes: Self::Bytes, bits: u32) -> Self::Bytes;
+    /// Every byte times three, of which the lowest eight bits stay.
+    unsafe fn triple(bytes: Self::Bytes) -> Self::Bytes;
+    /// The ninth and tenth bit of every byte's triple.
+    unsafe fn carried(bytes: Self::Bytes) -> Self::Bytes;
     /// Bytes less `offset`, in the form in which [`RowLanes::dots`] takes signed weights.
     unsafe fn signed(bytes: Self::Bytes, offset: u8) -> Self::Bytes;
     /// The entries that the bytes, each below sixteen, stand for, in the form in which [`RowLanes::dots`] takes signed weights.

@@ -376,6 +376,43 @@ lanewise!(Tq2_0, 8, Plain, |rows, _first, sink| {
     }
 });
 
+/// Ternary digits less one: the highest of each byte.
+#[inline(always)]
+unsafe fn ternary<V: RowLanes>(bytes: [V::Bytes; 8]) -> [V::Bytes; 8] {
+    // SAFETY: the caller's.
+    unsafe { eight!(|g| V::signed(V::carried(bytes[g]), 1)) }
+}
+
+lanewise!(Tq1_0, 8, Plain, |rows, _first, sink| {
+    let [scale, _] = V::halves(V::bytes4(rows.at(52)));
+    for part in 0..8 {
+        sink.scales(part, [scale; 2]);
+    }
+    // A digit lower with every tripling. Five of 32 bytes, then of sixteen, whose fifth fills half a part; then four of four.
+    let mut bytes = bytes32::<V>(rows);
+    for part in 0..5 {
+        sink.values(part, ternary::<V>(bytes));
+        bytes = eight!(|g| V::triple(bytes[g]));
+    }
+    let mut bytes = bytes16::<V>(rows.at(32));
+    let mut last = V::bytes4(rows.at(48));
+    for part in 5..8 {
+        let mut both = [V::none(); 8];
+        for half in 0..2 {
+            for at in 0..4 {
+                if part == 7 && half == 1 {
+                    both[half * 4 + at] = last;
+                    last = V::triple(last);
+                } else {
+                    both[half * 4 + at] = bytes[at];
+                    bytes[at] = V::triple(bytes[at]);
+                }
+            }
+        }
+        sink.values(part, ternary::<V>(both));
+    }
+});
+
 lanewise!(Q4_1, 1, Minimums, |rows, first, sink| {
     let [scale, minimum] = V::halves(V::bytes4(rows));
     sink.scales(first, [scale; 2]);

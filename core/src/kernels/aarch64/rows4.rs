@@ -72,6 +72,20 @@ impl<M: Dots> RowLanes for Rows4<M> {
         }
     }
     #[inline(always)]
+    unsafe fn triple(bytes: int8x16_t) -> int8x16_t {
+        unsafe { vaddq_s8(vaddq_s8(bytes, bytes), bytes) }
+    }
+    #[inline(always)]
+    unsafe fn carried(bytes: int8x16_t) -> int8x16_t {
+        unsafe {
+            // A comparison's −1 from 256 / 3 on, and one from 512 / 3 on.
+            let bytes = vreinterpretq_u8_s8(bytes);
+            let first = vcgeq_u8(bytes, vdupq_n_u8(86));
+            let second = vcgeq_u8(bytes, vdupq_n_u8(171));
+            vnegq_s8(vreinterpretq_s8_u8(vaddq_u8(first, second)))
+        }
+    }
+    #[inline(always)]
     unsafe fn signed(bytes: int8x16_t, offset: u8) -> int8x16_t {
         unsafe { vsubq_s8(bytes, vdupq_n_s8(offset as i8)) }
     }

@@ -70,6 +70,21 @@ impl RowLanes for Rows16 {
         unsafe { _mm512_srlv_epi32(bytes, _mm512_set1_epi32(bits as i32)) }
     }
     #[inline(always)]
+    unsafe fn triple(bytes: __m512i) -> __m512i {
+        unsafe { _mm512_add_epi8(_mm512_add_epi8(bytes, bytes), bytes) }
+    }
+    #[inline(always)]
+    unsafe fn carried(bytes: __m512i) -> __m512i {
+        unsafe {
+            // One from 256 / 3 on, and one from 512 / 3 on.
+            let one = _mm512_set1_epi8(1);
+            let first = _mm512_min_epu8(_mm512_subs_epu8(bytes, _mm512_set1_epi8(85)), one);
+            let second =
+                _mm512_min_epu8(_mm512_subs_epu8(bytes, _mm512_set1_epi8(170_u8 as i8)), one);
+            _mm512_add_epi8(first, second)
+        }
+    }
+    #[inline(always)]
     unsafe fn signed(bytes: __m512i, offset: u8) -> __m512i {
         unsafe { _mm512_add_epi8(bytes, _mm512_set1_epi8(SHIFT.wrapping_sub(offset) as i8)) }
     }

@@ -60,6 +60,21 @@ impl RowLanes for Rows8 {
         unsafe { _mm256_srlv_epi32(bytes, _mm256_set1_epi32(bits as i32)) }
     }
     #[inline(always)]
+    unsafe fn triple(bytes: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi8(_mm256_add_epi8(bytes, bytes), bytes) }
+    }
+    #[inline(always)]
+    unsafe fn carried(bytes: __m256i) -> __m256i {
+        unsafe {
+            // One from 256 / 3 on, and one from 512 / 3 on.
+            let one = _mm256_set1_epi8(1);
+            let first = _mm256_min_epu8(_mm256_subs_epu8(bytes, _mm256_set1_epi8(85)), one);
+            let second =
+                _mm256_min_epu8(_mm256_subs_epu8(bytes, _mm256_set1_epi8(170_u8 as i8)), one);
+            _mm256_add_epi8(first, second)
+        }
+    }
+    #[inline(always)]
     unsafe fn signed(bytes: __m256i, offset: u8) -> __m256i {
         unsafe { _mm256_sub_epi8(bytes, _mm256_set1_epi8(offset as i8)) }
     }
