@@ -277,6 +277,13 @@ pub struct Strings<'a> {
     left: usize,
 }
 
+impl<'a> Strings<'a> {
+    /// The same strings, as bytes that are not checked again.
+    pub(crate) fn bytes(mut self) -> impl Iterator<Item = &'a [u8]> {
+        std::iter::from_fn(move || split_string(&mut self.rest))
+    }
+}
+
 impl<'a> Iterator for Strings<'a> {
     type Item = &'a str;
 

@@ -154,27 +154,7 @@ fn array(cursor: &mut Cursor<'_>, what: &str) -> Result<Located> {
         Kind::String => {
             let count = cursor.count(count, 8, u64::MAX, what)?;
             let start = cursor.at;
-            let mut rest = &cursor.bytes[start..];
-            for index in 0..count {
-                match split_string(&mut rest).map(std::str::from_utf8) {
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) => {
-                        return Err(cursor.corrupt(
-                            what,
-                            "UTF-8",
-                            format!("other bytes in string {index} of {count}"),
-                        ));
-                    }
-                    None => {
-                        return Err(cursor.corrupt(
-                            what,
-                            format!("{count} strings"),
-                            format!("string {index} passing the end of the file"),
-                        ));
-                    }
-                }
-            }
-            cursor.at = cursor.bytes.len() - rest.len();
+            strings(cursor, count, what)?;
             start
         }
         plain => {
@@ -186,6 +166,58 @@ fn array(cursor: &mut Cursor<'_>, what: &str) -> Result<Located> {
         }
     };
     Ok((Some((kind, count as usize)), start..cursor.at))
+}
+
+/// Checks `count` strings and passes over them.
+fn strings(cursor: &mut Cursor<'_>, count: usize, what: &str) -> Result<()> {
+    // A length below 128 is eight characters of ASCII. So short strings are UTF-8 each if they are together with their lengths, and one check
+    // of many is faster than many checks.
+    const SHORT: usize = 127;
+    let mut rest = &cursor.bytes[cursor.at..];
+    let (all, mut run, mut valid) = (rest, rest, true);
+    for index in 0..count {
+        let run_bytes = run.len() - rest.len();
+        let text = split_string(&mut rest).ok_or_else(|| {
+            let got = format!("string {index} passing the end of the file");
+            cursor.corrupt(what, format!("{count} strings"), got)
+        })?;
+        if text.len() > SHORT {
+            valid &= is_utf8(&run[..run_bytes]) && is_utf8(text);
+            run = rest;
+        }
+    }
+    valid &= is_utf8(&run[..run.len() - rest.len()]);
+    cursor.at = cursor.bytes.len() - rest.len();
+    if valid {
+        return Ok(());
+    }
+    let mut rest = all;
+    let mut texts = std::iter::from_fn(|| split_string(&mut rest)).take(count);
+    let index = texts.position(|text| !is_utf8(text)).unwrap_or(count);
+    Err(cursor.corrupt(
+        what,
+        "UTF-8",
+        format!("other bytes in string {index} of {count}"),
+    ))
+}
+
+fn is_utf8(bytes: &[u8]) -> bool {
+    is_narrow_utf8(bytes) || std::str::from_utf8(bytes).is_ok()
+}
+
+/// Whether `bytes` are characters of one or two bytes, as those of GPT-2's byte alphabet are. No branches: the compiler makes vectors of it.
+fn is_narrow_utf8(bytes: &[u8]) -> bool {
+    let leads = |byte: u8| (0xc2..=0xdf).contains(&byte);
+    let continues = |byte: u8| byte & 0xc0 == 0x80;
+    let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else {
+        return true;
+    };
+    let neighbours = bytes.iter().zip(&bytes[1..]);
+    let wrong = neighbours.fold(0, |wrong, (&a, &b)| {
+        let known = b.is_ascii() | leads(b) | continues(b);
+        wrong | u8::from(!known | (leads(a) != continues(b)))
+    });
+    wrong == 0 && (first.is_ascii() || leads(first)) && !leads(last)
 }
 
 fn alignment(cursor: &Cursor<'_>, metadata: &Table) -> Result<u64> {

@@ -312,6 +312,55 @@ fn no_prefix_and_no_flipped_byte_makes_it_panic() {
     }
 }
 
+/// Strings are checked many at a time, their lengths among them: a string's end and the length behind it must not make a character together.
+#[test]
+fn strings_of_an_array_are_utf8_each() {
+    const PIECES: [&[u8]; 10] = [
+        b"",
+        b"a",
+        "\u{df}".as_bytes(),
+        "\u{7ff}\u{800}".as_bytes(),
+        "\u{1f600}".as_bytes(),
+        b"\xc3",
+        b"\x9f",
+        b"\xe4\xb8",
+        b"\xc0\x80",
+        b"\xff",
+    ];
+    let mut state = 7_u32;
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(0x2c92_77b5).wrapping_add(12345);
+        (state >> 16) as usize % n
+    };
+    let mut good = 0;
+    for _ in 0..5000 {
+        let strings: Vec<Vec<u8>> = (0..1 + below(4))
+            .map(|_| {
+                let middle = vec![b'x'; [0, 3, 122 + below(10), 0xa0 + below(0x60)][below(4)]];
+                let mut end = || PIECES[below(12).saturating_sub(2)];
+                [end(), &middle, end()].concat()
+            })
+            .collect();
+        let head = Builder::new(0, 1).string("key").u32(9).u32(8);
+        let file = strings
+            .iter()
+            .fold(head.u64(strings.len() as u64), |builder, string| {
+                builder.u64(string.len() as u64).raw(string)
+            });
+        let bad = strings
+            .iter()
+            .position(|string| std::str::from_utf8(string).is_err());
+        let expected = bad.map(|index| format!("in string {index} of {}", strings.len()));
+        let error = file.read().err().map(|error| error.to_string());
+        match (&error, &expected) {
+            (None, None) => good += 1,
+            (Some(error), Some(expected)) => assert!(error.contains(expected), "{error}"),
+            _ => panic!("{error:?} for {expected:?} of {strings:?}"),
+        }
+    }
+    assert!((500..4500).contains(&good), "{good}");
+}
+
 #[test]
 fn a_large_vocabulary_opens_in_milliseconds() {
     const TOKENS: u64 = 152_000;

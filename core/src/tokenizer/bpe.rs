@@ -6,30 +6,33 @@
 use super::merge::{NO_TOKEN, Symbol, merge};
 use super::pretokenize::Pretokenizer;
 use super::spm::{SPACE, byte_tokens};
-use super::vocabulary::{Fnv, Vocabulary, from_byte_alphabet};
+use super::vocabulary::{Vocabulary, from_byte_alphabet};
 use super::{TokenType, bad};
 use crate::Result;
-use crate::gguf::File;
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
-use std::sync::OnceLock;
-
-/// (left token, right token) as one key → (rank, merged token).
-type Merges = HashMap<u64, (u32, u32), BuildHasherDefault<Fnv>>;
+use crate::gguf::{File, Strings};
 
 pub(super) struct Bpe {
     pretokenizer: Pretokenizer,
-    /// The lines of `tokenizer.ggml.merges` in GPT-2's byte alphabet, most important first.
-    lines: String,
-    line_ends: Vec<u32>,
-    tables: OnceLock<Tables>,
-}
-
-struct Tables {
     merges: Merges,
     /// The token of each single byte.
     bytes: [u32; 256],
 }
+
+/// The merges of a file. One is known by the token that it makes and by how many bytes of it are the left half's.
+struct Merges {
+    /// Most important first.
+    all: Vec<Merge>,
+    /// [tokens]: the last one that makes this token, or `NONE`.
+    last: Vec<u32>,
+}
+
+struct Merge {
+    left_bytes: u32,
+    /// Another one that makes the same token, or `NONE`.
+    before: u32,
+}
+
+const NONE: u32 = u32::MAX;
 
 impl Bpe {
     /// The way of cutting that the file names.
@@ -55,37 +58,54 @@ impl Bpe {
     ) -> Result<Bpe> {
         const MERGES: &str = "tokenizer.ggml.merges";
         let metadata = file.metadata();
-        let (mut lines, mut line_ends) = (String::new(), Vec::new());
         let joins = |id| vocabulary.kind(id) == TokenType::Normal && vocabulary.bytes(id).len() > 1;
-        let merges = if (0..vocabulary.len() as u32).any(joins) {
+        let lines = if (0..vocabulary.len() as u32).any(joins) {
             Some(metadata.strings(MERGES)?)
         } else {
             metadata.opt_strings(MERGES)?
         };
-        for line in merges.into_iter().flatten() {
-            if halves(line).is_none() {
+        let plain = pretokenizer.family.plain;
+        let mut merges = Merges {
+            all: Vec::with_capacity(lines.as_ref().map_or(0, Strings::len)),
+            last: vec![NONE; vocabulary.len()],
+        };
+        let (mut joined, mut token) = (Vec::new(), 0);
+        for line in lines.into_iter().flat_map(Strings::bytes) {
+            let Some(halves) = halves(line) else {
                 return Err(bad(
                     file,
                     MERGES,
                     "two tokens with a space between in each line".into(),
-                    format!("`{line}`"),
+                    format!("`{}`", String::from_utf8_lossy(line)),
                 ));
+            };
+            joined.clear();
+            let [left_bytes, _] = halves.map(|half| {
+                if plain {
+                    joined.extend_from_slice(half);
+                } else {
+                    from_byte_alphabet(half, &mut joined);
+                }
+                joined.len()
+            });
+            // Most vocabularies have tokens in the order of the merges that make them. A token that does not exist is never made.
+            if let Some(made) = vocabulary.find_near([token, token + 1], &joined) {
+                token = made;
+                merges.add(made, left_bytes as u32).ok_or_else(|| {
+                    let expected = "less than 4 GiB of merges".into();
+                    bad(file, MERGES, expected, "more".into())
+                })?;
             }
-            lines.push_str(line);
-            line_ends.push(u32::try_from(lines.len()).map_err(|_| {
-                bad(
-                    file,
-                    MERGES,
-                    "less than 4 GiB of text".into(),
-                    "more".into(),
-                )
-            })?);
         }
+        let bytes = if plain {
+            byte_tokens(vocabulary)
+        } else {
+            std::array::from_fn(|byte| vocabulary.find(&[byte as u8]).unwrap_or(NO_TOKEN))
+        };
         Ok(Bpe {
             pretokenizer,
-            lines,
-            line_ends,
-            tables: OnceLock::new(),
+            merges,
+            bytes,
         })
     }
 
@@ -101,7 +121,6 @@ impl Bpe {
         unknown: Option<u32>,
         ids: &mut Vec<u32>,
     ) {
-        let tables = self.tables.get_or_init(|| self.build(vocabulary));
         let mut symbols = Vec::new();
         let family = self.pretokenizer.family;
         let escaped;
@@ -132,18 +151,22 @@ impl Bpe {
                 symbols.extend(word.bytes().enumerate().map(|(i, byte)| Symbol {
                     start: i as u32,
                     end: i as u32 + 1,
-                    id: tables.bytes[byte as usize],
+                    id: self.bytes[byte as usize],
                 }));
             }
             merge(&mut symbols, |a, b| {
-                tables.merges.get(&key(a.id, b.id)).copied()
+                if a.id == NO_TOKEN || b.id == NO_TOKEN {
+                    return None;
+                }
+                let id = vocabulary.find(&word.as_bytes()[a.start as usize..b.end as usize])?;
+                Some((self.merges.rank(id, a.end - a.start)?, id))
             });
             for symbol in &symbols {
                 if symbol.id != NO_TOKEN {
                     ids.push(symbol.id);
                 } else if family.plain {
                     let bytes = &word.as_bytes()[symbol.start as usize..symbol.end as usize];
-                    let tokens = bytes.iter().map(|&byte| tables.bytes[usize::from(byte)]);
+                    let tokens = bytes.iter().map(|&byte| self.bytes[usize::from(byte)]);
                     ids.extend(tokens.filter(|&id| id != NO_TOKEN));
                 } else {
                     ids.extend(unknown);
@@ -151,54 +174,55 @@ impl Bpe {
             }
         });
     }
+}
 
-    /// Merges that name a token which does not exist can never apply, so they are passed over.
-    fn build(&self, vocabulary: &Vocabulary) -> Tables {
-        let mut merges =
-            Merges::with_capacity_and_hasher(self.line_ends.len(), BuildHasherDefault::default());
-        let (mut start, mut joined, mut last) = (0, Vec::new(), 0);
-        for (rank, &end) in self.line_ends.iter().enumerate() {
-            let line = &self.lines[start..end as usize];
-            start = end as usize;
-            let Some((left, right)) = halves(line) else {
-                continue;
-            };
-            joined.clear();
-            let mut find = |text: &str| {
-                let start = joined.len();
-                if self.plain() {
-                    joined.extend_from_slice(text.as_bytes());
-                } else {
-                    from_byte_alphabet(text, &mut joined);
-                }
-                vocabulary.find(&joined[start..])
-            };
-            let (left, right) = (find(left), find(right));
-            // Most vocabularies have merged tokens in the order of their merges.
-            let merged = vocabulary.find_near(last + 1, &joined);
-            if let (Some(left), Some(right), Some(merged)) = (left, right, merged) {
-                last = merged;
-                merges
-                    .entry(key(left, right))
-                    .or_insert((rank as u32, merged));
-            }
+impl Merges {
+    /// Adds one that is less important than all before; the first of equal ones counts. `None` where there are too many.
+    fn add(&mut self, token: u32, left_bytes: u32) -> Option<()> {
+        if self.rank(token, left_bytes).is_none() {
+            let rank = u32::try_from(self.all.len())
+                .ok()
+                .filter(|&rank| rank != NONE)?;
+            let before = std::mem::replace(&mut self.last[token as usize], rank);
+            self.all.push(Merge { left_bytes, before });
         }
-        let bytes = if self.plain() {
-            byte_tokens(vocabulary)
-        } else {
-            std::array::from_fn(|byte| vocabulary.find(&[byte as u8]).unwrap_or(NO_TOKEN))
-        };
-        Tables { merges, bytes }
+        Some(())
+    }
+
+    /// How important the merge is that makes `token` of its first `left_bytes` bytes and the others: 0 is the most.
+    fn rank(&self, token: u32, left_bytes: u32) -> Option<u32> {
+        let mut rank = self.last[token as usize];
+        while let Some(merge) = self.all.get(rank as usize) {
+            if merge.left_bytes == left_bytes {
+                return Some(rank);
+            }
+            rank = merge.before;
+        }
+        None
     }
 }
 
 /// The two tokens of a line. The separator is the first space after the first character: a half may begin with anything but a space.
-fn halves(line: &str) -> Option<(&str, &str)> {
-    let first = line.chars().next()?.len_utf8();
-    let at = first + line[first..].find(' ')?;
-    (at + 1 < line.len()).then(|| (&line[..at], &line[at + 1..]))
+fn halves(line: &[u8]) -> Option<[&[u8]; 2]> {
+    let at = 1 + line.get(1..)?.iter().position(|&byte| byte == b' ')?;
+    (at + 1 < line.len()).then(|| [&line[..at], &line[at + 1..]])
 }
 
-fn key(left: u32, right: u32) -> u64 {
-    u64::from(left) << 32 | u64::from(right)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equal_merges_counts() {
+        let mut merges = Merges {
+            all: Vec::new(),
+            last: vec![NONE; 3],
+        };
+        for (token, left_bytes) in [(2, 1), (0, 1), (2, 2), (2, 1), (2, 3)] {
+            merges.add(token, left_bytes).unwrap();
+        }
+        let ranks = [(2, 1), (0, 1), (2, 2), (2, 3), (2, 4), (1, 1)];
+        let ranks = ranks.map(|(token, left_bytes)| merges.rank(token, left_bytes));
+        assert_eq!(ranks, [Some(0), Some(1), Some(2), Some(3), None, None]);
+    }
 }

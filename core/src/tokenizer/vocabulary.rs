@@ -3,7 +3,7 @@
 use super::{TokenType, bad};
 use crate::Result;
 use crate::gguf::File;
-use std::hash::Hasher as _;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::OnceLock;
 
 pub(crate) struct Vocabulary {
@@ -54,11 +54,11 @@ impl Vocabulary {
             kinds,
             by_bytes: OnceLock::new(),
         };
-        for (token, kind) in tokens.zip(&vocabulary.kinds) {
+        for (token, kind) in tokens.bytes().zip(&vocabulary.kinds) {
             if byte_level && matches!(kind, TokenType::Normal | TokenType::Unused) {
                 from_byte_alphabet(token, &mut vocabulary.bytes);
             } else {
-                vocabulary.bytes.extend_from_slice(token.as_bytes());
+                vocabulary.bytes.extend_from_slice(token);
             }
             let end = u32::try_from(vocabulary.bytes.len()).map_err(|_| {
                 bad(
@@ -97,16 +97,14 @@ impl Vocabulary {
         self.table().find(self, bytes)
     }
 
-    /// [`Vocabulary::find`], faster where token `guess` has these bytes.
-    pub(super) fn find_near(&self, guess: u32, bytes: &[u8]) -> Option<u32> {
+    /// [`Vocabulary::find`], faster where one of the tokens `likely` has these bytes.
+    pub(super) fn find_near<const N: usize>(&self, likely: [u32; N], bytes: &[u8]) -> Option<u32> {
         let table = self.table();
-        let is_right =
-            table.all_differ && (guess as usize) < self.len() && self.bytes(guess) == bytes;
-        if is_right {
-            Some(guess)
-        } else {
-            table.find(self, bytes)
-        }
+        let has = |id: u32| (id as usize) < self.len() && self.bytes(id) == bytes;
+        let mut likely = likely.into_iter().filter(|_| table.all_differ);
+        likely
+            .find(|&id| has(id))
+            .or_else(|| table.find(self, bytes))
     }
 
     fn table(&self) -> &Table {
@@ -114,96 +112,115 @@ impl Vocabulary {
     }
 }
 
-/// An open-addressing table of token ids: 4 bytes a slot, no copy of the keys.
+/// An open-addressing table of token ids, at most half full; no copy of the keys.
 struct Table {
-    slots: Vec<u32>,
+    slots: Vec<Slot>,
+    seed: u64,
     /// Whether no two tokens have the same bytes.
     all_differ: bool,
 }
 
-const EMPTY: u32 = u32::MAX;
+#[derive(Clone, Copy)]
+struct Slot {
+    id: u32,
+    /// The upper half of the hash: it tells nearly all tokens apart, without a look at their bytes.
+    tag: u32,
+}
+
+const EMPTY: Slot = Slot {
+    id: u32::MAX,
+    tag: 0,
+};
 
 impl Table {
     fn new(vocabulary: &Vocabulary) -> Table {
         let mut table = Table {
             slots: vec![EMPTY; (vocabulary.len() * 2).next_power_of_two()],
+            seed: RandomState::new().hash_one(0),
             all_differ: true,
         };
         for id in 0..vocabulary.len() as u32 {
-            let bytes = vocabulary.bytes(id);
-            let mut slot = table.first_slot(bytes);
-            loop {
-                match table.slots[slot] {
-                    EMPTY => break table.slots[slot] = id,
-                    other if vocabulary.bytes(other) == bytes => break table.all_differ = false,
-                    _ => slot = (slot + 1) & (table.slots.len() - 1),
-                }
+            let (slot, tag) = table.search(vocabulary, vocabulary.bytes(id));
+            if table.slots[slot].id == EMPTY.id {
+                table.slots[slot] = Slot { id, tag };
+            } else {
+                table.all_differ = false;
             }
         }
         table
     }
 
     fn find(&self, vocabulary: &Vocabulary, bytes: &[u8]) -> Option<u32> {
-        let mut slot = self.first_slot(bytes);
+        let (slot, _) = self.search(vocabulary, bytes);
+        Some(self.slots[slot].id).filter(|&id| id != EMPTY.id)
+    }
+
+    /// The slot of the token with these bytes, or the empty one that it would get, and its tag.
+    fn search(&self, vocabulary: &Vocabulary, bytes: &[u8]) -> (usize, u32) {
+        let hash = hash(self.seed, bytes);
+        let tag = (hash >> 32) as u32;
+        let last = self.slots.len() - 1;
+        let mut slot = hash as usize & last;
         loop {
-            match self.slots[slot] {
-                EMPTY => return None,
-                id if vocabulary.bytes(id) == bytes => return Some(id),
-                _ => slot = (slot + 1) & (self.slots.len() - 1),
+            let Slot { id, tag: other } = self.slots[slot];
+            if id == EMPTY.id || (other == tag && vocabulary.bytes(id) == bytes) {
+                return (slot, tag);
             }
+            slot = (slot + 1) & last;
         }
-    }
-
-    fn first_slot(&self, bytes: &[u8]) -> usize {
-        let mut hasher = Fnv::default();
-        hasher.write(bytes);
-        hasher.finish() as usize & (self.slots.len() - 1)
     }
 }
 
-/// FNV-1a with a final mix. Keys are short, and a file made to collide only slows its own loading.
-pub(super) struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Fnv(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl std::hash::Hasher for Fnv {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+/// Eight bytes at a time, each multiplied to 128 bits whose halves are folded into one (as in wyhash). Each table has another `seed`, so that
+/// no file can know what collides.
+fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    let mix = |state: u64, word: u64| {
+        let product = u128::from(state ^ word) * 0x9e37_79b9_7f4a_7c15;
+        product as u64 ^ (product >> 64) as u64
+    };
+    let (words, _) = bytes.as_chunks::<8>();
+    let words = words.iter().map(|word| u64::from_le_bytes(*word));
+    let state = words.fold(mix(seed, bytes.len() as u64), mix);
+    // What is left, or some bytes twice.
+    let end = match (bytes.last_chunk::<8>(), bytes.last_chunk::<4>(), bytes) {
+        (Some(last), ..) => u64::from_le_bytes(*last),
+        (_, Some(last), [a, b, c, d, ..]) => {
+            let first = u32::from_le_bytes([*a, *b, *c, *d]);
+            u64::from(first) << 32 | u64::from(u32::from_le_bytes(*last))
         }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        (self.0 ^ (self.0 >> 32))
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_right(29)
-    }
+        _ => bytes
+            .iter()
+            .fold(0, |word, &byte| word << 8 | u64::from(byte)),
+    };
+    mix(state, end)
 }
 
 /// Undoes GPT-2's byte alphabet, in which every byte is a printable character: `Ġ` is a space. Other characters stand for themselves.
-pub(super) fn from_byte_alphabet(token: &str, out: &mut Vec<u8>) {
-    for c in token.chars() {
-        match byte_of(c) {
-            Some(byte) => out.push(byte),
-            None => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
+pub(super) fn from_byte_alphabet(mut text: &[u8], out: &mut Vec<u8>) {
+    loop {
+        let ascii = text.iter().position(|byte| !byte.is_ascii());
+        let (same, rest) = text.split_at(ascii.unwrap_or(text.len()));
+        out.extend_from_slice(same);
+        let Some((&first, rest)) = rest.split_first() else {
+            return;
+        };
+        let byte = match rest.first() {
+            Some(&next) if (0xc2..=0xc5).contains(&first) => {
+                byte_of(u32::from(first & 0x1f) << 6 | u32::from(next & 0x3f))
+            }
+            _ => None, // of a character of three or four bytes
+        };
+        out.push(byte.unwrap_or(first));
+        text = if byte.is_some() { &rest[1..] } else { rest };
     }
 }
 
 /// Printable Latin-1 stands for itself; the 68 other bytes are, in order, U+0100 and on.
-fn byte_of(c: char) -> Option<u8> {
-    Some(match u32::from(c) {
-        code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => code as u8,
-        code @ 0x100..=0x120 => (code - 0x100) as u8, // 0x00–0x20
-        code @ 0x121..=0x142 => (code - 0x121 + 0x7f) as u8, // 0x7f–0xa0
+fn byte_of(code: u32) -> Option<u8> {
+    Some(match code {
+        0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => code as u8,
+        0x100..=0x120 => (code - 0x100) as u8, // 0x00–0x20
+        0x121..=0x142 => (code - 0x121 + 0x7f) as u8, // 0x7f–0xa0
         0x143 => 0xad,
         _ => return None,
     })
@@ -216,15 +233,13 @@ mod tests {
     #[test]
     fn the_byte_alphabet_covers_every_byte_once() {
         let mut seen = [0; 256];
-        for c in (0..0x200).filter_map(char::from_u32) {
-            if let Some(byte) = byte_of(c) {
-                seen[byte as usize] += 1;
-            }
+        for byte in (0..0x200).filter_map(byte_of) {
+            seen[byte as usize] += 1;
         }
         assert_eq!(seen, [1; 256]);
-        assert_eq!(
-            (byte_of('Ġ'), byte_of('Ċ'), byte_of('a')),
-            (Some(b' '), Some(b'\n'), Some(b'a'))
-        );
+        let mut out = Vec::new();
+        from_byte_alphabet("Ġa 中\u{80}ĊŃſñ".as_bytes(), &mut out);
+        let expected = [" a 中\u{80}\n".as_bytes(), b"\xad", "ſ".as_bytes(), b"\xf1"];
+        assert_eq!(out, expected.concat());
     }
 }
