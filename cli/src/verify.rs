@@ -9,7 +9,8 @@ use dram_train::export::{Checkpoint, Limits};
 /// Hold a GGUF file against the checkpoint it was made from
 ///
 /// Compares the runtime's logits on the file with the training code's on the checkpoint, rounded to the file's own block formats, and fails unless they
-/// agree: greedy top-1 on at least 99.9 % of the positions, and differences within float rounding.
+/// agree: greedy top-1 on at least 99.9 % of the positions, and differences within float rounding. What float rounding does to the model is measured where that
+/// is passed.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

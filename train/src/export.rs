@@ -16,7 +16,7 @@ mod write;
 pub use checkpoint::Checkpoint;
 pub use imatrix::{Collect, Collected};
 pub use llama::{gguf_name, import, scheme_of};
-pub use parity::{Limits, NEAR_TIE, Parity, compare, verify};
+pub use parity::{Limits, NEAR_TIE, Noise, Parity, ROOM, compare, verify};
 pub use requantize::{Done, Importance, Mixture, Requantize, Rule};
 pub use vocabulary::{same_tokens, vocabulary_of_folder, vocabulary_of_gguf};
 pub use write::Entry;
@@ -34,8 +34,8 @@ use gguf_rs::writer::MetadataValue as Value;
 
 use crate::checkpoint::write_beside;
 use crate::data::{Batch, Vocabulary};
-use crate::eval::Scorer;
 use crate::student::{Config, Layout, Scheme};
+use crate::teacher::Trained;
 
 /// A model to be written.
 pub struct Export<'a> {
@@ -54,7 +54,7 @@ pub struct Export<'a> {
 /// What an export is held against.
 pub struct Gate<'a> {
     /// The training model with its rounding on.
-    pub reference: &'a dyn Scorer,
+    pub reference: &'a Trained<'a>,
     /// Held-out data.
     pub batches: &'a [Batch],
     pub limits: Limits,

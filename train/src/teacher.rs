@@ -170,6 +170,16 @@ impl<'a> Trained<'a> {
             threads,
         })
     }
+
+    /// See [`Prepared::shaken`].
+    #[must_use]
+    pub fn shaken(&self) -> Trained<'_> {
+        Trained {
+            name: self.name.clone(),
+            model: self.model.shaken(),
+            threads: self.threads,
+        }
+    }
 }
 
 impl Scorer for Trained<'_> {

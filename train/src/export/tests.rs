@@ -594,3 +594,44 @@ fn a_vocabulary_survives_a_file() {
     let second = write("b.gguf", &copied);
     assert_eq!(fs::read(first).unwrap(), fs::read(second).unwrap());
 }
+
+/// In many layers float rounding decides between int8 values until it shows: the gate measures how much, allows it, and refuses what is more.
+#[test]
+fn the_gate_tells_float_rounding_from_an_error() {
+    let batches = batches(60);
+    let mut deep = decoder(Config {
+        layers: 12,
+        ..config(true)
+    });
+    let scheme = Scheme::by_name("q8_0", "q8_0", "q8_0").unwrap();
+    deep.set_scheme(Some(scheme)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("deep.gguf");
+    export(&deep, &scheme, &vocabulary())
+        .unverified(&path)
+        .unwrap();
+    let reference = Trained::new("deep", &deep, QuantMode::On, 2).unwrap();
+    let parity = verify(&path, &reference, &batches, 2).unwrap();
+    println!("{parity}");
+    let strict = Parity {
+        rounding: None,
+        ..parity
+    };
+    assert!(strict.check(&Limits::default()).is_err(), "{parity}");
+    parity.check(&Limits::default()).unwrap();
+
+    // A tenth more in one of 84 matrices.
+    let mut other = deep.clone();
+    let down = other.layout().find("model.layers.5.mlp.down_proj.weight");
+    let range = down.unwrap().range.clone();
+    for value in &mut other.parameters_mut()[range] {
+        *value *= 1.1;
+    }
+    export(&other, &scheme, &vocabulary())
+        .unverified(&path)
+        .unwrap();
+    let parity = verify(&path, &reference, &batches, 2).unwrap();
+    println!("{parity}");
+    let error = parity.check(&Limits::default()).unwrap_err().to_string();
+    assert!(error.contains("float rounding alone"), "{error}");
+}
