@@ -36,7 +36,7 @@ use clap::{Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
 Start here:
-  dram demo                                   distil the built-in teacher into a 0.8 MB student and compare (under 6 minutes)
+  dram demo                                   distil the built-in teacher into a 0.8 MB student and compare (6 to 15 minutes)
   dram run out/demo/student-qat-q4_0.gguf \"wake me at half past six\"
   dram distill my-recipe.toml --out out/mine  the same on data of your own
   dram bench -m out/mine/model.gguf -p 16,128 -n 64

@@ -55,7 +55,7 @@ pub struct DemoOptions {
 }
 
 impl DemoOptions {
-    /// The demo as it is timed: under six minutes on two cores.
+    /// The demo as it is timed: six to fifteen minutes on two cores, by their speed.
     #[must_use]
     pub fn new(teacher: Source, out_dir: PathBuf) -> Self {
         DemoOptions {
