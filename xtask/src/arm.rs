@@ -60,6 +60,7 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
         let runner = format!("timeout 900 qemu-aarch64-static -cpu {cpu}");
         command
             .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", runner)
+            .env("DRAM_EMULATED", "1")
             .env("DRAM_REQUIRE_ISA", isa);
         let seen = sh::tee(&mut command)?;
         ran(&seen, isa)?;

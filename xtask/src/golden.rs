@@ -15,26 +15,12 @@ const PACKAGES: &[&str] = &[
 pub(crate) fn run(rest: &[String]) -> Result<()> {
     let python = match std::env::var_os("DRAM_GOLDEN_PYTHON") {
         Some(python) => python.into(),
-        None => {
-            let venv = sh::cache_dir().join("golden");
-            let python = venv.join("bin/python");
-            if !python
-                .to_str()
-                .is_some_and(|p| sh::succeeds(p, &["-c", "import torch, transformers, gguf"]))
-            {
-                sh::run(
-                    Command::new("python3")
-                        .args(["-m", "venv", "--clear"])
-                        .arg(&venv),
-                )?;
-                sh::run(
-                    Command::new(&python)
-                        .args(["-m", "pip", "install", "--quiet"])
-                        .args(PACKAGES),
-                )?;
-            }
-            python
-        }
+        None => sh::python(
+            &sh::cache_dir().join("golden"),
+            "import torch, transformers, gguf",
+            PACKAGES,
+            &[],
+        )?,
     };
     sh::run(
         Command::new(python)

@@ -2,12 +2,12 @@
 
 use crate::sh;
 use anyhow::{Context, Result};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// The versions compared with.
 const LLAMA: &str = "llama-cpp-python==0.3.36";
-const OTHERS: &[&str] = &["numpy==2.4.6", "gguf==0.19.0"];
+const PACKAGES: &[&str] = &[LLAMA, "numpy==2.4.6", "gguf==0.19.0"];
 
 /// All instructions of this processor; threads of its own, as a phone's build has them.
 const CMAKE: [&str; 2] = ["-DGGML_NATIVE=ON", "-DGGML_OPENMP=OFF"];
@@ -40,41 +40,13 @@ fn python() -> Result<PathBuf> {
     if let Some(python) = std::env::var_os("DRAM_PEERS_PYTHON") {
         return Ok(python.into());
     }
-    let venv = cached("peers")?;
-    let python = venv.join("bin/python");
-    if works(&python) {
-        return Ok(python);
-    }
-    println!(
-        "building {LLAMA} into {}; this takes about ten minutes, once",
-        venv.display()
-    );
-    sh::run(
-        Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&venv),
-    )?;
-    let pip = |args: &[&str]| {
-        let mut command = Command::new(&python);
-        command
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-            ])
-            .args(args);
-        command.env(
-            "CMAKE_ARGS",
-            format!("{} -DLLAVA_BUILD=OFF", CMAKE.join(" ")),
-        );
-        command
-    };
-    sh::run(&mut pip(OTHERS))?;
-    sh::run(&mut pip(&[LLAMA]))
-        .context("llama.cpp is built from source: a C++ compiler, make and cmake are needed")?;
-    Ok(python)
+    sh::python(
+        &cached("peers")?,
+        "import llama_cpp, gguf, numpy",
+        PACKAGES,
+        &[("CMAKE_ARGS", &format!("{} -DLLAVA_BUILD=OFF", CMAKE.join(" ")))],
+    )
+    .context("llama.cpp is built from source: a C++ compiler, make and cmake are needed")
 }
 
 /// llama.cpp's llama-bench in the cache, with llama-completion beside it; built when it is missing.
@@ -153,12 +125,6 @@ pub(crate) fn llama_source() -> Result<PathBuf> {
 fn cached(what: &str) -> Result<PathBuf> {
     let version = LLAMA.replace("==", "-");
     Ok(sh::cache_dir().join(format!("{what}-{version}-{:08x}", processor()?)))
-}
-
-fn works(python: &Path) -> bool {
-    python
-        .to_str()
-        .is_some_and(|p| sh::succeeds(p, &["-c", "import llama_cpp, gguf, numpy"]))
 }
 
 /// A number for this processor's features: the build uses them all, so a cache carried to another processor must not

@@ -101,6 +101,32 @@ pub(crate) fn succeeds(program: &str, args: &[&str]) -> bool {
     status.is_ok_and(|s| s.success())
 }
 
+/// A Python in a folder of the cache, made anew with these packages unless the statement `check` runs in the one that is there.
+pub(crate) fn python(
+    folder: &Path,
+    check: &str,
+    packages: &[&str],
+    env: &[(&str, &str)],
+) -> Result<PathBuf> {
+    let python = folder.join("bin/python");
+    if python.to_str().is_some_and(|p| succeeds(p, &["-c", check])) {
+        return Ok(python);
+    }
+    println!(
+        "making {} with {packages:?}, once; what is built from source takes minutes",
+        folder.display()
+    );
+    run(Command::new("python3")
+        .args(["-m", "venv", "--clear"])
+        .arg(folder))?;
+    run(Command::new(&python)
+        .args(["-m", "pip", "install", "--quiet"])
+        .arg("--disable-pip-version-check")
+        .args(packages)
+        .envs(env.iter().copied()))?;
+    Ok(python)
+}
+
 /// Debian packages, installed only when one of them is missing.
 pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     let installed = |p: &&str| {

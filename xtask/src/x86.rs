@@ -1,10 +1,19 @@
-//! dram-core's tests on what this x86-64 processor offers.
+//! dram-core's tests on what this x86-64 processor offers, and under emulation on AVX-512 VNNI where it is not there.
 
 use crate::{arm::ran, sh};
 use anyhow::{Result, ensure};
 
-/// Prints what the processor offers, requires of the tests exactly that, then forces each lower set for the whole suite.
-pub(crate) fn run(_: &[String]) -> Result<()> {
+/// The processor of Bochs as a Python package, and the tests that run on it, between a second and two minutes each.
+const BOCHS: &str = "bochscpu-python==0.4.0";
+const EMULATED: &[&str] = &["kernels", "blocks", "attention", "families", "sequence"];
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Prints what the processor offers, requires of the tests exactly that, forces each lower set for the whole suite, and
+/// emulates what is missing.
+pub(crate) fn run(rest: &[String]) -> Result<()> {
+    if rest == ["emulate"] {
+        return emulate();
+    }
     let offered = offered();
     println!("this processor offers: {}", offered.join(", "));
     ensure!(
@@ -33,7 +42,46 @@ pub(crate) fn run(_: &[String]) -> Result<()> {
             )?;
         }
     }
+    if !offered.contains(&"avx512vnni") {
+        emulate()?;
+    }
     Ok(())
+}
+
+/// Runs [`EMULATED`] as static programs on Bochs's model of Ice Lake, some hundred times slower than a processor.
+fn emulate() -> Result<()> {
+    println!("--- x86-64, Bochs's Ice Lake, which must offer avx2,avx512vnni");
+    let python = sh::python(
+        &sh::cache_dir().join(BOCHS.replace("==", "-")),
+        "from importlib.util import find_spec; assert find_spec('bochscpu')",
+        &[BOCHS],
+        &[],
+    )?;
+    let runner = sh::root().join("xtask/src/x86/emulate.py");
+    let mut command = sh::cargo(&[
+        "test",
+        "--release",
+        "--package",
+        "dram-core",
+        "--target",
+        TARGET,
+    ]);
+    command
+        .args(EMULATED.iter().flat_map(|test| ["--test", test]))
+        .args(["--", "--nocapture"])
+        .env(
+            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER",
+            format!("timeout 900 {} {}", python.display(), runner.display()),
+        )
+        .env(
+            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+            "-C target-feature=+crt-static",
+        )
+        .env("RUST_TEST_THREADS", "1")
+        .env("DRAM_EMULATED", "1")
+        .env("DRAM_REQUIRE_ISA", "avx2,avx512vnni");
+    let seen = sh::tee(&mut command)?;
+    ran(&seen, "avx512vnni")
 }
 
 /// The instruction sets for which core has kernels and that this processor has, by core's names.
