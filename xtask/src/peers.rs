@@ -44,7 +44,10 @@ fn python() -> Result<PathBuf> {
         &cached("peers")?,
         "import llama_cpp, gguf, numpy",
         PACKAGES,
-        &[("CMAKE_ARGS", &format!("{} -DLLAVA_BUILD=OFF", CMAKE.join(" ")))],
+        &[(
+            "CMAKE_ARGS",
+            &format!("{} -DLLAVA_BUILD=OFF", CMAKE.join(" ")),
+        )],
     )
     .context("llama.cpp is built from source: a C++ compiler, make and cmake are needed")
 }

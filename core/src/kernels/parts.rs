@@ -5,7 +5,7 @@
 
 use super::product::{Rows, Tile, Unpack};
 use super::row_lanes::RowLanes;
-use super::unpack::Sink;
+use super::unpack::{Sink, signed};
 use crate::quant::Dot;
 use crate::quant::blocks::{PART, Part};
 use std::ops::Range;
@@ -349,6 +349,11 @@ impl<V: RowLanes> Sink<V> for Packed<V> {
     #[inline(always)]
     unsafe fn values(&mut self, part: usize, values: [V::Bytes; 8]) {
         self.values[part] = values;
+    }
+    #[inline(always)]
+    unsafe fn codes(&mut self, part: usize, codes: [V::Bytes; 8], offset: u8) {
+        // SAFETY: the caller's.
+        self.values[part] = unsafe { signed::<V>(codes, offset) };
     }
 }
 

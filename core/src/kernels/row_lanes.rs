@@ -40,6 +40,8 @@ pub(super) trait RowLanes {
     unsafe fn bytes16(rows: Rows) -> [Self::Bytes; 4];
     /// Four bytes of each row.
     unsafe fn bytes4(rows: Rows) -> Self::Bytes;
+    /// Eight bytes of each row: the first four, and the others.
+    unsafe fn bytes8(rows: Rows) -> [Self::Bytes; 2];
     /// Every byte's bits in `mask`.
     unsafe fn and(bytes: Self::Bytes, mask: u8) -> Self::Bytes;
     unsafe fn or(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
@@ -55,7 +57,7 @@ pub(super) trait RowLanes {
     unsafe fn signed(bytes: Self::Bytes, offset: u8) -> Self::Bytes;
     /// The entries that the bytes, each below sixteen, stand for, in the form in which [`RowLanes::dots`] takes signed weights.
     unsafe fn look_up(table: &[i8; 16], bytes: Self::Bytes) -> Self::Bytes;
-    /// `value` in byte `k` where bit `first + k` of the lane is set, for `k` below four; 0 elsewhere. `first` is a multiple of four.
+    /// `value`, at most sixteen, in byte `k` where bit `first + k` of the lane is set, for `k` below four; 0 elsewhere. `first` is a multiple of four.
     unsafe fn spread(bits: Self::Bytes, first: u32, value: u8) -> Self::Bytes;
     /// Byte `index` less `offset`.
     unsafe fn whole(bytes: Self::Bytes, index: usize, offset: i32) -> Self::Floats;
@@ -78,6 +80,8 @@ pub(super) trait RowLanes {
         x: [*const i8; T],
         x_sums: [i32; T],
     ) -> [Self::Sums; T];
+    /// Sums of unsigned weights' products, less a number.
+    unsafe fn less(sums: Self::Sums, number: i32) -> Self::Sums;
     unsafe fn splat(value: f32) -> Self::Floats;
     unsafe fn load(from: *const f32) -> Self::Floats;
     unsafe fn store(values: Self::Floats, to: *mut f32);

@@ -26,6 +26,11 @@ pub(super) trait Sink<V: RowLanes> {
     /// # Safety
     /// As for the scales.
     unsafe fn values(&mut self, part: usize, values: [V::Bytes; 8]);
+    /// A part's 32 values, each `offset` less than its code; for kinds without halves, and codes up to 32.
+    ///
+    /// # Safety
+    /// As for the scales.
+    unsafe fn codes(&mut self, part: usize, codes: [V::Bytes; 8], offset: u8);
 }
 
 /// A format that unpacks with one row per lane.
@@ -141,16 +146,28 @@ unsafe fn bits<V: RowLanes>(bytes: &[V::Bytes; 8], shift: u32, mask: u8) -> [V::
     unsafe { eight!(|g| V::and(V::right(bytes[g], shift), mask)) }
 }
 
-/// `low | high << shift`.
+/// The codes of which `low` has the lower bits; the others are bits `from ..` of `high`, and come to where `mask` is, at bits `to ..`.
 #[inline(always)]
-unsafe fn join<V: RowLanes>(low: [V::Bytes; 8], high: [V::Bytes; 8], shift: u32) -> [V::Bytes; 8] {
+unsafe fn join<V: RowLanes>(
+    low: [V::Bytes; 8],
+    high: &[V::Bytes; 8],
+    from: u32,
+    to: u32,
+    mask: u8,
+) -> [V::Bytes; 8] {
     // SAFETY: the caller's.
-    unsafe { eight!(|g| V::or(low[g], V::left(high[g], shift))) }
+    unsafe {
+        if from < to {
+            eight!(|g| V::or(low[g], V::and(V::left(high[g], to - from), mask)))
+        } else {
+            eight!(|g| V::or(low[g], V::and(V::right(high[g], from - to), mask)))
+        }
+    }
 }
 
 /// Codes less `offset`.
 #[inline(always)]
-unsafe fn signed<V: RowLanes>(codes: [V::Bytes; 8], offset: u8) -> [V::Bytes; 8] {
+pub(super) unsafe fn signed<V: RowLanes>(codes: [V::Bytes; 8], offset: u8) -> [V::Bytes; 8] {
     // SAFETY: the caller's.
     unsafe { eight!(|g| V::signed(codes[g], offset)) }
 }
@@ -274,7 +291,7 @@ lanewise!(Q5K, 8, Minimums, |rows, _first, sink| {
         for above in 0..2 {
             let part = pair * 2 + above;
             let low = bits::<V>(&bytes, above as u32 * 4, 15);
-            sink.values(part, join::<V>(low, bits::<V>(&fifth, part as u32, 1), 4));
+            sink.values(part, join::<V>(low, &fifth, part as u32, 4, 1 << 4));
         }
     }
 });
@@ -289,7 +306,7 @@ lanewise!(Q6K, 8, Halves, |rows, _first, sink| {
             for above in 0..2 {
                 let quarter = above * 2 + side;
                 let low = bits::<V>(&bytes, above as u32 * 4, 15);
-                let codes = join::<V>(low, bits::<V>(&high, quarter as u32 * 2, 3), 4);
+                let codes = join::<V>(low, &high, quarter as u32 * 2, 4, 3 << 4);
                 sink.values(eighth * 4 + quarter, signed::<V>(codes, 32));
             }
         }
@@ -348,8 +365,7 @@ lanewise!(Q3K, 8, Halves, |rows, _first, sink| {
     let mask = bytes32::<V>(rows);
     let low = [bytes32::<V>(rows.at(32)), bytes32::<V>(rows.at(64))];
     for part in 0..8 {
-        let high = bits::<V>(&mask, part as u32, 1);
-        let codes = join::<V>(two_bits::<V>(&low, part), high, 2);
+        let codes = join::<V>(two_bits::<V>(&low, part), &mask, part as u32, 2, 1 << 2);
         sink.values(part, signed::<V>(codes, 4));
     }
 });
@@ -372,15 +388,15 @@ lanewise!(Tq2_0, 8, Plain, |rows, _first, sink| {
     let codes = [bytes32::<V>(rows), bytes32::<V>(rows.at(32))];
     for part in 0..8 {
         sink.scales(part, [scale; 2]);
-        sink.values(part, signed::<V>(two_bits::<V>(&codes, part), 1));
+        sink.codes(part, two_bits::<V>(&codes, part), 1);
     }
 });
 
-/// Ternary digits less one: the highest of each byte.
+/// Ternary digits: the highest of each byte.
 #[inline(always)]
 unsafe fn ternary<V: RowLanes>(bytes: [V::Bytes; 8]) -> [V::Bytes; 8] {
     // SAFETY: the caller's.
-    unsafe { eight!(|g| V::signed(V::carried(bytes[g]), 1)) }
+    unsafe { eight!(|g| V::carried(bytes[g])) }
 }
 
 lanewise!(Tq1_0, 8, Plain, |rows, _first, sink| {
@@ -391,7 +407,7 @@ lanewise!(Tq1_0, 8, Plain, |rows, _first, sink| {
     // A digit lower with every tripling. Five of 32 bytes, then of sixteen, whose fifth fills half a part; then four of four.
     let mut bytes = bytes32::<V>(rows);
     for part in 0..5 {
-        sink.values(part, ternary::<V>(bytes));
+        sink.codes(part, ternary::<V>(bytes), 1);
         bytes = eight!(|g| V::triple(bytes[g]));
     }
     let mut bytes = bytes16::<V>(rows.at(32));
@@ -409,7 +425,7 @@ lanewise!(Tq1_0, 8, Plain, |rows, _first, sink| {
                 }
             }
         }
-        sink.values(part, ternary::<V>(both));
+        sink.codes(part, ternary::<V>(both), 1);
     }
 });
 
@@ -421,20 +437,18 @@ lanewise!(Q4_1, 1, Minimums, |rows, first, sink| {
 });
 
 lanewise!(Q5_0, 1, Plain, |rows, first, sink| {
-    let [scale, _] = V::halves(V::bytes4(rows));
-    sink.scales(first, [scale; 2]);
-    let codes = five_bits::<V>(V::bytes4(rows.at(2)), V::bytes16(rows.at(6)));
-    sink.values(first, signed::<V>(codes, 16));
+    let [head, next] = V::bytes8(rows);
+    sink.scales(first, [V::halves(head)[0]; 2]);
+    let fifth = V::or(V::right(head, 16), V::left(next, 16));
+    sink.codes(first, five_bits::<V>(fifth, V::bytes16(rows.at(6))), 16);
 });
 
 lanewise!(Q5_1, 1, Minimums, |rows, first, sink| {
-    let [scale, minimum] = V::halves(V::bytes4(rows));
+    let [head, fifth] = V::bytes8(rows);
+    let [scale, minimum] = V::halves(head);
     sink.scales(first, [scale; 2]);
     sink.minimums(first, [minimum; 2]);
-    sink.values(
-        first,
-        five_bits::<V>(V::bytes4(rows.at(4)), V::bytes16(rows.at(8))),
-    );
+    sink.values(first, five_bits::<V>(fifth, V::bytes16(rows.at(8))));
 });
 
 lanewise!(Iq4Nl, 1, Wide, |rows, first, sink| {

@@ -50,6 +50,20 @@ impl<M: Dots> RowLanes for Rows4<M> {
         }
     }
     #[inline(always)]
+    unsafe fn bytes8(rows: Rows) -> [int8x16_t; 2] {
+        unsafe {
+            let head = |r: usize| vreinterpret_s32_s8(vld1_s8(rows.row(r).cast()));
+            let (first, second) = (
+                vcombine_s32(head(0), head(1)),
+                vcombine_s32(head(2), head(3)),
+            );
+            [
+                vreinterpretq_s8_s32(vuzp1q_s32(first, second)),
+                vreinterpretq_s8_s32(vuzp2q_s32(first, second)),
+            ]
+        }
+    }
+    #[inline(always)]
     unsafe fn and(bytes: int8x16_t, mask: u8) -> int8x16_t {
         unsafe { vandq_s8(bytes, vdupq_n_s8(mask as i8)) }
     }
@@ -145,6 +159,10 @@ impl<M: Dots> RowLanes for Rows4<M> {
         _x_sums: [i32; T],
     ) -> [int32x4_t; T] {
         unsafe { M::dots(weights, x) }
+    }
+    #[inline(always)]
+    unsafe fn less(sums: int32x4_t, number: i32) -> int32x4_t {
+        unsafe { vsubq_s32(sums, vdupq_n_s32(number)) }
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> float32x4_t {

@@ -6,7 +6,7 @@ use super::super::product::Rows;
 use super::super::row_lanes::RowLanes;
 use super::avx512;
 use super::prefetch;
-use super::rows8::sum16;
+use super::rows8::{sum16, two_heads};
 use std::arch::x86_64::*;
 
 pub(super) struct Rows16;
@@ -51,6 +51,16 @@ impl RowLanes for Rows16 {
             let words: [u32; 16] =
                 std::array::from_fn(|r| rows.row(r).cast::<u32>().read_unaligned());
             _mm512_loadu_si512(words.as_ptr().cast())
+        }
+    }
+    #[inline(always)]
+    unsafe fn bytes8(rows: Rows) -> [__m512i; 2] {
+        unsafe {
+            let (first, second) = (every_other_two(rows, 0), every_other_two(rows, 2));
+            [
+                _mm512_castps_si512(_mm512_shuffle_ps::<0x88>(first, second)),
+                _mm512_castps_si512(_mm512_shuffle_ps::<0xdd>(first, second)),
+            ]
         }
     }
     #[inline(always)]
@@ -164,6 +174,10 @@ impl RowLanes for Rows16 {
         unsafe { Self::dots::<T, SIGNED, WIDE>(weights, x, x_sums) }
     }
     #[inline(always)]
+    unsafe fn less(sums: __m512i, number: i32) -> __m512i {
+        unsafe { _mm512_sub_epi32(sums, _mm512_set1_epi32(number)) }
+    }
+    #[inline(always)]
     unsafe fn splat(value: f32) -> __m512 {
         unsafe { _mm512_set1_ps(value) }
     }
@@ -193,5 +207,17 @@ impl RowLanes for Rows16 {
     #[inline(always)]
     fn prefetch(address: *const u8) {
         prefetch(address);
+    }
+}
+
+/// Eight bytes of each of the rows `row`, `row + 1`, `row + 4`, `row + 5` and so on.
+#[inline(always)]
+unsafe fn every_other_two(rows: Rows, row: usize) -> __m512 {
+    // SAFETY: the caller's: the bytes are there, and the processor has the instructions.
+    unsafe {
+        let zero = _mm512_castsi128_si512(two_heads(rows, row));
+        let one = _mm512_inserti32x4::<1>(zero, two_heads(rows, row + 4));
+        let two = _mm512_inserti32x4::<2>(one, two_heads(rows, row + 8));
+        _mm512_castsi512_ps(_mm512_inserti32x4::<3>(two, two_heads(rows, row + 12)))
     }
 }

@@ -44,6 +44,24 @@ impl RowLanes for Rows8 {
         }
     }
     #[inline(always)]
+    unsafe fn bytes8(rows: Rows) -> [__m256i; 2] {
+        unsafe {
+            let [a, b, c, d] = [
+                two_heads(rows, 0),
+                two_heads(rows, 2),
+                two_heads(rows, 4),
+                two_heads(rows, 6),
+            ];
+            let first = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), c);
+            let second = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(b), d);
+            let (first, second) = (_mm256_castsi256_ps(first), _mm256_castsi256_ps(second));
+            [
+                _mm256_castps_si256(_mm256_shuffle_ps::<0x88>(first, second)),
+                _mm256_castps_si256(_mm256_shuffle_ps::<0xdd>(first, second)),
+            ]
+        }
+    }
+    #[inline(always)]
     unsafe fn and(bytes: __m256i, mask: u8) -> __m256i {
         unsafe { _mm256_and_si256(bytes, _mm256_set1_epi8(mask as i8)) }
     }
@@ -94,9 +112,13 @@ impl RowLanes for Rows8 {
                 _mm_set1_epi32(byte),
             );
             let copies = _mm256_shuffle_epi8(bits, _mm256_broadcastsi128_si256(lanes));
-            let each = _mm256_set1_epi32(0x0804_0201 << (first % 8));
-            let set = _mm256_cmpeq_epi8(_mm256_and_si256(copies, each), each);
-            _mm256_and_si256(set, _mm256_set1_epi8(value as i8))
+            let set = _mm256_and_si256(copies, _mm256_set1_epi32(0x0804_0201 << (first % 8)));
+            let value = _mm256_set1_epi8(value as i8);
+            if first % 8 == 0 {
+                _mm256_sign_epi8(value, set) // of bits 0 to 3, which are positive
+            } else {
+                _mm256_min_epu8(value, set) // of bits 4 to 7, which are no less than `value`
+            }
         }
     }
     #[inline(always)]
@@ -175,6 +197,10 @@ impl RowLanes for Rows8 {
         }
     }
     #[inline(always)]
+    unsafe fn less(sums: __m256i, number: i32) -> __m256i {
+        unsafe { _mm256_sub_epi32(sums, _mm256_set1_epi32(number)) }
+    }
+    #[inline(always)]
     unsafe fn splat(value: f32) -> __m256 {
         unsafe { _mm256_set1_ps(value) }
     }
@@ -204,6 +230,16 @@ impl RowLanes for Rows8 {
     #[inline(always)]
     fn prefetch(address: *const u8) {
         prefetch(address);
+    }
+}
+
+/// Eight bytes of row `row`, and of the next one.
+#[inline(always)]
+pub(super) unsafe fn two_heads(rows: Rows, row: usize) -> __m128i {
+    // SAFETY: the caller's: the bytes are there. The instructions are part of x86-64.
+    unsafe {
+        let (a, b) = (rows.row(row).cast(), rows.row(row + 1).cast());
+        _mm_unpacklo_epi64(_mm_loadl_epi64(a), _mm_loadl_epi64(b))
     }
 }
 
