@@ -1,7 +1,7 @@
 //! dram-core's tests on what this x86-64 processor offers, and under emulation on AVX-512 VNNI where it is not there.
 
 use crate::{arm::ran, sh};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 /// The processor of Bochs as a Python package, and the tests that run on it, between a second and two minutes each.
 const BOCHS: &str = "bochscpu-python==0.4.0";
@@ -11,8 +11,10 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Prints what the processor offers, requires of the tests exactly that, forces each lower set for the whole suite, and
 /// emulates what is missing.
 pub(crate) fn run(rest: &[String]) -> Result<()> {
-    if rest == ["emulate"] {
-        return emulate();
+    match rest {
+        [] => {}
+        [only] if only == "emulate" => return emulate(),
+        _ => bail!("x86 takes nothing or `emulate`, not {rest:?}"),
     }
     let offered = offered();
     println!("this processor offers: {}", offered.join(", "));

@@ -124,15 +124,4 @@ impl<V: RowLanes, const HALVES: bool, const MINIMUMS: bool, const WIDE: bool> Si
             [self.sums[part]] = dots::<V, 1, HALVES, MINIMUMS, WIDE>(&values, [x], [x_sums]);
         }
     }
-    /// Multiplies the codes as they are, and takes the offset's share out of the sums.
-    #[inline(always)]
-    unsafe fn codes(&mut self, part: usize, codes: [V::Bytes; 8], offset: u8) {
-        const { assert!(!HALVES && !MINIMUMS && !WIDE) }
-        // SAFETY: the caller's: 32 activations for each part.
-        unsafe {
-            let x = self.x.add(part * PART);
-            let [sum] = V::dots32::<1, false, false>(&codes, [x], [0]);
-            self.sums[part][0] = V::less(sum, i32::from(offset) * self.x_sums[part][0]);
-        }
-    }
 }

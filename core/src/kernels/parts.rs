@@ -5,9 +5,9 @@
 
 use super::product::{Rows, Tile, Unpack};
 use super::row_lanes::RowLanes;
-use super::unpack::{Sink, signed};
+use super::unpack::Sink;
 use crate::quant::Dot;
-use crate::quant::blocks::{PART, Part};
+use crate::quant::blocks::{Kind, PART, Part};
 use std::ops::Range;
 
 /// Parts that are unpacked at a time: one block of 256 values.
@@ -15,7 +15,8 @@ pub(super) const DEPTH: usize = 8;
 
 /// Unpacked weights of a register of rows.
 pub(super) struct Packed<V: RowLanes> {
-    /// `[part, group]`: register `g` of a part holds values `4g .. 4g + 4`; signed ones as [`RowLanes::signed`] gives them
+    /// `[part, group]`: register `g` of a part holds values `4g .. 4g + 4`; signed ones as [`RowLanes::signed`] gives them,
+    /// or [`RowLanes::plain`] for that kind
     pub(super) values: [[V::Bytes; 8]; DEPTH],
     /// `[part, half]`
     pub(super) scales: [[V::Floats; 2]; DEPTH],
@@ -66,7 +67,7 @@ pub(super) unsafe fn product<
                 let depth = DEPTH.min(count - first);
                 for (h, packed) in packed.iter_mut().enumerate().take(left.div_ceil(V::LANES)) {
                     let row = row + h * V::LANES;
-                    unpack_rows::<V, MINIMUMS>(tile, packed, row, H, first..first + depth, unpack);
+                    unpack_rows::<V>(tile, packed, row, H, first..first + depth, unpack);
                 }
                 let mut token = 0;
                 let span = first..first + depth;
@@ -101,7 +102,7 @@ pub(super) unsafe fn product<
 /// # Safety
 /// As for [`product`]; `span` is no longer than [`DEPTH`] and inside a row.
 #[inline(always)]
-pub(super) unsafe fn unpack_rows<V: RowLanes, const MINIMUMS: bool>(
+pub(super) unsafe fn unpack_rows<V: RowLanes>(
     tile: &Tile<'_>,
     packed: &mut Packed<V>,
     row: usize,
@@ -121,7 +122,7 @@ pub(super) unsafe fn unpack_rows<V: RowLanes, const MINIMUMS: bool>(
             }
             _ => {
                 let start = row * tile.row_bytes + at;
-                by_rows::<V, MINIMUMS>(tile, packed, start, left.min(V::LANES), span.len());
+                by_rows::<V>(tile, packed, start, left.min(V::LANES), span.len());
             }
         }
     }
@@ -142,7 +143,7 @@ pub(super) fn rows<V: RowLanes>(tile: &Tile<'_>, row: usize, registers: usize, a
 
 /// Unpacks `depth` parts of `count` rows by the format's scalar code; the first row's blocks begin at `start` of the tile's bytes.
 #[inline(never)]
-unsafe fn by_rows<V: RowLanes, const MINIMUMS: bool>(
+unsafe fn by_rows<V: RowLanes>(
     tile: &Tile<'_>,
     packed: &mut Packed<V>,
     start: usize,
@@ -176,8 +177,11 @@ unsafe fn by_rows<V: RowLanes, const MINIMUMS: bool>(
                     next: first,
                 };
                 for (g, bytes) in V::bytes16(rows).into_iter().enumerate() {
-                    packed.values[at][half * 4 + g] =
-                        if MINIMUMS { bytes } else { V::signed(bytes, 0) };
+                    packed.values[at][half * 4 + g] = match format.kind {
+                        Kind::Plain => V::plain(bytes, 0),
+                        Kind::Wide | Kind::Halves => V::signed(bytes, 0),
+                        Kind::Minimums | Kind::HalvesMinimums => bytes,
+                    };
                 }
             }
         }
@@ -349,11 +353,6 @@ impl<V: RowLanes> Sink<V> for Packed<V> {
     #[inline(always)]
     unsafe fn values(&mut self, part: usize, values: [V::Bytes; 8]) {
         self.values[part] = values;
-    }
-    #[inline(always)]
-    unsafe fn codes(&mut self, part: usize, codes: [V::Bytes; 8], offset: u8) {
-        // SAFETY: the caller's.
-        self.values[part] = unsafe { signed::<V>(codes, offset) };
     }
 }
 

@@ -55,7 +55,9 @@ pub(super) trait RowLanes {
     unsafe fn carried(bytes: Self::Bytes) -> Self::Bytes;
     /// Bytes less `offset`, in the form in which [`RowLanes::dots`] takes signed weights.
     unsafe fn signed(bytes: Self::Bytes, offset: u8) -> Self::Bytes;
-    /// The entries that the bytes, each below sixteen, stand for, in the form in which [`RowLanes::dots`] takes signed weights.
+    /// Bytes less `offset`, from −16 to 16, in the form in which [`RowLanes::dots32`] takes signed weights that are not wide.
+    unsafe fn plain(bytes: Self::Bytes, offset: u8) -> Self::Bytes;
+    /// The entries that the bytes, each below sixteen, stand for.
     unsafe fn look_up(table: &[i8; 16], bytes: Self::Bytes) -> Self::Bytes;
     /// `value`, at most sixteen, in byte `k` where bit `first + k` of the lane is set, for `k` below four; 0 elsewhere. `first` is a multiple of four.
     unsafe fn spread(bits: Self::Bytes, first: u32, value: u8) -> Self::Bytes;
@@ -74,14 +76,12 @@ pub(super) trait RowLanes {
         x: [*const i8; T],
         x_sums: [i32; T],
     ) -> [Self::Sums; T];
-    /// As [`RowLanes::dots`], of 32 weights (eight registers) with 32 activations.
+    /// As [`RowLanes::dots`], of 32 weights (eight registers) with 32 activations, whose sums are always there.
     unsafe fn dots32<const T: usize, const SIGNED: bool, const WIDE: bool>(
         weights: &[Self::Bytes; 8],
         x: [*const i8; T],
         x_sums: [i32; T],
     ) -> [Self::Sums; T];
-    /// Sums of unsigned weights' products, less a number.
-    unsafe fn less(sums: Self::Sums, number: i32) -> Self::Sums;
     unsafe fn splat(value: f32) -> Self::Floats;
     unsafe fn load(from: *const f32) -> Self::Floats;
     unsafe fn store(values: Self::Floats, to: *mut f32);

@@ -21,16 +21,12 @@ pub(super) trait Sink<V: RowLanes> {
     /// # Safety
     /// As for the scales.
     unsafe fn minimums(&mut self, part: usize, minimums: [V::Floats; 2]);
-    /// A part's 32 values: register `g` holds values `4g .. 4g + 4`; signed ones as [`RowLanes::signed`] gives them.
+    /// A part's 32 values: register `g` holds values `4g .. 4g + 4`; signed ones as [`RowLanes::signed`] gives them, or
+    /// [`RowLanes::plain`] for that kind.
     ///
     /// # Safety
     /// As for the scales.
     unsafe fn values(&mut self, part: usize, values: [V::Bytes; 8]);
-    /// A part's 32 values, each `offset` less than its code; for kinds without halves, and codes up to 32.
-    ///
-    /// # Safety
-    /// As for the scales.
-    unsafe fn codes(&mut self, part: usize, codes: [V::Bytes; 8], offset: u8);
 }
 
 /// A format that unpacks with one row per lane.
@@ -167,9 +163,16 @@ unsafe fn join<V: RowLanes>(
 
 /// Codes less `offset`.
 #[inline(always)]
-pub(super) unsafe fn signed<V: RowLanes>(codes: [V::Bytes; 8], offset: u8) -> [V::Bytes; 8] {
+unsafe fn signed<V: RowLanes>(codes: [V::Bytes; 8], offset: u8) -> [V::Bytes; 8] {
     // SAFETY: the caller's.
     unsafe { eight!(|g| V::signed(codes[g], offset)) }
+}
+
+/// Codes less `offset`, of the plain kind.
+#[inline(always)]
+unsafe fn plain<V: RowLanes>(codes: [V::Bytes; 8], offset: u8) -> [V::Bytes; 8] {
+    // SAFETY: the caller's.
+    unsafe { eight!(|g| V::plain(codes[g], offset)) }
 }
 
 /// The table's entries at the nibbles.
@@ -379,7 +382,7 @@ lanewise!(Iq4Xs, 8, Wide, |rows, _first, sink| {
         let whole = V::whole(V::or(low, V::left(high, 4)), 0, 32);
         sink.scales(part, [V::mul(scale, whole); 2]);
         let bytes = bytes16::<V>(rows.at(8 + part * 16));
-        sink.values(part, look_up::<V>(&iq4_nl::TABLE, bytes));
+        sink.values(part, signed::<V>(look_up::<V>(&iq4_nl::TABLE, bytes), 0));
     }
 });
 
@@ -388,15 +391,15 @@ lanewise!(Tq2_0, 8, Plain, |rows, _first, sink| {
     let codes = [bytes32::<V>(rows), bytes32::<V>(rows.at(32))];
     for part in 0..8 {
         sink.scales(part, [scale; 2]);
-        sink.codes(part, two_bits::<V>(&codes, part), 1);
+        sink.values(part, plain::<V>(two_bits::<V>(&codes, part), 1));
     }
 });
 
-/// Ternary digits: the highest of each byte.
+/// Ternary digits less one: the highest of each byte.
 #[inline(always)]
 unsafe fn ternary<V: RowLanes>(bytes: [V::Bytes; 8]) -> [V::Bytes; 8] {
     // SAFETY: the caller's.
-    unsafe { eight!(|g| V::carried(bytes[g])) }
+    unsafe { eight!(|g| V::plain(V::carried(bytes[g]), 1)) }
 }
 
 lanewise!(Tq1_0, 8, Plain, |rows, _first, sink| {
@@ -407,7 +410,7 @@ lanewise!(Tq1_0, 8, Plain, |rows, _first, sink| {
     // A digit lower with every tripling. Five of 32 bytes, then of sixteen, whose fifth fills half a part; then four of four.
     let mut bytes = bytes32::<V>(rows);
     for part in 0..5 {
-        sink.codes(part, ternary::<V>(bytes), 1);
+        sink.values(part, ternary::<V>(bytes));
         bytes = eight!(|g| V::triple(bytes[g]));
     }
     let mut bytes = bytes16::<V>(rows.at(32));
@@ -425,7 +428,7 @@ lanewise!(Tq1_0, 8, Plain, |rows, _first, sink| {
                 }
             }
         }
-        sink.codes(part, ternary::<V>(both), 1);
+        sink.values(part, ternary::<V>(both));
     }
 });
 
@@ -440,7 +443,8 @@ lanewise!(Q5_0, 1, Plain, |rows, first, sink| {
     let [head, next] = V::bytes8(rows);
     sink.scales(first, [V::halves(head)[0]; 2]);
     let fifth = V::or(V::right(head, 16), V::left(next, 16));
-    sink.codes(first, five_bits::<V>(fifth, V::bytes16(rows.at(6))), 16);
+    let codes = five_bits::<V>(fifth, V::bytes16(rows.at(6)));
+    sink.values(first, plain::<V>(codes, 16));
 });
 
 lanewise!(Q5_1, 1, Minimums, |rows, first, sink| {
@@ -454,7 +458,8 @@ lanewise!(Q5_1, 1, Minimums, |rows, first, sink| {
 lanewise!(Iq4Nl, 1, Wide, |rows, first, sink| {
     let [scale, _] = V::halves(V::bytes4(rows));
     sink.scales(first, [scale; 2]);
-    sink.values(first, look_up::<V>(&iq4_nl::TABLE, V::bytes16(rows.at(2))));
+    let values = look_up::<V>(&iq4_nl::TABLE, V::bytes16(rows.at(2)));
+    sink.values(first, signed::<V>(values, 0));
 });
 
 lanewise!(Mxfp4, 1, Plain, |rows, first, sink| {
@@ -463,5 +468,6 @@ lanewise!(Mxfp4, 1, Plain, |rows, first, sink| {
         *scale = mxfp4::scale(*rows.row(r));
     }
     sink.scales(first, [V::load(scales.as_ptr()); 2]);
-    sink.values(first, look_up::<V>(&mxfp4::TABLE, V::bytes16(rows.at(1))));
+    let values = look_up::<V>(&mxfp4::TABLE, V::bytes16(rows.at(1)));
+    sink.values(first, plain::<V>(values, 0));
 });

@@ -30,7 +30,7 @@ impl Part {
 /// What a format's parts have in common: which terms a product needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One scale for 32 values, no minimums, integers from −32 to 32.
+    /// One scale for 32 values, no minimums, integers from −16 to 16.
     Plain,
     /// As [`Kind::Plain`], with integers from −127 to 127.
     Wide,

@@ -126,7 +126,7 @@ impl<const MINIMUMS: bool> Source for Parts<MINIMUMS> {
             // SAFETY: the caller's.
             unsafe {
                 let mut packed = Packed::<Rows4<DotProduct>>::new();
-                unpack_rows::<_, MINIMUMS>(
+                unpack_rows(
                     tile,
                     &mut packed,
                     row + four,

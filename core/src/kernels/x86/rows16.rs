@@ -99,10 +99,14 @@ impl RowLanes for Rows16 {
         unsafe { _mm512_add_epi8(bytes, _mm512_set1_epi8(SHIFT.wrapping_sub(offset) as i8)) }
     }
     #[inline(always)]
+    unsafe fn plain(bytes: __m512i, offset: u8) -> __m512i {
+        unsafe { Self::signed(bytes, offset) }
+    }
+    #[inline(always)]
     unsafe fn look_up(table: &[i8; 16], bytes: __m512i) -> __m512i {
         unsafe {
             let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
-            Self::signed(_mm512_shuffle_epi8(table, bytes), 0)
+            _mm512_shuffle_epi8(table, bytes)
         }
     }
     #[inline(always)]
@@ -172,10 +176,6 @@ impl RowLanes for Rows16 {
         x_sums: [i32; T],
     ) -> [__m512i; T] {
         unsafe { Self::dots::<T, SIGNED, WIDE>(weights, x, x_sums) }
-    }
-    #[inline(always)]
-    unsafe fn less(sums: __m512i, number: i32) -> __m512i {
-        unsafe { _mm512_sub_epi32(sums, _mm512_set1_epi32(number)) }
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m512 {

@@ -9,6 +9,9 @@ use super::avx2::transposed;
 use super::prefetch;
 use std::arch::x86_64::*;
 
+/// What makes a plain weight unsigned, from 0 to 32; it comes back out through the sum of the activations.
+const PLAIN: u8 = 16;
+
 pub(super) struct Rows8;
 
 // SAFETY (every block below): the trait's contract is that the caller has the instructions and valid pointers.
@@ -97,6 +100,10 @@ impl RowLanes for Rows8 {
         unsafe { _mm256_sub_epi8(bytes, _mm256_set1_epi8(offset as i8)) }
     }
     #[inline(always)]
+    unsafe fn plain(bytes: __m256i, offset: u8) -> __m256i {
+        unsafe { _mm256_add_epi8(bytes, _mm256_set1_epi8(PLAIN.wrapping_sub(offset) as i8)) }
+    }
+    #[inline(always)]
     unsafe fn look_up(table: &[i8; 16], bytes: __m256i) -> __m256i {
         unsafe {
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
@@ -114,7 +121,7 @@ impl RowLanes for Rows8 {
             let copies = _mm256_shuffle_epi8(bits, _mm256_broadcastsi128_si256(lanes));
             let set = _mm256_and_si256(copies, _mm256_set1_epi32(0x0804_0201 << (first % 8)));
             let value = _mm256_set1_epi8(value as i8);
-            if first % 8 == 0 {
+            if first.is_multiple_of(8) {
                 _mm256_sign_epi8(value, set) // of bits 0 to 3, which are positive
             } else {
                 _mm256_min_epu8(value, set) // of bits 4 to 7, which are no less than `value`
@@ -189,16 +196,25 @@ impl RowLanes for Rows8 {
         x_sums: [i32; T],
     ) -> [__m256i; T] {
         unsafe {
-            // More than sixteen products do not fit 16 bits.
-            let first = Self::dots::<T, SIGNED, WIDE>(&weights[..4], x, x_sums);
-            let x: [*const i8; T] = std::array::from_fn(|t| x[t].add(16));
-            let second = Self::dots::<T, SIGNED, WIDE>(&weights[4..], x, x_sums);
-            std::array::from_fn(|t| _mm256_add_epi32(first[t], second[t]))
+            let (low, high) = weights.split_at(4); // more than sixteen products do not fit 16 bits
+            let x_high: [*const i8; T] = std::array::from_fn(|t| x[t].add(16));
+            let mut sums = [_mm256_setzero_si256(); T];
+            if SIGNED && !WIDE {
+                let first = Self::dots::<T, false, false>(low, x, x_sums);
+                let second = Self::dots::<T, false, false>(high, x_high, x_sums);
+                for t in 0..T {
+                    let shift = _mm256_set1_epi32(i32::from(PLAIN) * x_sums[t]);
+                    sums[t] = _mm256_sub_epi32(_mm256_add_epi32(first[t], second[t]), shift);
+                }
+            } else {
+                let first = Self::dots::<T, SIGNED, WIDE>(low, x, x_sums);
+                let second = Self::dots::<T, SIGNED, WIDE>(high, x_high, x_sums);
+                for t in 0..T {
+                    sums[t] = _mm256_add_epi32(first[t], second[t]);
+                }
+            }
+            sums
         }
-    }
-    #[inline(always)]
-    unsafe fn less(sums: __m256i, number: i32) -> __m256i {
-        unsafe { _mm256_sub_epi32(sums, _mm256_set1_epi32(number)) }
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m256 {
