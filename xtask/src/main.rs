@@ -52,7 +52,7 @@ const LEGS: &[Leg] = &[
     },
     Leg {
         name: "x86",
-        about: "core's tests on each instruction set of this x86-64 processor",
+        about: "core's tests on each instruction set of this x86-64 processor, and under emulation on AVX-512",
         in_ci: true,
         run: x86::run,
     },

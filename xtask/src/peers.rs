@@ -49,7 +49,7 @@ fn python() -> Result<PathBuf> {
             &format!("{} -DLLAVA_BUILD=OFF", CMAKE.join(" ")),
         )],
     )
-    .context("llama.cpp is built from source: a C++ compiler, make and cmake are needed")
+    .context("needed: python3-venv, and to build llama.cpp a C++ compiler, make and cmake")
 }
 
 /// llama.cpp's llama-bench in the cache, with llama-completion beside it; built when it is missing.

@@ -7,6 +7,7 @@ use anyhow::{Result, bail, ensure};
 const BOCHS: &str = "bochscpu-python==0.4.0";
 const EMULATED: &[&str] = &["kernels", "blocks", "attention", "families", "sequence"];
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+const OFFERED: &str = "avx2,avx512vnni";
 
 /// Prints what the processor offers, requires of the tests exactly that, forces each lower set for the whole suite, and
 /// emulates what is missing.
@@ -52,7 +53,7 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
 
 /// Runs [`EMULATED`] as static programs on Bochs's model of Ice Lake, some hundred times slower than a processor.
 fn emulate() -> Result<()> {
-    println!("--- x86-64, Bochs's Ice Lake, which must offer avx2,avx512vnni");
+    println!("--- x86-64, Bochs's Ice Lake, which must offer {OFFERED}");
     let python = sh::python(
         &sh::cache_dir().join(BOCHS.replace("==", "-")),
         "from importlib.util import find_spec; assert find_spec('bochscpu')",
@@ -81,9 +82,9 @@ fn emulate() -> Result<()> {
         )
         .env("RUST_TEST_THREADS", "1")
         .env("DRAM_EMULATED", "1")
-        .env("DRAM_REQUIRE_ISA", "avx2,avx512vnni");
+        .env("DRAM_REQUIRE_ISA", OFFERED);
     let seen = sh::tee(&mut command)?;
-    ran(&seen, "avx512vnni")
+    ran(&seen, OFFERED)
 }
 
 /// The instruction sets for which core has kernels and that this processor has, by core's names.

@@ -4,7 +4,7 @@ use super::parts::{DEPTH, add_part, dots, halves, rows};
 use super::product::Tile;
 use super::row_lanes::RowLanes;
 use super::unpack::{Lanewise, Sink, blocks};
-use crate::quant::blocks::PART;
+use crate::quant::blocks::{Kind, PART};
 
 /// One token's product with whole registers of rows, which a kernel for [`Lanewise`] format `F` unpacks straight into it: nothing is stored in
 /// between. The rows that are left over are for [`super::parts::product`].
@@ -23,6 +23,7 @@ pub(super) unsafe fn one_token<
 ) {
     const {
         assert!(F::KIND.halves() == HALVES && F::KIND.minimums() == MINIMUMS);
+        assert!(matches!(F::KIND, Kind::Wide) == WIDE);
     }
     let (count, x) = (tile.cols / PART, &tile.int8);
     let bytes = |parts: usize| parts * PART / tile.format.block * tile.format.block_bytes;

@@ -56,7 +56,11 @@ pub(super) trait RowLanes {
     /// Bytes less `offset`, in the form in which [`RowLanes::dots`] takes signed weights.
     unsafe fn signed(bytes: Self::Bytes, offset: u8) -> Self::Bytes;
     /// Bytes less `offset`, from −16 to 16, in the form in which [`RowLanes::dots32`] takes signed weights that are not wide.
-    unsafe fn plain(bytes: Self::Bytes, offset: u8) -> Self::Bytes;
+    #[inline(always)]
+    unsafe fn plain(bytes: Self::Bytes, offset: u8) -> Self::Bytes {
+        // SAFETY: the caller's.
+        unsafe { Self::signed(bytes, offset) }
+    }
     /// The entries that the bytes, each below sixteen, stand for.
     unsafe fn look_up(table: &[i8; 16], bytes: Self::Bytes) -> Self::Bytes;
     /// `value`, at most sixteen, in byte `k` where bit `first + k` of the lane is set, for `k` below four; 0 elsewhere. `first` is a multiple of four.
@@ -76,7 +80,8 @@ pub(super) trait RowLanes {
         x: [*const i8; T],
         x_sums: [i32; T],
     ) -> [Self::Sums; T];
-    /// As [`RowLanes::dots`], of 32 weights (eight registers) with 32 activations, whose sums are always there.
+    /// As [`RowLanes::dots`], of 32 weights (eight registers) with 32 activations, whose sums are always there. Signed weights are in the form of
+    /// [`RowLanes::plain`], wide ones in that of [`RowLanes::signed`].
     unsafe fn dots32<const T: usize, const SIGNED: bool, const WIDE: bool>(
         weights: &[Self::Bytes; 8],
         x: [*const i8; T],

@@ -142,15 +142,15 @@ unsafe fn bits<V: RowLanes>(bytes: &[V::Bytes; 8], shift: u32, mask: u8) -> [V::
     unsafe { eight!(|g| V::and(V::right(bytes[g], shift), mask)) }
 }
 
-/// The codes of which `low` has the lower bits; the others are bits `from ..` of `high`, and come to where `mask` is, at bits `to ..`.
+/// The codes of which `low` has the lower bits; the others are bits `from ..` of `high`, and come to where `mask` is.
 #[inline(always)]
 unsafe fn join<V: RowLanes>(
     low: [V::Bytes; 8],
     high: &[V::Bytes; 8],
     from: u32,
-    to: u32,
     mask: u8,
 ) -> [V::Bytes; 8] {
+    let to = mask.trailing_zeros();
     // SAFETY: the caller's.
     unsafe {
         if from < to {
@@ -294,7 +294,7 @@ lanewise!(Q5K, 8, Minimums, |rows, _first, sink| {
         for above in 0..2 {
             let part = pair * 2 + above;
             let low = bits::<V>(&bytes, above as u32 * 4, 15);
-            sink.values(part, join::<V>(low, &fifth, part as u32, 4, 1 << 4));
+            sink.values(part, join::<V>(low, &fifth, part as u32, 1 << 4));
         }
     }
 });
@@ -309,7 +309,7 @@ lanewise!(Q6K, 8, Halves, |rows, _first, sink| {
             for above in 0..2 {
                 let quarter = above * 2 + side;
                 let low = bits::<V>(&bytes, above as u32 * 4, 15);
-                let codes = join::<V>(low, &high, quarter as u32 * 2, 4, 3 << 4);
+                let codes = join::<V>(low, &high, quarter as u32 * 2, 3 << 4);
                 sink.values(eighth * 4 + quarter, signed::<V>(codes, 32));
             }
         }
@@ -368,7 +368,7 @@ lanewise!(Q3K, 8, Halves, |rows, _first, sink| {
     let mask = bytes32::<V>(rows);
     let low = [bytes32::<V>(rows.at(32)), bytes32::<V>(rows.at(64))];
     for part in 0..8 {
-        let codes = join::<V>(two_bits::<V>(&low, part), &mask, part as u32, 2, 1 << 2);
+        let codes = join::<V>(two_bits::<V>(&low, part), &mask, part as u32, 1 << 2);
         sink.values(part, signed::<V>(codes, 4));
     }
 });

@@ -2,7 +2,8 @@
 
 Bochs's processor (the package bochscpu-python, its model of Ice Lake) executes the program; this file is the kernel
 below it. It loads the ELF file, hands system calls to the machine that it runs on, and takes turns between threads, which
-change only where one of them waits. Memory is one flat array: an address of the program is an offset into it.
+change only where one of them waits; a thread that sleeps goes on at once. Memory is one flat array: an address of the
+program is an offset into it.
 """
 
 import ctypes
@@ -59,11 +60,12 @@ PASSED = {
     318: (0,),  # getrandom
     332: (1, 4),  # statx
 }
-# mprotect, rt_sigaction, rt_sigprocmask, madvise, sigaltstack, mlock, prctl, sched_setaffinity, set_robust_list, tgkill
-IGNORED = {10, 13, 14, 28, 131, 149, 157, 203, 273, 234}
+# mprotect, rt_sigaction, rt_sigprocmask, madvise, sigaltstack, mlock, prctl, sched_setaffinity, set_robust_list
+IGNORED = {10, 13, 14, 28, 131, 149, 157, 203, 273}
 UNNEEDED = {334, 435}  # rseq and clone3: the C library has another way
 
 libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = libc.pread.restype = ctypes.c_long
 memory = mmap.mmap(-1, MEMORY, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
 base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
@@ -201,6 +203,8 @@ class Machine:
         cpu = self.session.cpu
         while True:
             self.session.run([self.hook])
+            if not self.fault and cpu.rip & ~4095 != TRAP:
+                self.fault = f"the program stopped itself at {cpu.rip:#x} (the file's {cpu.rip - PROGRAM:#x})"
             if self.fault:
                 stop(self.fault)
             number, arguments = cpu.rax, [cpu.rdi, cpu.rsi, cpu.rdx, cpu.r10, cpu.r8, cpu.r9]
@@ -229,11 +233,16 @@ class Machine:
                 return self.heap
             case 20:  # writev
                 parts = [get(a[1] + 16 * index, "QQ") for index in range(a[2])]
-                return os.write(a[0], b"".join(memory[at : at + size] for at, size in parts))
+                try:
+                    return os.write(a[0], b"".join(memory[at : at + size] for at, size in parts))
+                except OSError as error:
+                    return -error.errno
             case 24:  # sched_yield
                 return self.turn()
             case 25:  # mremap
                 at = self.map(0, a[2], 0, MAP_ANONYMOUS, 0, 0)
+                if at < 0:
+                    return at
                 size = min(a[1], a[2])
                 memory[at : at + size] = memory[a[0] : a[0] + size]
                 self.unmap(a[0], whole_pages(a[1]))
@@ -257,6 +266,8 @@ class Machine:
             case 218:  # set_tid_address
                 self.running.cleared = a[0]
                 return self.running.number
+            case 234:  # tgkill
+                stop(f"the program sends itself signal {a[2]}")
         if number not in UNNEEDED:
             print(f"emulate.py: system call {number} is not known: ENOSYS", file=sys.stderr, flush=True)
         return -ENOSYS
@@ -270,9 +281,9 @@ class Machine:
             at = self.free[size].pop()
         else:
             at = self.mapped
-            self.mapped += size + 4096
-            if self.mapped > STACK - (64 << 20):
+            if at + size > STACK - (64 << 20):
                 return -ENOMEM
+            self.mapped += size + 4096
         read = 0
         while not flags & MAP_ANONYMOUS and read < length:
             part = libc.pread(
@@ -292,7 +303,8 @@ class Machine:
         libc.madvise(ctypes.c_void_p(base + address), ctypes.c_size_t(size), MADV_DONTNEED)
 
     def keep(self):
-        """The running thread's registers. Those of vectors may change in any call: no one relies on them behind one."""
+        """The running thread's registers. Those of vectors are lost where threads change: in calls made by functions of the
+        C library, whose callers do not expect them back."""
         state = self.session.cpu.state
         self.running.registers = [getattr(state, name) for name in REGISTERS]
 

@@ -109,10 +109,10 @@ impl<F: Block> Source for Blocks<F> {
     }
 }
 
-/// Formats that unpack to parts, with minimums or without, by the function given or else by their own scalar code.
-pub(super) struct Parts<const MINIMUMS: bool>(Option<Unpack>);
+/// Formats that unpack to parts, by the function given or else by their own scalar code.
+pub(super) struct Parts(Option<Unpack>);
 
-impl<const MINIMUMS: bool> Source for Parts<MINIMUMS> {
+impl Source for Parts {
     #[inline(always)]
     unsafe fn fill(
         &self,
@@ -174,7 +174,7 @@ pub(super) unsafe fn product_of_parts<
     unpack: Option<Unpack>,
 ) {
     // SAFETY: the caller's.
-    unsafe { product::<_, HALVES, MINIMUMS>(tile, &Parts::<MINIMUMS>(unpack)) }
+    unsafe { product::<_, HALVES, MINIMUMS>(tile, &Parts(unpack)) }
 }
 
 /// # Safety

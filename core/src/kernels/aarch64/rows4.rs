@@ -104,10 +104,6 @@ impl<M: Dots> RowLanes for Rows4<M> {
         unsafe { vsubq_s8(bytes, vdupq_n_s8(offset as i8)) }
     }
     #[inline(always)]
-    unsafe fn plain(bytes: int8x16_t, offset: u8) -> int8x16_t {
-        unsafe { Self::signed(bytes, offset) }
-    }
-    #[inline(always)]
     unsafe fn look_up(table: &[i8; 16], bytes: int8x16_t) -> int8x16_t {
         unsafe { vqtbl1q_s8(vld1q_s8(table.as_ptr()), vreinterpretq_u8_s8(bytes)) }
     }

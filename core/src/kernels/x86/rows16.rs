@@ -99,10 +99,6 @@ impl RowLanes for Rows16 {
         unsafe { _mm512_add_epi8(bytes, _mm512_set1_epi8(SHIFT.wrapping_sub(offset) as i8)) }
     }
     #[inline(always)]
-    unsafe fn plain(bytes: __m512i, offset: u8) -> __m512i {
-        unsafe { Self::signed(bytes, offset) }
-    }
-    #[inline(always)]
     unsafe fn look_up(table: &[i8; 16], bytes: __m512i) -> __m512i {
         unsafe {
             let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));

@@ -1,6 +1,7 @@
 //! Unpacked parts with AVX2: eight rows to a register.
 //!
-//! `vpmaddubsw` multiplies unsigned by signed bytes and adds pairs in 16 bits. Signed weights give their sign to the activation. Weights up to
+//! `vpmaddubsw` multiplies unsigned by signed bytes and adds pairs in 16 bits. Signed weights give their sign to the activation, but for the plain
+//! kind: those are shifted by 16, which comes back out through the sum of the activations. Weights up to
 //! 32 are so small that four groups fit 16-bit sums (4 · 2 · 32 · 127 < 2¹⁵); wide ones are widened group by group (2 · 127 · 127 < 2¹⁵).
 
 use super::super::product::Rows;
@@ -9,7 +10,7 @@ use super::avx2::transposed;
 use super::prefetch;
 use std::arch::x86_64::*;
 
-/// What makes a plain weight unsigned, from 0 to 32; it comes back out through the sum of the activations.
+/// What makes a plain weight unsigned, from 0 to 32.
 const PLAIN: u8 = 16;
 
 pub(super) struct Rows8;
@@ -198,19 +199,24 @@ impl RowLanes for Rows8 {
         unsafe {
             let (low, high) = weights.split_at(4); // more than sixteen products do not fit 16 bits
             let x_high: [*const i8; T] = std::array::from_fn(|t| x[t].add(16));
-            let mut sums = [_mm256_setzero_si256(); T];
-            if SIGNED && !WIDE {
-                let first = Self::dots::<T, false, false>(low, x, x_sums);
-                let second = Self::dots::<T, false, false>(high, x_high, x_sums);
-                for t in 0..T {
-                    let shift = _mm256_set1_epi32(i32::from(PLAIN) * x_sums[t]);
-                    sums[t] = _mm256_sub_epi32(_mm256_add_epi32(first[t], second[t]), shift);
-                }
+            let plain = SIGNED && !WIDE;
+            let (first, second) = if plain {
+                (
+                    Self::dots::<T, false, false>(low, x, x_sums),
+                    Self::dots::<T, false, false>(high, x_high, x_sums),
+                )
             } else {
-                let first = Self::dots::<T, SIGNED, WIDE>(low, x, x_sums);
-                let second = Self::dots::<T, SIGNED, WIDE>(high, x_high, x_sums);
-                for t in 0..T {
-                    sums[t] = _mm256_add_epi32(first[t], second[t]);
+                (
+                    Self::dots::<T, SIGNED, WIDE>(low, x, x_sums),
+                    Self::dots::<T, SIGNED, WIDE>(high, x_high, x_sums),
+                )
+            };
+            let mut sums = first;
+            for t in 0..T {
+                sums[t] = _mm256_add_epi32(sums[t], second[t]);
+                if plain {
+                    let shift = _mm256_set1_epi32(i32::from(PLAIN) * x_sums[t]);
+                    sums[t] = _mm256_sub_epi32(sums[t], shift);
                 }
             }
             sums
