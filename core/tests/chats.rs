@@ -43,6 +43,7 @@ fn templates_with_tools_render_as_in_transformers() {
             bos: "<s>",
             eos: "</s>",
             add_generation_prompt: true,
+            ..Chat::default()
         };
         let template = golden["templates"][case["template"].as_str().unwrap()].as_str();
         match (chat.render(template.unwrap()), case["text"].as_str()) {

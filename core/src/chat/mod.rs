@@ -84,6 +84,8 @@ pub struct Chat<'a> {
     pub messages: &'a [Message],
     /// Functions that the model may ask to have called. To a template that knows nothing of tools they are told as a system message.
     pub tools: Option<&'a Tools>,
+    /// More variables for the template, such as `enable_thinking`: their names, and their values as JSON. What is no JSON is a text.
+    pub variables: &'a [(String, String)],
     /// The text of the token that begins a sequence.
     pub bos: &'a str,
     /// The text of the token that ends one.
@@ -147,15 +149,22 @@ impl Chat<'_> {
         let tools = self
             .tools
             .map_or(Value::from(()), |tools| python::value(tools.json()));
+        let variables = self.variables.iter().map(|(name, text)| {
+            let json = serde_json::from_str(text).unwrap_or_else(|_| Json::from(text.as_str()));
+            (name.as_str(), python::value(&json))
+        });
+        let variables = Value::from_pairs(variables);
         environment
             .get_template("chat")
             .and_then(|template| {
                 template.render(context! {
+                    ..variables, ..context! {
                     messages => messages.iter().map(python::value).collect::<Vec<_>>(),
                     tools,
                     bos_token => self.bos,
                     eos_token => self.eos,
                     add_generation_prompt => self.add_generation_prompt,
+                    }
                 })
             })
             .map_err(wrong)

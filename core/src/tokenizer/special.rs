@@ -80,9 +80,21 @@ impl Special {
         control: bool,
         vocabulary: &Vocabulary,
     ) -> Vec<Part<'a>> {
+        let counts = |id, _| control || vocabulary.kind(id) == TokenType::UserDefined;
+        self.split_where(text, vocabulary, &counts)
+    }
+
+    /// [`Special::split`] at the tokens that count where they stand: `counts(token, offset)`.
+    pub(super) fn split_where<'a>(
+        &self,
+        text: &'a str,
+        vocabulary: &Vocabulary,
+        counts: &dyn Fn(u32, usize) -> bool,
+    ) -> Vec<Part<'a>> {
         let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
         while at < text.len() {
-            let Some(id) = self.find(&text.as_bytes()[at..], control, vocabulary) else {
+            let rest = &text.as_bytes()[at..];
+            let Some(id) = self.find(rest, vocabulary, &|id| counts(id, at)) else {
                 at += 1;
                 continue;
             };
@@ -106,8 +118,18 @@ impl Special {
         parts
     }
 
-    /// The longest token that `bytes`, which are not empty, begin with.
-    fn find(&self, bytes: &[u8], control: bool, vocabulary: &Vocabulary) -> Option<u32> {
+    /// The special tokens, each text once.
+    pub(super) fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// The longest token that `bytes`, which are not empty, begin with and that counts.
+    fn find(
+        &self,
+        bytes: &[u8],
+        vocabulary: &Vocabulary,
+        counts: &dyn Fn(u32) -> bool,
+    ) -> Option<u32> {
         let lengths = &self.lengths[usize::from(bytes[0])];
         lengths.iter().find_map(|&length| {
             let wanted = bytes.get(..length)?;
@@ -116,7 +138,7 @@ impl Special {
                 .binary_search_by(|&id| vocabulary.bytes(id).cmp(wanted))
                 .ok()?;
             let id = self.ids[index];
-            (control || vocabulary.kind(id) == TokenType::UserDefined).then_some(id)
+            counts(id).then_some(id)
         })
     }
 }

@@ -212,10 +212,10 @@ impl Files {
                 .collect();
             let chat = dram_core::chat::Chat {
                 messages: &messages,
-                tools: None,
                 bos: token(vocabulary.bos),
                 eos: token(vocabulary.eos),
                 add_generation_prompt: open,
+                ..Default::default()
             };
             Ok(chat.render(template)?)
         };
