@@ -32,7 +32,7 @@ pub use kv::CacheFormat;
 pub use limits::Limits;
 pub use model::{Adapter, Config, InputSquares, Memory, Model, ModelInfo, OpenOptions};
 pub use request::{Completion, ContextPolicy, Event, Finish, Limit, Prompt, Request, Timings};
-pub use sampling::{Logprobs, Sampling, TokenLogprob};
+pub use sampling::{Logprobs, Sampling, SamplingSource, TokenLogprob};
 pub use session::{Session, SessionOptions, Speculation};
 pub use tokenizer::Tokenizer;
 pub use tools::{ToolCall, ToolChoice, Tools};
