@@ -1,0 +1,630 @@
+//! Evaluation: expressions to values, blocks to text.
+
+use super::super::limits::{Budget, Held, Out};
+use super::ast::{Args, Block, Expr, For, Kind, Macro, Stmt, StmtKind, Target};
+use super::calls::{Called, FUNCTIONS};
+use super::value::{Callable, Code, Namespace, Seq, SeqKind, Value};
+use super::{Fault, Result, methods, operators, print, sequences};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+
+/// One rendering.
+pub(super) struct Vm<'v> {
+    pub(super) budget: &'v Budget<'v>,
+    /// Every namespace that was made.
+    pub(super) spaces: RefCell<Vec<Rc<Namespace>>>,
+    /// The time now by a format.
+    pub(super) clock: &'v dyn Fn(&str) -> Result<String>,
+}
+
+/// Variables of a loop's turn, a macro's call or the template.
+pub(in super::super) struct Scope {
+    variables: RefCell<HashMap<Rc<str>, Value>>,
+    parent: Option<Rc<Scope>>,
+    held: RefCell<Vec<Held>>,
+}
+
+/// The variable `loop`.
+pub(in super::super) struct LoopState {
+    of: Rc<For>,
+    scope: Weak<Scope>,
+    items: Rc<Seq>,
+    index: Cell<usize>,
+    depth: usize,
+    last_changed: RefCell<Option<Value>>,
+    _held: Held,
+}
+
+enum Flow {
+    Next,
+    Break,
+    Continue,
+}
+
+/// What the template `source` writes with these variables.
+pub(in super::super) fn render(
+    source: &str,
+    variables: Vec<(&str, Value)>,
+    budget: &Budget<'_>,
+    clock: &dyn Fn(&str) -> Result<String>,
+) -> Result<String> {
+    let template = super::parser::parse(source, budget)?;
+    let vm = Vm {
+        budget,
+        spaces: RefCell::default(),
+        clock,
+    };
+    let scope = vm.scope(None)?;
+    for (name, value) in variables {
+        vm.store(&scope, &name.into(), value)?;
+    }
+    let mut out = Out::new(budget)?;
+    let result = vm.block(&template, &scope, &mut out);
+    // Namespaces may hold each other, and each holds no more than a value's depth once it is empty.
+    for space in vm.spaces.borrow().iter() {
+        drop(space.entries.take());
+    }
+    result.map(|_| out.finish())
+}
+
+impl<'v> Vm<'v> {
+    fn scope(&self, parent: Option<Rc<Scope>>) -> Result<Rc<Scope>> {
+        Ok(Rc::new(Scope {
+            variables: RefCell::default(),
+            parent,
+            held: RefCell::new(vec![self.budget.hold(128)?]),
+        }))
+    }
+
+    fn store(&self, scope: &Scope, name: &Rc<str>, value: Value) -> Result<()> {
+        let old = scope.variables.borrow_mut().insert(Rc::clone(name), value);
+        if old.is_none() {
+            scope.held.borrow_mut().push(self.budget.hold(96)?);
+        }
+        Ok(())
+    }
+
+    fn load(&self, scope: &Rc<Scope>, name: &str) -> Result<Value> {
+        let mut scope = Some(scope);
+        while let Some(inner) = scope {
+            if let Some(value) = inner.variables.borrow().get(name) {
+                return Ok(value.clone());
+            }
+            self.budget.spend(1)?;
+            scope = inner.parent.as_ref();
+        }
+        let function = FUNCTIONS.iter().find(|function| function.name == name);
+        match function {
+            Some(function) => self.budget.callable(Code::Function(function)),
+            None => Ok(Value::Undefined),
+        }
+    }
+
+    pub(super) fn set_attribute(
+        &self,
+        space: &Namespace,
+        name: &Rc<str>,
+        value: &Value,
+    ) -> Result<()> {
+        let mut entries = space.entries.borrow_mut();
+        self.budget.spend(1 + entries.len() as u64 / 8)?;
+        match entries.iter_mut().find(|(known, _)| known == name) {
+            Some(entry) => entry.1 = value.clone(),
+            None => {
+                space.held.borrow_mut().push(self.budget.hold(96)?);
+                entries.push((Rc::clone(name), value.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// As `str` gives it.
+    pub(super) fn string(&self, value: &Value) -> Result<String> {
+        print::string(self.budget, value)
+    }
+
+    fn assign(&self, target: &Target, value: Value, scope: &Rc<Scope>) -> Result<()> {
+        match target {
+            Target::Name(name) => self.store(scope, name, value),
+            Target::Attr(name, attribute) => match self.load(scope, name)? {
+                Value::Namespace(space) => self.set_attribute(&space, attribute, &value),
+                other => Err(Fault::new(format!(
+                    "`{name}` is a {}; only a namespace's attributes can be set",
+                    other.kind()
+                ))),
+            },
+            Target::Tuple(targets) => {
+                let items = sequences::items(self.budget, &value)?;
+                if items.len() != targets.len() {
+                    return Err(Fault::new(format!(
+                        "expected {} values to unpack, got {}",
+                        targets.len(),
+                        items.len()
+                    )));
+                }
+                let mut pairs = targets.iter().zip(items);
+                pairs.try_for_each(|(target, item)| self.assign(target, item, scope))
+            }
+        }
+    }
+
+    fn block(&self, block: &Block, scope: &Rc<Scope>, out: &mut Out<'_, '_>) -> Result<Flow> {
+        for stmt in block {
+            let flow = self.statement(stmt, scope, out);
+            match flow.map_err(|fault| fault.at(stmt.line))? {
+                Flow::Next => {}
+                flow => return Ok(flow),
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    /// What `block` writes.
+    fn captured(&self, block: &Block, scope: &Rc<Scope>) -> Result<Value> {
+        let mut out = Out::new(self.budget)?;
+        self.block(block, scope, &mut out)?;
+        self.budget.text(out.finish())
+    }
+
+    fn statement(&self, stmt: &Stmt, scope: &Rc<Scope>, out: &mut Out<'_, '_>) -> Result<Flow> {
+        self.budget.spend(1)?;
+        match &stmt.kind {
+            StmtKind::Text(text) => out.push_str(text)?,
+            StmtKind::Print(expr) => {
+                let value = self.eval(expr, scope)?;
+                print::write(out, &value)?;
+            }
+            StmtKind::Set(target, expr) => {
+                let value = self.eval(expr, scope)?;
+                self.assign(target, value, scope)?;
+            }
+            StmtKind::If(branches, otherwise) => {
+                for (condition, block) in branches {
+                    if self.eval(condition, scope)?.is_true() {
+                        return self.budget.deeper(|| self.block(block, scope, out));
+                    }
+                }
+                return self.budget.deeper(|| self.block(otherwise, scope, out));
+            }
+            StmtKind::For(of) => {
+                let over = self.eval(&of.over, scope)?;
+                self.budget
+                    .deeper(|| self.iterate(of, &over, scope, 0, out))?;
+            }
+            StmtKind::SetBlock(target, filter, block) => {
+                let text = self.budget.deeper(|| self.captured(block, scope))?;
+                let value = self.filtered(filter.as_ref(), text, scope)?;
+                self.assign(target, value, scope)?;
+            }
+            StmtKind::Filter(filter, block) => {
+                let inner = self.scope(Some(Rc::clone(scope)))?;
+                let text = self.budget.deeper(|| self.captured(block, &inner))?;
+                print::write(out, &self.filtered(Some(filter), text, scope)?)?;
+            }
+            StmtKind::Macro(body) => {
+                let value = Code::Macro(Rc::clone(body), Rc::downgrade(scope));
+                self.store(scope, &body.name, self.budget.callable(value)?)?;
+            }
+            StmtKind::Call(call, body) => {
+                let caller = Code::Macro(Rc::clone(body), Rc::downgrade(scope));
+                let Kind::Call(function, args) = &call.kind else {
+                    return Err(Fault::new("`call` of something that is no call"));
+                };
+                let mut called = self.arguments(args, scope)?;
+                let caller = self.budget.callable(caller)?;
+                called.named.push(("caller".into(), caller));
+                let value = self.call_expr(function, &called, scope)?;
+                print::write(out, &value)?;
+            }
+            StmtKind::With(assignments, block) => {
+                let inner = self.scope(Some(Rc::clone(scope)))?;
+                for (target, expr) in assignments {
+                    let value = self.eval(expr, scope)?;
+                    self.assign(target, value, &inner)?;
+                }
+                return self.budget.deeper(|| self.block(block, &inner, out));
+            }
+            StmtKind::Plain(block) => {
+                return self.budget.deeper(|| self.block(block, scope, out));
+            }
+            StmtKind::Break => return Ok(Flow::Break),
+            StmtKind::Continue => return Ok(Flow::Continue),
+            StmtKind::Refused(what) => return Err(Fault::new(*what)),
+        }
+        Ok(Flow::Next)
+    }
+
+    /// Passes a block's text through filters; its innermost has no value of its own.
+    fn filtered(&self, filter: Option<&Expr>, text: Value, scope: &Rc<Scope>) -> Result<Value> {
+        let Some(expr) = filter else { return Ok(text) };
+        let (inner, filter, args) = match &expr.kind {
+            Kind::Filter(inner, filter, args) => (inner, filter, args),
+            Kind::Unknown(what) => return Err(Fault::new(what.as_str())),
+            _ => return Err(Fault::new("expected a filter")),
+        };
+        let value = self
+            .budget
+            .deeper(|| self.filtered(inner.as_deref(), text, scope))?;
+        (filter.run)(self, &value, &self.arguments(args, scope)?)
+    }
+
+    /// Turns of a loop.
+    fn iterate(
+        &self,
+        of: &Rc<For>,
+        over: &Value,
+        scope: &Rc<Scope>,
+        depth: usize,
+        out: &mut Out<'_, '_>,
+    ) -> Result<()> {
+        let mut items = sequences::items(self.budget, over)?;
+        if let Some(condition) = &of.condition {
+            let mut kept = Vec::new();
+            for item in items {
+                let inner = self.scope(Some(Rc::clone(scope)))?;
+                self.assign(&of.target, item.clone(), &inner)?;
+                if self.eval(condition, &inner)?.is_true() {
+                    kept.push(item);
+                }
+            }
+            items = kept;
+        }
+        if items.is_empty() {
+            self.block(&of.otherwise, scope, out)?;
+            return Ok(());
+        }
+        let Value::Seq(items) = self.budget.list(items)? else {
+            return Ok(());
+        };
+        let state = Rc::new(LoopState {
+            of: Rc::clone(of),
+            scope: Rc::downgrade(scope),
+            items: Rc::clone(&items),
+            index: Cell::new(0),
+            depth,
+            last_changed: RefCell::new(None),
+            _held: self.budget.hold(256)?,
+        });
+        for (index, item) in items.items.iter().enumerate() {
+            self.budget.spend(1)?;
+            state.index.set(index);
+            let inner = self.scope(Some(Rc::clone(scope)))?;
+            self.store(&inner, &"loop".into(), Value::Loop(Rc::clone(&state)))?;
+            self.assign(&of.target, item.clone(), &inner)?;
+            if let Flow::Break = self.block(&of.body, &inner, out)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn eval(&self, expr: &Expr, scope: &Rc<Scope>) -> Result<Value> {
+        self.budget.spend(1)?;
+        let value = match &expr.kind {
+            Kind::Const(value) => return Ok(value.clone()),
+            Kind::Name(name) => self.load(scope, name),
+            _ => self.budget.deeper(|| self.compound(expr, scope)),
+        };
+        value.map_err(|fault| fault.at(expr.line))
+    }
+
+    fn all(&self, exprs: &[Expr], scope: &Rc<Scope>) -> Result<Vec<Value>> {
+        exprs.iter().map(|expr| self.eval(expr, scope)).collect()
+    }
+
+    fn compound(&self, expr: &Expr, scope: &Rc<Scope>) -> Result<Value> {
+        match &expr.kind {
+            Kind::Const(value) => Ok(value.clone()),
+            Kind::Name(name) => self.load(scope, name),
+            Kind::List(items) => self.budget.list(self.all(items, scope)?),
+            Kind::Tuple(items) => self.budget.seq(SeqKind::Tuple, self.all(items, scope)?),
+            Kind::Dict(entries) => {
+                let pair = |(key, value): &(Expr, Expr)| {
+                    Ok((self.eval(key, scope)?, self.eval(value, scope)?))
+                };
+                let pairs = entries.iter().map(pair).collect::<Result<Vec<_>>>()?;
+                self.budget.dict_of(pairs)
+            }
+            Kind::Attr(of, name) => self.attribute(&self.eval(of, scope)?, name),
+            Kind::Item(of, key) => {
+                let of = self.eval(of, scope)?;
+                self.item(&of, &self.eval(key, scope)?)
+            }
+            Kind::Slice(of, bounds) => {
+                let of = self.eval(of, scope)?;
+                let mut values = [None, None, None];
+                for (slot, bound) in values.iter_mut().zip(bounds.iter()) {
+                    *slot = match bound {
+                        Some(expr) => match self.eval(expr, scope)? {
+                            Value::None => None,
+                            value => Some(value),
+                        },
+                        None => None,
+                    };
+                }
+                sequences::slice(self.budget, &of, &values)
+            }
+            Kind::Call(function, args) => {
+                let called = self.arguments(args, scope)?;
+                self.call_expr(function, &called, scope)
+            }
+            Kind::Filter(of, filter, args) => {
+                let of = of.as_deref().map(|of| self.eval(of, scope));
+                let of = of.transpose()?.unwrap_or(Value::Undefined);
+                (filter.run)(self, &of, &self.arguments(args, scope)?)
+            }
+            Kind::Test(of, test, args) => {
+                let of = self.eval(of, scope)?;
+                let args = self.arguments(args, scope)?;
+                (test.run)(self, &of, &args.positional).map(Value::Bool)
+            }
+            Kind::Unknown(what) => Err(Fault::new(what.as_str())),
+            Kind::Not(of) => Ok(Value::Bool(!self.eval(of, scope)?.is_true())),
+            Kind::Neg(of) => operators::negative(&self.eval(of, scope)?),
+            Kind::Pos(of) => operators::negative(&operators::negative(&self.eval(of, scope)?)?),
+            Kind::And(a, b) => match self.eval(a, scope)? {
+                value if value.is_true() => self.eval(b, scope),
+                value => Ok(value),
+            },
+            Kind::Or(a, b) => match self.eval(a, scope)? {
+                value if value.is_true() => Ok(value),
+                _ => self.eval(b, scope),
+            },
+            Kind::Binary(op, a, b) => {
+                let (a, b) = (self.eval(a, scope)?, self.eval(b, scope)?);
+                operators::binary(self.budget, *op, &a, &b)
+            }
+            Kind::Concat(parts) => operators::concat(self.budget, &self.all(parts, scope)?),
+            Kind::Compare(first, rest) => {
+                let mut left = self.eval(first, scope)?;
+                for (op, right) in rest {
+                    let right = self.eval(right, scope)?;
+                    if !operators::compare(self.budget, *op, &left, &right)? {
+                        return Ok(Value::Bool(false));
+                    }
+                    left = right;
+                }
+                Ok(Value::Bool(true))
+            }
+            Kind::If(condition, then, otherwise) => {
+                if self.eval(condition, scope)?.is_true() {
+                    return self.eval(then, scope);
+                }
+                match otherwise {
+                    Some(otherwise) => self.eval(otherwise, scope),
+                    None => Ok(Value::Undefined),
+                }
+            }
+        }
+    }
+
+    fn arguments(&self, args: &Args, scope: &Rc<Scope>) -> Result<Called> {
+        let mut called = Called::with(self.all(&args.positional, scope)?);
+        for (name, expr) in &args.named {
+            called
+                .named
+                .push((Rc::clone(name), self.eval(expr, scope)?));
+        }
+        if let Some(list) = &args.list {
+            let list = self.eval(list, scope)?;
+            called
+                .positional
+                .extend(sequences::items(self.budget, &list)?);
+        }
+        if let Some(map) = &args.map {
+            match self.eval(map, scope)? {
+                Value::Dict(dict) => {
+                    self.budget.spend(dict.entries.len() as u64)?;
+                    for (key, value) in &dict.entries {
+                        let key = key.as_str().ok_or_else(|| Fault::new("expected names"))?;
+                        called.named.push((key.into(), value.clone()));
+                    }
+                }
+                other => return Err(Fault::new(format!("`**` of a {}", other.kind()))),
+            }
+        }
+        Ok(called)
+    }
+
+    fn call_expr(&self, function: &Expr, called: &Called, scope: &Rc<Scope>) -> Result<Value> {
+        let value = self.eval(function, scope)?;
+        let name = match &function.kind {
+            Kind::Name(name) | Kind::Attr(_, name) => name,
+            _ => "it",
+        };
+        match value {
+            Value::Undefined => Err(Fault::new(format!("`{name}` is undefined"))),
+            Value::Callable(callable) => self.call(&callable, called),
+            Value::Loop(state) => {
+                let [over] = called.bind(["over"])?;
+                let scope = state.scope.upgrade().filter(|_| state.of.recursive);
+                let scope = scope.ok_or_else(|| Fault::new("the loop is not recursive"))?;
+                let mut out = Out::new(self.budget)?;
+                let over = super::calls::given(over)?;
+                self.budget
+                    .deeper(|| self.iterate(&state.of, &over, &scope, state.depth + 1, &mut out))?;
+                self.budget.text(out.finish())
+            }
+            other => Err(Fault::new(format!("a {} cannot be called", other.kind()))),
+        }
+    }
+
+    pub(super) fn call(&self, callable: &Callable, called: &Called) -> Result<Value> {
+        match &callable.what {
+            Code::Function(function) => (function.call)(self, called),
+            Code::Method(of, method) => (method.run)(self, of, called),
+            Code::Macro(body, scope) => {
+                let scope = scope.upgrade();
+                let scope = scope.ok_or_else(|| Fault::new("a macro outlives its block"))?;
+                self.budget.deeper(|| self.expand(body, called, scope))
+            }
+        }
+    }
+
+    /// What a macro writes.
+    fn expand(&self, body: &Macro, called: &Called, outer: Rc<Scope>) -> Result<Value> {
+        let scope = self.scope(Some(outer))?;
+        let mut positional = called.positional.iter().cloned();
+        let mut named: Vec<_> = called.named.clone();
+        for (name, default) in &body.parameters {
+            let by_name = named.iter().position(|(given, _)| given == name);
+            let value = match (positional.next(), by_name, default) {
+                (Some(_), Some(_), _) => {
+                    return Err(Fault::new(format!("`{name}` is given twice")));
+                }
+                (Some(value), ..) => value,
+                (None, Some(at), _) => named.remove(at).1,
+                (None, None, Some(default)) => self.eval(default, &scope)?,
+                (None, None, None) => Value::Undefined,
+            };
+            self.store(&scope, name, value)?;
+        }
+        if body.caller {
+            let at = named.iter().position(|(name, _)| &**name == "caller");
+            let caller = at.map_or(Value::Undefined, |at| named.remove(at).1);
+            self.store(&scope, &"caller".into(), caller)?;
+        }
+        let rest: Vec<Value> = positional.collect();
+        if body.varargs {
+            let rest = self.budget.seq(SeqKind::Tuple, rest)?;
+            self.store(&scope, &"varargs".into(), rest)?;
+        } else if !rest.is_empty() {
+            let (name, most) = (&body.name, body.parameters.len());
+            return Err(Fault::new(format!(
+                "`{name}` takes at most {most} arguments"
+            )));
+        }
+        if body.kwargs {
+            let pair = |(name, value): (Rc<str>, Value)| Ok((self.budget.text(&*name)?, value));
+            let pairs = named.into_iter().map(pair).collect::<Result<Vec<_>>>()?;
+            self.store(&scope, &"kwargs".into(), self.budget.dict_of(pairs)?)?;
+        } else if let Some((name, _)) = named.first() {
+            let of = &body.name;
+            return Err(Fault::new(format!("`{of}` takes no argument `{name}`")));
+        }
+        self.captured(&body.body, &scope)
+    }
+
+    /// `of.name`: an attribute, a method, or an entry by that name.
+    pub(super) fn attribute(&self, of: &Value, name: &Rc<str>) -> Result<Value> {
+        let method = |method| self.budget.callable(Code::Method(of.clone(), method));
+        match of {
+            Value::Undefined => Err(Fault::new(format!(
+                "an undefined value has no attribute `{name}`"
+            ))),
+            Value::Namespace(space) => {
+                let entries = space.entries.borrow();
+                self.budget.spend(entries.len() as u64 / 8)?;
+                let found = entries.iter().find(|(known, _)| known == name);
+                Ok(found.map_or(Value::Undefined, |(_, value)| value.clone()))
+            }
+            Value::Loop(state) => match methods::LOOP.iter().find(|m| *m.name == **name) {
+                Some(found) => method(found),
+                None => self.loop_attribute(state, name),
+            },
+            Value::Callable(callable) => match (&callable.what, &**name) {
+                (Code::Macro(body, _), "name") => self.budget.text(&*body.name),
+                _ => Ok(Value::Undefined),
+            },
+            _ => {
+                let methods = methods::of(of);
+                if let Some(found) = methods.iter().find(|m| *m.name == **name) {
+                    return method(found);
+                }
+                match of {
+                    Value::Dict(_) if methods::CHANGING.contains(&&**name) => Ok(Value::Undefined),
+                    Value::Dict(dict) => {
+                        let key = Value::Str(Rc::clone(&self.key(name)?));
+                        Ok(dict
+                            .get(self.budget, &key)?
+                            .cloned()
+                            .unwrap_or(Value::Undefined))
+                    }
+                    _ => Ok(Value::Undefined),
+                }
+            }
+        }
+    }
+
+    fn key(&self, name: &str) -> Result<Rc<super::value::Text>> {
+        match self.budget.text(name)? {
+            Value::Str(text) => Ok(text),
+            _ => Err(Fault::new("expected a text")),
+        }
+    }
+
+    /// `of[key]`: an entry, or else an attribute by that name.
+    pub(super) fn item(&self, of: &Value, key: &Value) -> Result<Value> {
+        if let Some(value) = sequences::item(self.budget, of, key)? {
+            return Ok(value);
+        }
+        match (of, key) {
+            (Value::Undefined, _) => Err(Fault::new("an undefined value has no items")),
+            (_, Value::Str(name)) => self.attribute(of, &(&*name.text).into()),
+            _ => Ok(Value::Undefined),
+        }
+    }
+
+    fn loop_attribute(&self, state: &LoopState, name: &str) -> Result<Value> {
+        let (index, count) = (state.index.get(), state.items.items.len());
+        let number = |n: usize| Ok(Value::Int(n as i128));
+        let at = |index: Option<usize>| {
+            let item = index.and_then(|index| state.items.items.get(index));
+            Ok(item.cloned().unwrap_or(Value::Undefined))
+        };
+        match name {
+            "index" => number(index + 1),
+            "index0" => number(index),
+            "revindex" => number(count - index),
+            "revindex0" => number(count - index - 1),
+            "first" => Ok(Value::Bool(index == 0)),
+            "last" => Ok(Value::Bool(index + 1 == count)),
+            "length" => number(count),
+            "depth" => number(state.depth + 1),
+            "depth0" => number(state.depth),
+            "previtem" => at(index.checked_sub(1)),
+            "nextitem" => at(Some(index + 1)),
+            _ => Ok(Value::Undefined),
+        }
+    }
+
+    /// Two-item sequences as pairs.
+    pub(super) fn pairs(&self, value: &Value) -> Result<Vec<(Value, Value)>> {
+        let pair = |item: Value| {
+            let mut parts = sequences::items(self.budget, &item)?.into_iter();
+            match (parts.next(), parts.next(), parts.next()) {
+                (Some(key), Some(value), None) => Ok((key, value)),
+                _ => Err(Fault::new("expected pairs")),
+            }
+        };
+        sequences::items(self.budget, value)?
+            .into_iter()
+            .map(pair)
+            .collect()
+    }
+}
+
+impl LoopState {
+    pub(super) fn index(&self) -> usize {
+        self.index.get()
+    }
+
+    pub(super) fn depth_of_items(&self) -> u16 {
+        self.items.depth
+    }
+
+    /// Whether `value` is another than at the last call.
+    pub(super) fn changed(&self, budget: &Budget<'_>, value: Value) -> Result<bool> {
+        if value.depth() > 0 || matches!(value, Value::Namespace(_)) {
+            return Err(Fault::new(format!("loop.changed of a {}", value.kind())));
+        }
+        let mut last = self.last_changed.borrow_mut();
+        let same = match &*last {
+            Some(last) => operators::equal(budget, last, &value)?,
+            None => false,
+        };
+        *last = Some(value);
+        Ok(!same)
+    }
+}
