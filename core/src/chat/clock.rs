@@ -4,7 +4,7 @@ use super::jinja::Fault;
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// `strftime_now(format)`: the time now, UTC, for what templates use of the format: `%Y %m %d %H %M %S %y %j %b %B %a %A %-d %%`.
+/// `strftime_now(format)`: the time now, UTC, for what templates use of the format: `%Y %m %d %e %H %I %p %M %S %y %j %b %B %a %A %-d %%`.
 pub(super) fn strftime_now(format: &str) -> Result<String, Fault> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     strftime(format, now.map_or(0, |now| now.as_secs()))
@@ -59,6 +59,9 @@ fn strftime(format: &str, seconds: u64) -> Result<String, Fault> {
             Some('y') => write!(out, "{:0width$}", year % 100),
             Some('m') => write!(out, "{month:0width$}"),
             Some('d') => write!(out, "{day:0width$}"),
+            Some('e') => write!(out, "{day:2}"),
+            Some('I') => write!(out, "{:0width$}", (hour + 11) % 12 + 1),
+            Some('p') => write!(out, "{}", if hour < 12 { "AM" } else { "PM" }),
             Some('H') => write!(out, "{hour:0width$}"),
             Some('M') => write!(out, "{minute:0width$}"),
             Some('S') => write!(out, "{second:0width$}"),
@@ -122,6 +125,7 @@ mod tests {
             strftime("%-d. %B %y, 100%%", 0).unwrap(),
             "1. January 70, 100%"
         );
+        assert_eq!(strftime("%e %I %p %-I", 46_800).unwrap(), " 1 01 PM 1");
         assert!(strftime("%Q", 0).is_err());
     }
 }

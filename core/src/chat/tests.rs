@@ -107,7 +107,12 @@ fn hostile_templates_are_errors_within_bounds() {
         grow("{% set ns.x = ns.x + ['y' * 100000] %}", ""),
         grow("{% set ns.s = ns.s | tojson %}", ""),
         grow("{% set ns.s = ns.s | urlencode %}", ""),
-        grow("{% set ns.s = ns.s | e | string %}", ""),
+        grow("{% set ns.s = (ns.s | e) ~ '' %}", ""),
+        grow(
+            "{% set ns.x = ns.x + [namespace(**{'k' * 100000: 1})] %}",
+            "",
+        ),
+        grow("{% set ns.x = ns.x + [ns.s.upper] %}", ""),
         // One step that asks for much.
         "{{ '{:>1000000000}'.format(1) }}".into(),
         "{{ '{:.1000000000f}'.format(1.0) }}".into(),

@@ -112,7 +112,10 @@ impl<'v> Vm<'v> {
         match entries.iter_mut().find(|(known, _)| known == name) {
             Some(entry) => entry.1 = value.clone(),
             None => {
-                space.held.borrow_mut().push(self.budget.hold(96)?);
+                space
+                    .held
+                    .borrow_mut()
+                    .push(self.budget.hold(96 + name.len())?);
                 entries.push((Rc::clone(name), value.clone()));
             }
         }
@@ -418,6 +421,8 @@ impl<'v> Vm<'v> {
                     self.budget.spend(dict.entries.len() as u64)?;
                     for (key, value) in &dict.entries {
                         let key = key.as_str().ok_or_else(|| Fault::new("expected names"))?;
+                        self.budget.room(key.len())?;
+                        self.budget.read(key.len())?;
                         called.named.push((key.into(), value.clone()));
                     }
                 }
@@ -468,6 +473,7 @@ impl<'v> Vm<'v> {
         let mut positional = called.positional.iter().cloned();
         let mut named: Vec<_> = called.named.clone();
         for (name, default) in &body.parameters {
+            self.budget.spend(1 + named.len() as u64 / 8)?;
             let by_name = named.iter().position(|(given, _)| given == name);
             let value = match (positional.next(), by_name, default) {
                 (Some(_), Some(_), _) => {
@@ -561,7 +567,10 @@ impl<'v> Vm<'v> {
         }
         match (of, key) {
             (Value::Undefined, _) => Err(Fault::new("an undefined value has no items")),
-            (_, Value::Str(name)) => self.attribute(of, &(&*name.text).into()),
+            (_, Value::Str(name)) => {
+                self.budget.read(name.text.len())?;
+                self.attribute(of, &(&*name.text).into())
+            }
             _ => Ok(Value::Undefined),
         }
     }

@@ -257,7 +257,13 @@ fn round(_: &Vm<'_>, of: &Value, called: &Called) -> Result<Value> {
             let text = format!("{x:.*}", precision as usize);
             text.parse().unwrap_or(x)
         }
-        "common" => (x * scale).round_ties_even() / scale,
+        "common" => {
+            let rounded = (x * scale).round_ties_even() / scale;
+            if of.as_int().is_some() {
+                return Ok(Value::Int(rounded as i128));
+            }
+            rounded
+        }
         "ceil" => (x * scale).ceil() / scale,
         "floor" => (x * scale).floor() / scale,
         _ => return Err(Fault::new("round: expected common, ceil or floor")),

@@ -71,7 +71,12 @@ fn sequence(out: &mut Out<'_, '_>, seq: &Seq) -> Result<()> {
         SeqKind::List => ("[", "]"),
         SeqKind::Tuple if seq.items.len() == 1 => ("(", ",)"),
         SeqKind::Tuple => ("(", ")"),
-        SeqKind::Range => return out.push_str(&format!("range(0, {})", seq.items.len())),
+        SeqKind::Range => {
+            let (first, last) = (seq.items.first(), seq.items.last());
+            let [first, last] = [first, last].map(|n| n.and_then(Value::as_int));
+            let (first, end) = (first.unwrap_or(0), last.map_or(0, |n| n + 1));
+            return out.push_str(&format!("range({first}, {end})"));
+        }
         SeqKind::Generator => return out.push_str("<generator>"),
         SeqKind::View(name) => {
             out.push_str(name)?;

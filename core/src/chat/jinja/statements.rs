@@ -96,6 +96,18 @@ impl Parser<'_, '_> {
                 Ok(StmtKind::With(assignments, self.body("endwith")?))
             }
             "generation" => Ok(StmtKind::Plain(self.body("endgeneration")?)),
+            "block" => {
+                self.name()?;
+                let _ = self.skip_name("scoped") || self.skip_name("required");
+                self.end()?;
+                let block = self.block(&["endblock"])?;
+                self.next();
+                if let Token::Name(_) = self.peek() {
+                    self.next();
+                }
+                self.end()?;
+                Ok(StmtKind::Plain(block))
+            }
             "break" => self.end().map(|()| StmtKind::Break),
             "continue" => self.end().map(|()| StmtKind::Continue),
             "include" | "import" | "from" | "extends" => {
