@@ -1,7 +1,7 @@
 //! Calls: the arguments that were given, and the functions that templates find.
 
-use super::eval::Vm;
 use super::value::{Namespace, SeqKind, Value};
+use super::vm::Vm;
 use super::{Fault, Result};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -71,6 +71,16 @@ pub(super) fn text<'v>(value: &'v Option<Value>, default: &'v str) -> Result<&'v
 /// An argument that must be given.
 pub(super) fn given(value: Option<Value>) -> Result<Value> {
     value.ok_or_else(|| Fault::new("an argument is missing"))
+}
+
+/// Whether an argument was given that is true.
+pub(super) fn flag(value: &Option<Value>) -> bool {
+    value.as_ref().is_some_and(Value::is_true)
+}
+
+/// What is not `none`, as parameters with that default have it.
+pub(super) fn some(value: Option<Value>) -> Option<Value> {
+    value.filter(|value| !matches!(value, Value::None))
 }
 
 /// A number of places: negative ones are none.

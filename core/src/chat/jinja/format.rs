@@ -2,8 +2,8 @@
 
 use super::super::limits::{Budget, Out};
 use super::calls::Called;
-use super::eval::Vm;
 use super::value::{SeqKind, Value};
+use super::vm::Vm;
 use super::{Fault, Result, print, sequences};
 use std::str::Chars;
 

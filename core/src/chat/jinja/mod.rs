@@ -8,17 +8,21 @@ mod eval;
 mod filters;
 mod format;
 mod lexer;
+mod lists;
 mod methods;
 mod operators;
 mod parser;
+mod primary;
 mod print;
 mod sequences;
 mod statements;
 mod tests;
+mod texts;
 mod value;
+mod vm;
 
-pub(super) use eval::render;
 pub(super) use value::{Value, from_json};
+pub(super) use vm::render;
 
 /// Why a template gave no text.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! What can stand behind `is`.
 
 use super::ast::Comparison;
-use super::eval::Vm;
 use super::filters::FILTERS;
 use super::operators::{compare, contains};
 use super::value::{SeqKind, Value};
+use super::vm::Vm;
 use super::{Fault, Result, sequences};
 
 pub(in super::super) struct Test {

@@ -3,8 +3,8 @@
 use super::super::limits::{Budget, DEPTH, Held};
 use super::ast;
 use super::calls::Function;
-use super::eval::{LoopState, Scope};
 use super::methods::Method;
+use super::vm::{LoopState, Scope};
 use super::{Fault, Result};
 use serde_json::Value as Json;
 use std::cell::RefCell;
