@@ -18,6 +18,7 @@ mod request;
 pub mod sampling;
 mod scratch;
 mod session;
+mod stack;
 pub mod threads;
 pub mod tokenizer;
 mod tools;

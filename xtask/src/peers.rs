@@ -1,4 +1,5 @@
-//! Comparison with llama.cpp: its Python package and its own programs, built from one source, once, and kept in the cache.
+//! Comparison with llama.cpp: its Python package and its own programs, built from one source, once, and kept in the cache; and with Jinja2, on the chat
+//! templates in that source.
 
 use crate::sh;
 use anyhow::{Context, Result};
@@ -7,15 +8,16 @@ use std::process::Command;
 
 /// The versions compared with.
 const LLAMA: &str = "llama-cpp-python==0.3.36";
-const PACKAGES: &[&str] = &[LLAMA, "numpy==2.4.6", "gguf==0.19.0"];
+const PACKAGES: &[&str] = &[LLAMA, "numpy==2.4.6", "gguf==0.19.0", "jinja2==3.1.6"];
 
 /// All instructions of this processor; threads of its own, as a phone's build has them.
 const CMAKE: [&str; 2] = ["-DGGML_NATIVE=ON", "-DGGML_OPENMP=OFF"];
 
-/// Runs tests/tests/llama_cpp.rs and llama_cpp_tokens.rs with that Python.
+/// Runs tests/tests/llama_cpp.rs, llama_cpp_tokens.rs and jinja2.rs with that Python.
 pub(crate) fn run(rest: &[String]) -> Result<()> {
     let python = python()?;
     println!("python: {}", python.display());
+    let templates = llama_source()?.join("models/templates");
     sh::run(
         sh::cargo(&[
             "test",
@@ -26,12 +28,15 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
             "llama_cpp",
             "--test",
             "llama_cpp_tokens",
+            "--test",
+            "jinja2",
             "--",
             "--ignored",
             "--nocapture",
         ])
         .args(rest)
-        .env("DRAM_PEERS_PYTHON", &python),
+        .env("DRAM_PEERS_PYTHON", &python)
+        .env("DRAM_PEERS_TEMPLATES", &templates),
     )
 }
 
@@ -42,7 +47,7 @@ fn python() -> Result<PathBuf> {
     }
     sh::python(
         &cached("peers")?,
-        "import llama_cpp, gguf, numpy",
+        "import llama_cpp, gguf, numpy, jinja2",
         PACKAGES,
         &[(
             "CMAKE_ARGS",
