@@ -30,6 +30,8 @@ const MOST_TIME: Duration = Duration::from_millis(1500);
 const LOOK: Duration = Duration::from_millis(10);
 /// Threads that make parsers at a time, those that nobody waits for any more among them.
 const MOST_THREADS: usize = 8;
+/// Steps of the parser for one token where terminals are single characters, as in GBNF: some hundred milliseconds.
+const GBNF_STEPS: usize = 2_000_000;
 /// Work of the lexer's first step; llguidance 1.9 bounds all steps but this.
 const FIRST_FUEL: u64 = 1_000_000;
 
@@ -210,16 +212,10 @@ fn make(
             if planned.is_partial {
                 checks.push((String::new(), schema));
             }
-            let made = prepare(
-                factory,
-                TopLevelGrammar::from_json_schema(planned.schema.clone()),
-            );
-            return finish(
-                factory,
-                made.map_err(|error| in_users_words(&error, &planned))?,
-                checks,
-                sender,
-            );
+            let grammar = TopLevelGrammar::from_json_schema(planned.schema.clone());
+            let made = prepare(factory, grammar)
+                .and_then(|prepared| finish(factory, constraint, prepared, checks, sender));
+            return made.map_err(|error| in_users_words(&error, &planned));
         }
         Kind::Tools => {
             let mut all = text.clone();
@@ -230,16 +226,18 @@ fn make(
                 }
                 all.push_str(&format!("args_{i}: %json {}\n", planned.schema));
             }
-            let made = prepare(factory, TopLevelGrammar::from_lark(all));
-            return finish(
-                factory,
-                made.map_err(|error| culprit(factory, constraint, &error))?,
-                checks,
-                sender,
-            );
+            let made = prepare(factory, TopLevelGrammar::from_lark(all))
+                .and_then(|prepared| finish(factory, constraint, prepared, checks, sender));
+            return made.map_err(|error| culprit(factory, constraint, &error));
         }
     };
-    finish(factory, prepare(factory, grammar)?, checks, sender)
+    finish(
+        factory,
+        constraint,
+        prepare(factory, grammar)?,
+        checks,
+        sender,
+    )
 }
 
 /// Which tool's schema it is that the engine refuses.
@@ -286,17 +284,18 @@ fn prepare(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<GrammarI
 
 fn finish(
     factory: &ParserFactory,
+    constraint: &Constraint,
     prepared: GrammarInit,
     checks: Vec<(String, Value)>,
     sender: &SyncSender<Made>,
 ) -> Result<Built, String> {
     let capabilities = InferenceCapabilities::default();
-    let parser = factory.create_parser_from_init_ext(
-        prepared,
-        Logger::new(0, 0),
-        capabilities,
-        factory.limits().clone(),
-    );
+    let mut limits = factory.limits().clone();
+    if constraint.kind == Kind::Gbnf {
+        limits.step_max_items = GBNF_STEPS;
+    }
+    let logger = Logger::new(0, 0);
+    let parser = factory.create_parser_from_init_ext(prepared, logger, capabilities, limits);
     let mut matcher = Matcher::new(parser).into_cancellable();
     let handle = matcher.cancellation_handle().unwrap_or_default();
     let _ = sender.send(Made::Handle(handle.clone()));

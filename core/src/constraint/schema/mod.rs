@@ -5,12 +5,19 @@
 //! other keywords) describe one value, bounds and the closing are put around all of them.
 
 mod numbers;
+mod objects;
+mod places;
 mod survey;
+mod values;
 
+use objects::any_value;
+use places::wrong;
+pub(super) use places::{at, place, resolve};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 use survey::Survey;
+use values::types;
 
 /// Code points of a string whose schema gives no `maxLength`, at most.
 pub(super) const MOST_LENGTH: u64 = 4096;
@@ -133,7 +140,6 @@ pub(super) fn plan(root: &Value) -> Result<Planned, String> {
     };
     let mut schema = match planner.node(root, "", &Role::Whole)? {
         Value::Object(map) => map,
-        Value::Bool(true) => Map::new(),
         _ => return Err("it accepts no value".into()),
     };
     let mut defs = Map::new();
@@ -256,7 +262,6 @@ impl<'a> Planner<'a> {
             }
         }
         let is_literal = map.contains_key("const") || map.contains_key("enum");
-        let bound = *role == Role::Whole && !is_literal && unions.is_empty();
         self.is_partial |= numbers::numbers(map, &mut out, path)?;
         self.strings(map, &mut out, path)?;
         self.arrays(map, &mut out, path, &inner)?;
@@ -271,42 +276,44 @@ impl<'a> Planner<'a> {
         if !all.is_empty() {
             out.insert("allOf".into(), all.into());
         }
-        if bound {
-            self.bound(&mut out, &types, &common, common.list_names(true), path)?;
+        if *role == Role::Whole && !is_literal && unions.is_empty() {
+            self.bound(&mut out, &types, &common)?;
         }
+        let mut choices = Vec::new();
         for &union in &unions {
-            let key = at(path, union);
-            let mut branches = self.list(&map[union], &key, &inner)?;
+            let branches = self.list(&map[union], &at(path, union), &inner)?;
             self.is_partial |= union == "oneOf" && !self.coerce && branches.len() > 1;
-            if unions.len() == 1 && *role == Role::Whole && !is_literal {
-                for (i, branch) in branches.iter_mut().enumerate() {
-                    let own = self.survey_of(&map[union][i], &at(&key, &i.to_string()));
+            choices.push(branches);
+        }
+        let bound = *role == Role::Whole && !is_literal;
+        match (&mut choices[..], &unions[..]) {
+            ([branches], [union]) => {
+                let key = at(path, union);
+                for (i, branch) in branches.iter_mut().enumerate().filter(|_| bound) {
+                    let own = self.survey_of(&map[*union][i], &at(&key, &i.to_string()));
                     let both = common.with(&own);
                     let mut around = Map::new();
                     around.insert("allOf".into(), vec![branch.take()].into());
-                    self.bound(&mut around, &types, &both, both.list_names(false), path)?;
+                    self.bound(&mut around, &types, &both)?;
                     *branch = around.into();
                 }
+                out.insert("anyOf".into(), std::mem::take(branches).into());
             }
-            out.insert(
-                if union == "oneOf" { "anyOf" } else { union }.into(),
-                branches.into(),
-            );
-        }
-        if unions.len() == 2 {
-            // Both stay: the second beside the first.
-            let one = self.list(&map["oneOf"], &at(path, "oneOf"), &inner)?;
-            let any = self.list(&map["anyOf"], &at(path, "anyOf"), &inner)?;
-            out.remove("anyOf");
-            let mut all = out
-                .remove("allOf")
-                .and_then(|all| all.as_array().cloned())
-                .unwrap_or_default();
-            all.extend([json!({ "anyOf": any }), json!({ "anyOf": one })]);
-            out.insert("allOf".into(), all.into());
-            if *role == Role::Whole && !is_literal {
-                let every = self.survey(map, path, true);
-                self.bound(&mut out, &types, &every, every.list_names(false), path)?;
+            ([], _) => {}
+            (several, _) => {
+                let all = out.entry("allOf").or_insert_with(|| json!([]));
+                let Some(all) = all.as_array_mut() else {
+                    return Err(wrong(path, "a list as allOf", &json!(null)));
+                };
+                all.extend(
+                    several
+                        .iter_mut()
+                        .map(|branches| json!({ "anyOf": std::mem::take(branches) })),
+                );
+                if bound {
+                    let every = self.survey(map, path, true);
+                    self.bound(&mut out, &types, &every)?;
+                }
             }
         }
         Ok(out.into())
@@ -367,127 +374,12 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn strings(
-        &mut self,
-        map: &Map<String, Value>,
-        out: &mut Map<String, Value>,
-        path: &str,
-    ) -> Result<(), String> {
-        counts(map, out, path, &["minLength", "maxLength"])?;
-        if let Some(pattern) = map.get("pattern") {
-            if !pattern.is_string() {
-                return Err(wrong(&at(path, "pattern"), "a string", pattern));
-            }
-            out.insert("pattern".into(), pattern.clone());
-        }
-        match map.get("format") {
-            Some(Value::String(format)) if FORMATS.contains(&format.as_str()) => {
-                out.insert("format".into(), format.as_str().into());
-            }
-            Some(Value::String(_)) | None => {}
-            Some(other) => return Err(wrong(&at(path, "format"), "a string", other)),
-        }
-        Ok(())
-    }
-
-    fn arrays(
-        &mut self,
-        map: &'a Map<String, Value>,
-        out: &mut Map<String, Value>,
-        path: &str,
-        inner: &Role,
-    ) -> Result<(), String> {
-        counts(map, out, path, &["minItems", "maxItems"])?;
-        self.is_partial |= map.get("uniqueItems") == Some(&Value::Bool(true));
-        let role = value_role(inner, "[]");
-        let (first, rest) = match (map.get("items"), map.get("prefixItems")) {
-            (Some(Value::Array(_)), _) => ("items", "additionalItems"),
-            _ => ("prefixItems", "items"),
-        };
-        if let Some(parts) = map.get(first) {
-            let parts = self.list(parts, &at(path, first), &role)?;
-            out.insert("prefixItems".into(), parts.into());
-        }
-        if let Some(rest_of) = map.get(rest) {
-            let rest_of = self.node(rest_of, &at(path, rest), &role)?;
-            out.insert("items".into(), rest_of);
-        }
-        Ok(())
-    }
-
-    fn properties(
-        &mut self,
-        map: &'a Map<String, Value>,
-        out: &mut Map<String, Value>,
-        path: &str,
-        inner: &Role,
-    ) -> Result<(), String> {
-        if let Some(required) = map.get("required") {
-            if !required
-                .as_array()
-                .is_some_and(|all| all.iter().all(Value::is_string))
-            {
-                return Err(wrong(&at(path, "required"), "a list of names", required));
-            }
-            out.insert("required".into(), required.clone());
-        }
-        for key in ["properties", "patternProperties"] {
-            let Some(value) = map.get(key) else { continue };
-            let path = at(path, key);
-            let Some(parts) = value.as_object() else {
-                return Err(wrong(&path, "an object", value));
-            };
-            let mut made = Map::new();
-            for (name, part) in parts {
-                let role = value_role(inner, name);
-                made.insert(name.clone(), self.node(part, &at(&path, name), &role)?);
-            }
-            out.insert(key.into(), made.into());
-        }
-        if let Some(others) = map.get("additionalProperties") {
-            let role = value_role(inner, "{}");
-            let others = self.node(others, &at(path, "additionalProperties"), &role)?;
-            out.insert("additionalProperties".into(), others);
-        }
-        if map
-            .get("unevaluatedProperties")
-            .is_some_and(|others| *others != Value::Bool(true))
-        {
-            self.is_partial = true;
-        }
-        let mut limits = Map::new();
-        counts(map, &mut limits, path, &["minProperties", "maxProperties"])?;
-        if !limits.is_empty() {
-            // The engine counts only entries of objects without optional properties.
-            let required = map.get("required").and_then(Value::as_array);
-            let is_required = |name: &String| {
-                required.is_some_and(|all| all.iter().any(|one| one == name.as_str()))
-            };
-            let optional = map
-                .get("properties")
-                .and_then(Value::as_object)
-                .is_some_and(|all| !all.keys().all(is_required));
-            if optional
-                || matches!(inner, Role::Loose)
-                || map.contains_key("allOf")
-                || map.contains_key("$ref")
-            {
-                self.is_partial = true;
-            } else {
-                out.extend(limits);
-            }
-        }
-        Ok(())
-    }
-
     /// Adds to `out` what a value of these types must not be without: bounds, and an end of its properties, where none of its parts says otherwise.
     fn bound(
         &mut self,
         out: &mut Map<String, Value>,
         types: &Option<Vec<String>>,
         parts: &Survey<'a>,
-        names: Vec<String>,
-        path: &str,
     ) -> Result<(), String> {
         let of = |one: &str| {
             types
@@ -499,7 +391,7 @@ impl<'a> Planner<'a> {
             .as_ref()
             .is_some_and(|all| all.iter().any(|one| one == "integer") && !of("number"));
         if (of("number") || only_integers) && !parts.is_fixed {
-            numbers::bound(out, only_integers, parts, path)?;
+            numbers::bound(out, only_integers, parts);
         }
         if of("string") && !says("maxLength") {
             let least = out.get("minLength").and_then(Value::as_u64).unwrap_or(0);
@@ -510,113 +402,20 @@ impl<'a> Planner<'a> {
                 let least = out.get("minItems").and_then(Value::as_u64).unwrap_or(0);
                 out.insert("maxItems".into(), MOST_ITEMS.max(least).into());
             }
-            if !says("items") && !says("additionalItems") {
+            let is_said = says("items") || says("additionalItems");
+            if !out.contains_key("items") && (!is_said || out.contains_key("prefixItems")) {
                 let any = self.any(&Role::Whole);
                 out.insert("items".into(), any);
             }
         }
         if of("object") {
-            self.close(out, parts, names)?;
+            self.close(out, parts)?;
         }
         // A type that other parts speak of is not allowed by these bounds alone.
         if let Some(types) = types {
             out.entry("type").or_insert_with(|| json!(types));
         }
         Ok(())
-    }
-
-    fn close(
-        &mut self,
-        out: &mut Map<String, Value>,
-        parts: &Survey<'a>,
-        names: Vec<String>,
-    ) -> Result<(), String> {
-        let says = |key: &str| parts.keys.contains(key);
-        let is_one = !out.contains_key("allOf");
-        if says("additionalProperties") || parts.is_open || (says("patternProperties") && !is_one) {
-            let others = out
-                .get("additionalProperties")
-                .filter(|others| **others != false);
-            if is_one
-                && !says("properties")
-                && !says("patternProperties")
-                && let Some(others) = others.cloned()
-            {
-                entries(out, others);
-            }
-            return Ok(());
-        }
-        if says("properties") {
-            let mut all = match out.remove("properties") {
-                Some(Value::Object(all)) => all,
-                _ => Map::new(),
-            };
-            for name in names {
-                if all.contains_key(&name) {
-                    continue;
-                }
-                let schema = match parts.providers.get(name.as_str()) {
-                    // Another part says what it is.
-                    _ if parts.counts.get(name.as_str()).is_some_and(|&n| n > 0) => true.into(),
-                    Some(providers) => {
-                        let mut any = Vec::new();
-                        for (provider, path) in providers.clone() {
-                            any.push(self.node(provider, &path, &Role::Whole)?);
-                        }
-                        json!({ "anyOf": any })
-                    }
-                    None => self.any(&Role::Whole),
-                };
-                all.insert(name, schema);
-            }
-            out.insert("properties".into(), all.into());
-            out.insert("additionalProperties".into(), false.into());
-        } else if is_one && !says("patternProperties") {
-            let any = self.any(&Role::Whole);
-            entries(out, any);
-        }
-        Ok(())
-    }
-}
-
-/// Any entries of this kind, but not without end.
-fn entries(out: &mut Map<String, Value>, schema: Value) {
-    out.insert(
-        "patternProperties".into(),
-        json!({ name_pattern(): schema }),
-    );
-    out.insert("additionalProperties".into(), false.into());
-    let least = out
-        .get("minProperties")
-        .and_then(Value::as_u64)
-        .unwrap_or(0);
-    let required = out
-        .get("required")
-        .and_then(Value::as_array)
-        .map_or(0, Vec::len) as u64;
-    out.entry("maxProperties")
-        .or_insert_with(|| MOST_ITEMS.max(least).max(required).into());
-}
-
-fn name_pattern() -> String {
-    format!("^(?s:.{{0,{MOST_NAME}}})$")
-}
-
-/// Any value, with arrays and objects nested [`MOST_DEPTH`] deep.
-fn any_value(defs: &mut Map<String, Value>) {
-    let mut scalar = vec![
-        json!({ "type": ["null", "boolean"] }),
-        json!({ "type": "string", "maxLength": MOST_LENGTH }),
-    ];
-    scalar.push(numbers::any());
-    for depth in 0..=MOST_DEPTH {
-        let mut any = scalar.clone();
-        if depth > 0 {
-            let below = json!({ "$ref": format!("#/$defs/any{}", depth - 1) });
-            any.push(json!({ "type": "array", "items": below, "maxItems": MOST_ITEMS }));
-            any.push(json!({ "type": "object", "patternProperties": { name_pattern(): below }, "additionalProperties": false, "maxProperties": MOST_ITEMS }));
-        }
-        defs.insert(format!("any{depth}"), json!({ "anyOf": any }));
     }
 }
 
@@ -662,121 +461,5 @@ fn value_role(part: &Role, name: &str) -> Role {
     }
 }
 
-/// Copies numbers of things, which may be written as `3.0`.
-fn counts(
-    map: &Map<String, Value>,
-    out: &mut Map<String, Value>,
-    path: &str,
-    keys: &[&str],
-) -> Result<(), String> {
-    for &key in keys {
-        let Some(value) = map.get(key) else { continue };
-        let whole = value
-            .as_f64()
-            .filter(|x| x.fract() == 0.0 && (0.0..=u32::MAX as f64).contains(x));
-        let Some(whole) = value
-            .as_u64()
-            .filter(|&n| n <= u64::from(u32::MAX))
-            .or(whole.map(|x| x as u64))
-        else {
-            return Err(wrong(
-                &at(path, key),
-                "a whole number from 0 to 4294967295",
-                value,
-            ));
-        };
-        out.insert(key.into(), whole.into());
-    }
-    Ok(())
-}
-
-fn types(map: &Map<String, Value>, path: &str) -> Result<Option<Vec<String>>, String> {
-    let Some(value) = map.get("type") else {
-        return Ok(None);
-    };
-    let all = match value {
-        Value::Array(all) if !all.is_empty() => &all[..],
-        one => std::slice::from_ref(one),
-    };
-    let known = |one: &Value| {
-        one.as_str()
-            .filter(|one| TYPES.contains(one))
-            .map(str::to_owned)
-    };
-    let all: Option<Vec<String>> = all.iter().map(known).collect();
-    let expected = format!("one or a list of {}", TYPES.join(", "));
-    all.map(Some)
-        .ok_or_else(|| wrong(&at(path, "type"), &expected, value))
-}
-
-/// The part of a schema that a reference names, and its place as a pointer.
-pub(super) fn resolve<'a>(root: &'a Value, reference: &str) -> Option<(&'a Value, String)> {
-    let own = root
-        .get("$id")
-        .or_else(|| root.get("id"))
-        .and_then(Value::as_str);
-    let local = own.and_then(|own| reference.strip_prefix(own.trim_end_matches('#')));
-    let fragment = local.unwrap_or(reference);
-    if fragment.is_empty() || fragment == "#" || fragment == "#/" {
-        return Some((root, String::new()));
-    }
-    let fragment = decoded(fragment.strip_prefix('#')?);
-    if fragment.starts_with('/') {
-        return Some((root.pointer(&fragment)?, fragment));
-    }
-    anchor(root, &fragment, String::new(), 0)
-}
-
-/// The part with this `$anchor`.
-fn anchor<'a>(
-    part: &'a Value,
-    name: &str,
-    path: String,
-    depth: usize,
-) -> Option<(&'a Value, String)> {
-    if part.get("$anchor").and_then(Value::as_str) == Some(name) {
-        return Some((part, path));
-    }
-    let inner = |(key, part): (String, &'a Value)| anchor(part, name, at(&path, &key), depth + 1);
-    match part {
-        Value::Object(map) => map
-            .iter()
-            .map(|(key, part)| (key.clone(), part))
-            .find_map(inner),
-        Value::Array(list) => list
-            .iter()
-            .enumerate()
-            .map(|(i, part)| (i.to_string(), part))
-            .find_map(inner),
-        _ => None,
-    }
-}
-
-/// `%41` as `A`.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let hex = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
-        match hex.and_then(|two| u8::from_str_radix(two, 16).ok()) {
-            Some(byte) if *first == b'%' => (bytes.push(byte), rest = &after[2..]),
-            _ => (bytes.push(*first), rest = after),
-        };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The pointer to `key` of what stands at `path`.
-pub(super) fn at(path: &str, key: &str) -> String {
-    format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"))
-}
-
-/// A pointer as a person reads it.
-pub(super) fn place(path: &str) -> &str {
-    if path.is_empty() { "the schema" } else { path }
-}
-
-fn wrong(path: &str, expected: &str, got: &Value) -> String {
-    let got: String = got.to_string().chars().take(80).collect();
-    format!("{}: expected {expected}, got {got}", place(path))
-}
+#[cfg(test)]
+mod tests;

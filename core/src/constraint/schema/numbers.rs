@@ -101,12 +101,7 @@ fn divides(step: f64) -> bool {
 }
 
 /// Adds the bounds that the schema lacks.
-pub(super) fn bound(
-    out: &mut Map<String, Value>,
-    is_whole: bool,
-    parts: &Survey<'_>,
-    _path: &str,
-) -> Result<(), String> {
+pub(super) fn bound(out: &mut Map<String, Value>, is_whole: bool, parts: &Survey<'_>) {
     let says = |key: &str| parts.keys.contains(key);
     let given = |out: &Map<String, Value>, keys: [&str; 2]| {
         keys.iter()
@@ -134,7 +129,6 @@ pub(super) fn bound(
     if !is_whole && is_wide && !says("multipleOf") {
         out.insert("multipleOf".into(), STEP.into());
     }
-    Ok(())
 }
 
 /// Refuses whole numbers that the engine, which takes them as f64, would change.
@@ -245,7 +239,7 @@ impl Bound {
         }
         let mut inside = inside.max(-MOST_BOUND);
         if inside.abs() > EXACT {
-            // The next multiple of 2048 is an f64 for all of 63 bits.
+            // Multiples of 1024 are f64 up to 63 bits.
             inside = inside.div_euclid(1024) * 1024
                 + if inside.rem_euclid(1024) == 0 {
                     0

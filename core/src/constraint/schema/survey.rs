@@ -14,7 +14,6 @@ pub(super) struct Survey<'a> {
     pub(super) is_open: bool,
     /// How many parts describe a property at the same time, items as `[]`; 0: it is only named.
     pub(super) counts: BTreeMap<String, u32>,
-    /// Names in the order in which they come up.
     names: Vec<String>,
     /// Of properties that only conditions describe: the schemas, with their places.
     pub(super) providers: BTreeMap<String, Vec<(&'a Value, String)>>,
@@ -27,8 +26,8 @@ impl<'a> Survey<'a> {
         several.map(|(name, _)| name.clone()).collect()
     }
 
-    /// All names of properties. `described`: those that a part of the survey describes last, as they are in it already.
-    pub(super) fn list_names(&self, _described: bool) -> Vec<String> {
+    /// All names of properties, in the order in which they come up.
+    pub(super) fn names(&self) -> Vec<String> {
         self.names.clone()
     }
 
@@ -119,14 +118,15 @@ impl<'a> Planner<'a> {
                 .filter_map(Value::as_str)
                 .for_each(|name| survey.name(name));
         }
-        for (key, name) in [
-            ("items", "[]"),
-            ("prefixItems", "[]"),
-            ("additionalProperties", "{}"),
-        ] {
-            if map.contains_key(key) {
-                *survey.counts.entry(name.to_owned()).or_insert(0) += 1;
-            }
+        let groups: [(&[&str], &str); 2] = [
+            (&["items", "prefixItems"], "[]"),
+            (&["additionalProperties"], "{}"),
+        ];
+        for (_, name) in groups
+            .iter()
+            .filter(|(keys, _)| keys.iter().any(|key| map.contains_key(*key)))
+        {
+            *survey.counts.entry((*name).to_owned()).or_insert(0) += 1;
         }
         if let Some(Value::Array(parts)) = map.get("allOf") {
             for (i, part) in parts.iter().enumerate() {
