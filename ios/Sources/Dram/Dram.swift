@@ -126,6 +126,8 @@ public final class DramSession: Sendable {
     ///
     /// Where the prompt begins with what the session has read, as that of a chat's next turn does, only the rest is read.
     ///
+    /// The last event is `.finished`, or `.rejected` where the answer is not what the request's constraint or tools ask for.
+    ///
     /// The stream throws `DramError.SessionBusy` when another generation has the session, `.InvalidRequest` when the request is
     /// wrong, `.Internal` for a fault of the library. A cancelled stream ends without an error.
     public func generate(_ request: GenerationRequest) -> AsyncThrowingStream<GenerationEvent, any Error> {
@@ -134,10 +136,15 @@ public final class DramSession: Sendable {
 
     /// The end of `generate` alone: the whole answer, its tool call, its log-probabilities. Cancelling the task stops the decode.
     ///
-    /// - Throws: what the stream of `generate` throws; `CancellationError` when the task is cancelled.
+    /// - Throws: what the stream of `generate` throws; `RejectedAnswer` when the answer was cut before it was what the request's
+    ///   constraint or tools ask for, or breaks its schema; `CancellationError` when the task is cancelled.
     public func complete(_ request: GenerationRequest) async throws -> Completion {
         for try await event in generate(request) {
-            if case .finished(let completion) = event { return completion }
+            switch event {
+            case .finished(let completion): return completion
+            case .rejected(let completion): throw RejectedAnswer(completion: completion)
+            default: continue
+            }
         }
         throw CancellationError()
     }
@@ -317,11 +324,29 @@ private final class StreamListener<Output: Sendable>: GenerationListener {
 
     func onEvent(event: GenerationEvent) throws {
         if let output = select(event) { continuation.yield(output) }
-        if case .finished = event { continuation.finish() }
+        switch event {
+        case .finished, .rejected: continuation.finish()
+        default: break
+        }
     }
 
     func onError(error: DramError) throws {
         continuation.finish(throwing: error)
+    }
+}
+
+/// An answer that is not what the request's constraint or tools ask for: it was cut before (`.unfinished`: `maxTokens` or the context is
+/// too small), or breaks its schema (`.invalid`).
+public struct RejectedAnswer: LocalizedError {
+    /// The answer as it is.
+    public let completion: Completion
+
+    public var errorDescription: String? {
+        switch completion.finish {
+        case .unfinished(let limit): "the answer is cut short, before it had the form that was asked for: \(limit)"
+        case .invalid(let what): "the answer breaks its schema: \(what)"
+        default: "the answer is not what was asked for: \(completion.finish)"
+        }
     }
 }
 
