@@ -31,7 +31,8 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
             "--nocapture",
         ])
         .args(rest)
-        .env("DRAM_PEERS_PYTHON", &python),
+        .env("DRAM_PEERS_PYTHON", &python)
+        .env("DRAM_PEERS_SOURCE", llama_source()?),
     )
 }
 
