@@ -30,12 +30,13 @@ impl Session {
         request: &Request,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Completion> {
-        let result = self.answer(request, on_event);
-        if let Some(speculator) = &mut self.speculator {
-            speculator.clear();
-        }
-        self.cancellation.next();
-        result
+        self.request(|session| {
+            let result = session.answer(request, on_event);
+            if let Some(speculator) = &mut session.speculator {
+                speculator.clear();
+            }
+            result
+        })
     }
 
     fn answer(&mut self, request: &Request, on_event: OnEvent<'_>) -> Result<Completion> {
@@ -369,12 +370,14 @@ impl Session {
             return Ok(0);
         }
         let mut decoder = Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
-        let evaluated = decoder.run(&self.ids[start..], start, Want::All, &self.cancellation);
+        let rows = end - 1 - start..self.ids.len() - start;
+        let evaluated = decoder
+            .run(&self.ids[start..], start, Want::All, &self.cancellation)
+            .and_then(|()| decoder.logits(rows).map(|_| ()));
         if evaluated.is_err() {
             self.ids.truncate(start);
         }
         evaluated?;
-        decoder.logits(end - 1 - start..self.ids.len() - start);
         self.ids.truncate(end);
         (self.position, self.row) = (end, 0);
         Ok(drafted)

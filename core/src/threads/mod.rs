@@ -19,7 +19,7 @@ use ahead::Ahead;
 use shares::Shares;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use sync::{
@@ -183,7 +183,12 @@ impl Pool {
         let running = if self.threads() == 1 || chunks < 2 {
             None
         } else {
-            self.shared.running.try_lock().ok()
+            match self.shared.running.try_lock() {
+                Ok(running) => Some(running),
+                // A chunk panicked. All the others had ended when its panic went through here, so the pool is as good as new.
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            }
         };
         match running {
             Some(running) => self.run_shared(chunks, work, &running),
@@ -455,6 +460,16 @@ mod tests {
             });
             assert_eq!(sum.into_inner(), 120);
         }
+        // Two chunks that wait for each other need two threads.
+        let begun = AtomicUsize::new(0);
+        pool.run(2, &|_, _| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            let start = Instant::now();
+            while begun.load(Ordering::SeqCst) < 2 {
+                assert!(start.elapsed().as_secs() < 20, "the pool is serial");
+                std::thread::yield_now();
+            }
+        });
     }
 
     #[test]
