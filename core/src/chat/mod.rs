@@ -15,6 +15,8 @@ pub struct Message {
     pub role: String,
     /// What was said; of a tool, what it returned.
     pub content: String,
+    /// Of an assistant: what it thought before it spoke. Templates decide in which turns it is shown.
+    pub reasoning: Option<String>,
     /// Of an assistant: the calls that it asked for.
     pub tool_calls: Vec<ToolCall>,
     /// Of a tool: the [`ToolCall::id`] that it answers.
@@ -62,9 +64,17 @@ impl Message {
         }
     }
 
-    /// The turn as templates know it. What it does not have is not there: templates ask with `is defined`.
-    fn json(&self) -> Json {
+    /// The turn as `template` knows it. What it does not have is not there: templates ask with `is defined`.
+    fn json(&self, template: &str) -> Json {
         let mut json = json!({ "role": self.role, "content": self.content });
+        if let Some(reasoning) = &self.reasoning {
+            // One name alone: a template that looks for two could print the text twice.
+            let has = |key: String| template.contains(&key);
+            let name = REASONING.into_iter().find(|name| {
+                has(format!(".{name}")) || has(format!("'{name}'")) || has(format!("\"{name}\""))
+            });
+            json[name.unwrap_or(REASONING[0])] = Json::from(reasoning.as_str());
+        }
         if !self.tool_calls.is_empty() {
             json["tool_calls"] = self.tool_calls.iter().map(ToolCall::json).collect();
         }
@@ -76,6 +86,9 @@ impl Message {
         json
     }
 }
+
+/// What templates call [`Message::reasoning`]: a template is given the first that it mentions.
+const REASONING: [&str; 4] = ["reasoning_content", "thinking", "reasoning", "thought"];
 
 /// A conversation to be rendered.
 #[derive(Clone, Copy, Debug, Default)]
@@ -129,7 +142,7 @@ impl Chat<'_> {
         let source = without_generation_blocks(template);
         environment.add_template("chat", &source).map_err(wrong)?;
 
-        let mut messages: Vec<Json> = self.messages.iter().map(Message::json).collect();
+        let mut messages: Vec<Json> = self.messages.iter().map(|m| m.json(template)).collect();
         let knows_tools = template.contains("tools");
         if let Some(text) = self
             .tools
@@ -216,6 +229,24 @@ mod tests {
             render(template).unwrap(),
             "<s><|system|>Be brief.</s><|user|>Hello</s><|assistant|>"
         );
+    }
+
+    #[test]
+    fn reasoning_has_the_name_that_the_template_asks_for() {
+        let messages = [Message {
+            reasoning: Some("because".into()),
+            ..Message::new("assistant", "so")
+        }];
+        for name in REASONING {
+            let template = format!(
+                "{{% for m in messages %}}{{% if m.{name} is defined %}}<{{{{ m.{name} }}}}>{{% endif %}}{{{{ m.content }}}}{{% endfor %}}"
+            );
+            let chat = Chat {
+                messages: &messages,
+                ..Chat::default()
+            };
+            assert_eq!(chat.render(&template).unwrap(), "<because>so");
+        }
     }
 
     #[test]
