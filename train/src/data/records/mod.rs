@@ -1,139 +1,206 @@
-//! Records of prompts and answers: JSON Lines or one JSON array, in the shapes that data sets come in.
+//! Records: documents, prompts with completions, and conversations, in the shapes that public data sets have.
 //!
-//! | shape | keys |
-//! | --- | --- |
-//! | prompt and completion | `prompt`, `completion` |
-//! | chat | `messages`: a list of `{role, content}` |
-//! | ShareGPT | `conversations`: a list of `{from, value}` |
-//! | Alpaca | `instruction`, `output`, perhaps `input` |
+//! | shape | keys | what is learnt |
+//! | --- | --- | --- |
+//! | conversation | `messages`, `conversations` or `conversation`: turns of `role` and `content`, or `from` and `value` | every assistant's turn |
+//! | preference | `chosen`, perhaps `prompt`; `rejected` is left aside | the turns or the text that `rejected` does not share |
+//! | prompt and completion | `prompt`, `completion`: texts, or lists of turns | the completion |
+//! | Alpaca | `instruction`, `output`, perhaps `input`, `system`, `history` | the output, and the answers in `history` |
+//! | question and answer | `question`, `query` or `prompt` with `answer`, `answers`, `response` or `output`, perhaps `system_prompt`, `context` | the answer |
+//! | document | `text` or `content` | every token, and the end of text |
+//!
+//! Beside a conversation may stand `tools` (or `functions`), `system`, `chat_template_kwargs` and `label`. Lists may be JSON in a text. A file is JSON
+//! Lines or one JSON array, as it is or packed with gzip or Zstandard, or Parquet; its first bytes tell.
 
-use std::path::Path;
+mod encode;
+mod lines;
+mod marks;
+mod messages;
+mod parquet;
+mod shapes;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::path::{Path, PathBuf};
 
-use super::{Example, TextTokenizer};
+use anyhow::{Context, Result, ensure};
+use dram_core::{Message, Tools};
+use serde_json::{Map, Value};
 
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn {
-    /// `system`, `user`, `assistant` or `tool`.
-    pub role: String,
-    pub content: String,
+pub use encode::{Encoded, Render, encode_record, encode_records};
+
+/// What one record of a data set says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// A text of which every token is learnt.
+    Document(String),
+    /// A text that goes on from another one.
+    Completion { prompt: String, completion: String },
+    /// For a chat template.
+    Chat(Conversation),
 }
 
-/// What one line of a data set says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Record {
-    Completion { prompt: String, completion: String },
-    Chat(Vec<Turn>),
+/// A conversation to learn from.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Conversation {
+    pub messages: Vec<Message>,
+    /// `[messages]`: whether a message is an answer to learn.
+    pub answers: Vec<bool>,
+    /// What the assistant may call.
+    pub tools: Option<Tools>,
+    /// Variables for the template, such as `enable_thinking`.
+    pub arguments: Map<String, Value>,
+}
+
+/// The records of a file.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Records {
+    pub path: PathBuf,
+    pub records: Vec<Record>,
+    /// `[records]`: line of the file, or number of the record, from 1.
+    places: Vec<usize>,
+    /// What `places` counts.
+    unit: &'static str,
+    /// Records whose `rejected` answer is left aside.
+    pub rejected: usize,
+    /// Records left out, for their `label` is false.
+    pub unwanted: usize,
+}
+
+/// A record as it is read from its file.
+struct Read {
+    record: Record,
+    rejected: bool,
+    /// Whether it is an example of what not to say.
+    unwanted: bool,
 }
 
 /// Reads every record of a file; each record's keys say which shape it has.
 ///
 /// # Errors
-/// Names the file and line (or the place in the array) and what is wrong there.
-pub fn read_records(path: &Path) -> Result<Vec<Record>> {
-    let text = super::text::read_text(&[path])?;
-    let mut out = Vec::new();
-    if text.trim_start().starts_with('[') {
-        let array: Vec<Value> = serde_json::from_str(&text)
-            .with_context(|| format!("{}: not a JSON array", path.display()))?;
-        for (i, value) in array.iter().enumerate() {
-            out.push(
-                record(value)
-                    .with_context(|| format!("{}: record {i} of the array", path.display()))?,
-            );
+/// Names the file, the line or the number of the record, the key, and what was expected there.
+pub fn read_records(path: &Path) -> Result<Records> {
+    let unreadable = || format!("{}: cannot read the records", path.display());
+    let mut file = File::open(path).with_context(unreadable)?;
+    let mut magic = Vec::new();
+    file.by_ref()
+        .take(4)
+        .read_to_end(&mut magic)
+        .with_context(unreadable)?;
+    file.rewind().with_context(unreadable)?;
+    let mut out = Records {
+        path: path.to_owned(),
+        ..Records::default()
+    };
+    let each = &mut |unit: &'static str, place: usize, value: &Value| -> Result<()> {
+        let read = shapes::record(value)
+            .with_context(|| format!("{}:{}", path.display(), located(unit, place)))?;
+        out.unit = unit;
+        out.rejected += usize::from(read.rejected);
+        if read.unwanted {
+            out.unwanted += 1;
+        } else {
+            out.records.push(read.record);
+            out.places.push(place);
         }
+        Ok(())
+    };
+    if magic == parquet::MAGIC {
+        parquet::each(path, file, each)?;
     } else {
-        for (number, line) in text
-            .lines()
-            .enumerate()
-            .filter(|(_, l)| !l.trim().is_empty())
-        {
-            let place = || format!("{}:{}", path.display(), number + 1);
-            let value: Value = serde_json::from_str(line).with_context(place)?;
-            out.push(record(&value).with_context(place)?);
-        }
+        lines::each(path, file, &magic, each)?;
     }
     ensure!(
-        !out.is_empty(),
-        "{}: the file holds no record",
+        !out.records.is_empty(),
+        "{}: the file holds no record to learn from",
         path.display()
     );
     Ok(out)
 }
 
-fn record(value: &Value) -> Result<Record> {
-    let Some(object) = value.as_object() else {
-        bail!("expected an object, got {}", kind(value))
-    };
-    let text = |key: &str| match object.get(key) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => bail!("\"{key}\": expected a string, got {}", kind(other)),
-        None => bail!("\"{key}\" is missing"),
-    };
-    let turns = |key: &str, role: &str, content: &str| -> Result<Record> {
-        let Some(list) = object[key].as_array() else {
-            bail!("\"{key}\": expected a list, got {}", kind(&object[key]))
-        };
-        let mut turns = Vec::with_capacity(list.len());
-        for (i, turn) in list.iter().enumerate() {
-            let (Some(role), Some(content)) = (turn[role].as_str(), turn[content].as_str()) else {
-                bail!(
-                    "\"{key}\", turn {i}: expected strings \"{role}\" and \"{content}\", got {turn}"
-                );
-            };
-            let role = match role {
-                "human" => "user",
-                "gpt" | "model" | "bot" => "assistant",
-                "system" | "user" | "assistant" | "tool" => role,
-                other => bail!(
-                    "\"{key}\", turn {i}: unknown role {other:?}; known are system, user (human), assistant (gpt), tool"
-                ),
-            };
-            turns.push(Turn {
-                role: role.into(),
-                content: content.into(),
-            });
-        }
-        ensure!(
-            turns.iter().any(|t| t.role == "assistant"),
-            "\"{key}\" has no assistant turn, so nothing to learn"
-        );
-        Ok(Record::Chat(turns))
-    };
-    if object.contains_key("messages") {
-        turns("messages", "role", "content")
-    } else if object.contains_key("conversations") {
-        turns("conversations", "from", "value")
-    } else if object.contains_key("instruction") {
-        let mut user = text("instruction")?;
-        if object.get("input").is_some_and(|v| !v.is_null() && v != "") {
-            user = format!("{user}\n\n{}", text("input")?);
-        }
-        let turn = |role: &str, content| Turn {
-            role: role.into(),
-            content,
-        };
-        Ok(Record::Chat(vec![
-            turn("user", user),
-            turn("assistant", text("output")?),
-        ]))
-    } else if object.contains_key("prompt") {
-        Ok(Record::Completion {
-            prompt: text("prompt")?,
-            completion: text("completion")?,
-        })
+/// Called with what is counted, how many there are so far, and the record.
+type Each<'a> = dyn FnMut(&'static str, usize, &Value) -> Result<()> + 'a;
+
+const LINE: &str = "line";
+
+fn located(unit: &str, place: usize) -> String {
+    if unit == LINE {
+        place.to_string()
     } else {
-        let keys: Vec<&str> = object.keys().map(String::as_str).collect();
-        bail!(
-            "unknown kind of record with the keys {}; known are prompt + completion, messages, conversations, instruction + output",
-            keys.join(", ")
-        )
+        format!(" {unit} {place}")
     }
 }
 
+impl Records {
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// `FILE:LINE`, or the number of the record in the file.
+    pub fn place(&self, index: usize) -> String {
+        let place = self.places.get(index).copied().unwrap_or(index + 1);
+        format!("{}:{}", self.path.display(), located(self.unit, place))
+    }
+
+    /// The records from `at` on, as a set of their own.
+    pub fn split_off(&mut self, at: usize) -> Records {
+        Records {
+            path: self.path.clone(),
+            records: self.records.split_off(at),
+            places: self.places.split_off(at),
+            unit: self.unit,
+            ..Records::default()
+        }
+    }
+
+    /// The first `count` records alone.
+    pub fn truncate(&mut self, count: usize) {
+        self.records.truncate(count);
+        self.places.truncate(count);
+    }
+
+    /// What was left aside, for people to read; nothing where everything is learnt.
+    pub fn notes(&self) -> Vec<String> {
+        let file = self.path.display();
+        let mut notes = Vec::new();
+        if self.rejected > 0 {
+            notes.push(format!(
+                "{file}: of {} records with a chosen and a rejected answer, the chosen one alone is learnt",
+                self.rejected
+            ));
+        }
+        if self.unwanted > 0 {
+            notes.push(format!(
+                "{file}: {} records with label = false are left out",
+                self.unwanted
+            ));
+        }
+        notes
+    }
+}
+
+/// Every text of a record, for a tokenizer to be trained on.
+impl Record {
+    pub fn texts(&self) -> Vec<&str> {
+        match self {
+            Record::Document(text) => vec![text],
+            Record::Completion { prompt, completion } => vec![prompt, completion],
+            Record::Chat(chat) => {
+                let said = chat.messages.iter().flat_map(|m| {
+                    let calls = m.tool_calls.iter().flat_map(|c| [&c.name, &c.arguments]);
+                    std::iter::once(&m.content).chain(&m.reasoning).chain(calls)
+                });
+                said.map(String::as_str).collect()
+            }
+        }
+    }
+}
+
+/// What a JSON value is called in errors.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -145,195 +212,5 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// A chat template: renders turns as text, with the opening of an assistant turn at the end where the flag says so.
-pub type Render<'a> = dyn Fn(&[Turn], bool) -> Result<String> + 'a;
-
-/// Encodes a record. Completions, and in chats the assistant turns with what closes them, are targets; a completion ends with
-/// the tokenizer's end of text.
-///
-/// # Errors
-/// When the template fails, or does not render a conversation as a continuation of its beginning, which masks need.
-pub fn encode_record(
-    record: &Record,
-    tokenizer: &TextTokenizer,
-    render: &Render<'_>,
-) -> Result<Example> {
-    let mut example = Example::default();
-    match record {
-        Record::Completion { prompt, completion } => {
-            example.push(&tokenizer.encode(prompt, true)?, false);
-            example.push(&tokenizer.encode(completion, false)?, true);
-            if let Some(end) = tokenizer.vocabulary().eos {
-                example.push(&[end], true);
-            }
-        }
-        Record::Chat(turns) => {
-            let mut done = String::new();
-            for i in (0..turns.len()).filter(|&i| turns[i].role == "assistant") {
-                let prompt = render(&turns[..i], true)?;
-                let whole = render(&turns[..=i], false)?;
-                let (Some(before), Some(answer)) = (
-                    prompt.strip_prefix(done.as_str()),
-                    whole.strip_prefix(prompt.as_str()),
-                ) else {
-                    bail!(
-                        "the chat template changes earlier turns when a later one is added; turn {i} cannot be masked"
-                    );
-                };
-                example.push(&tokenizer.encode(before, true)?, false);
-                example.push(&tokenizer.encode(answer, true)?, true);
-                done = whole;
-            }
-        }
-    }
-    Ok(example)
-}
-
-/// Encodes every record, cut to `length` inputs. Gives the examples and how many had no target left within that length.
-///
-/// # Errors
-/// As [`encode_record`], with the number of the record; and when no example is left.
-pub fn encode_records(
-    records: &[Record],
-    tokenizer: &TextTokenizer,
-    render: &Render<'_>,
-    length: usize,
-) -> Result<(Vec<Example>, usize)> {
-    let mut out = Vec::with_capacity(records.len());
-    for (i, record) in records.iter().enumerate() {
-        let mut example = encode_record(record, tokenizer, render)
-            .with_context(|| format!("record {}", i + 1))?;
-        example.truncate(length + 1);
-        if example.targets() > 0 {
-            out.push(example);
-        }
-    }
-    ensure!(
-        !out.is_empty(),
-        "none of the {} records has an answer within {length} tokens",
-        records.len()
-    );
-    let left_out = records.len() - out.len();
-    Ok((out, left_out))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Vec<Record>> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("data.jsonl");
-        std::fs::write(&path, text).unwrap();
-        read_records(&path)
-    }
-
-    fn chat(turns: &[(&str, &str)]) -> Record {
-        Record::Chat(
-            turns
-                .iter()
-                .map(|(r, c)| Turn {
-                    role: (*r).into(),
-                    content: (*c).into(),
-                })
-                .collect(),
-        )
-    }
-
-    #[test]
-    fn the_four_shapes() {
-        let lines = r#"
-            {"prompt": "a", "completion": "b"}
-            {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}, {"role": "assistant", "content": "x"}]}
-            {"conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "x"}]}
-            {"instruction": "i", "input": "more", "output": "x"}
-        "#;
-        let records = read(lines).unwrap();
-        assert_eq!(
-            records[0],
-            Record::Completion {
-                prompt: "a".into(),
-                completion: "b".into()
-            }
-        );
-        assert_eq!(
-            records[1],
-            chat(&[("system", "s"), ("user", "u"), ("assistant", "x")])
-        );
-        assert_eq!(records[2], chat(&[("user", "u"), ("assistant", "x")]));
-        assert_eq!(
-            records[3],
-            chat(&[("user", "i\n\nmore"), ("assistant", "x")])
-        );
-        assert_eq!(
-            read(r#" [{"instruction":"i","output":"x"}]"#).unwrap()[0],
-            chat(&[("user", "i"), ("assistant", "x")])
-        );
-    }
-
-    #[test]
-    fn errors_say_where_and_what() {
-        for (text, needle) in [
-            ("{\"prompt\":\"a\",\"completion\":\"b\"}\n{", "data.jsonl:2"),
-            ("{\"prompt\":\"a\"}", "\"completion\" is missing"),
-            ("{\"text\":\"a\"}", "the keys text"),
-            ("{\"messages\":[{\"role\":\"user\"}]}", "turn 0"),
-            (
-                "{\"messages\":[{\"role\":\"wizard\",\"content\":\"\"}]}",
-                "wizard",
-            ),
-            (
-                "{\"messages\":[{\"role\":\"user\",\"content\":\"\"}]}",
-                "no assistant turn",
-            ),
-            ("[1]", "record 0"),
-            ("\n", "no record"),
-        ] {
-            let error = format!("{:#}", read(text).unwrap_err());
-            assert!(error.contains(needle), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn only_answers_count() {
-        let tokenizer =
-            TextTokenizer::train(["x"].iter(), 258, &["<end>", "<user>"], None).unwrap();
-        let render = |turns: &[Turn], open: bool| {
-            let mut out = String::new();
-            for t in turns {
-                out += &if t.role == "user" {
-                    format!("<user>{}:", t.content)
-                } else {
-                    format!("{}<end>", t.content)
-                };
-            }
-            let _ = open; // a user turn already opens the answer
-            Ok(out)
-        };
-        let record = chat(&[
-            ("user", "a"),
-            ("assistant", "bc"),
-            ("user", "d"),
-            ("assistant", "e"),
-        ]);
-        let example = encode_record(&record, &tokenizer, &render).unwrap();
-        let counted: Vec<u32> = example
-            .ids
-            .iter()
-            .zip(&example.counts)
-            .filter(|(_, c)| **c)
-            .map(|(i, _)| *i)
-            .collect();
-        assert_eq!(tokenizer.decode(&counted).unwrap(), "bc<end>e<end>");
-        let record = Record::Completion {
-            prompt: "a".into(),
-            completion: "b".into(),
-        };
-        let (examples, left_out) =
-            encode_records(&[record.clone(), record], &tokenizer, &render, 9).unwrap();
-        assert_eq!(
-            (examples[0].ids.len(), examples[0].targets(), left_out),
-            (3, 2, 0)
-        );
-    }
-}
+mod tests;
