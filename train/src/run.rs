@@ -1,5 +1,7 @@
 //! From a recipe to a trained, evaluated and exported model: `dram pretrain` and `dram distill`.
 
+mod records;
+mod render;
 mod report;
 mod sources;
 
@@ -176,12 +178,13 @@ pub fn run(
     }
 }
 
-/// The sets that a model of `recipe` is evaluated on; without a teacher, so `data.tokenizer` should name the model.
+/// The sets that a model of `recipe` is evaluated on; without a teacher, so `data.tokenizer` should name the model. `listener` hears what of the data is
+/// left out.
 ///
 /// # Errors
 /// When the data cannot be read, or holds nothing to evaluate.
-pub fn held_out_sets(recipe: &Recipe) -> Result<Vec<HeldOut>> {
-    Ok(Sources::new(recipe, None, &mut |_| {})?.held_out)
+pub fn held_out_sets(recipe: &Recipe, listener: &mut dyn FnMut(Event)) -> Result<Vec<HeldOut>> {
+    Ok(Sources::held_out(recipe, listener)?.held_out)
 }
 
 /// Trains one model, and reports it beside its teacher and its control.

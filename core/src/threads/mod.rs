@@ -19,8 +19,8 @@ use ahead::Ahead;
 use shares::Shares;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{PoisonError, TryLockError};
 use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 use sync::{
     Arc, AtomicBool, AtomicU32, AtomicUsize, Builder, Instant, JoinHandle, Mutex, MutexGuard,
