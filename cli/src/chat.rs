@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::common::{
     DraftArgs, Interrupt, Lora, SessionArgs, acceptance, open_adapters, write_json,
 };
-use crate::form::{FormArgs, tool_call};
+use crate::form::{FormArgs, broken_form, tool_call};
 use crate::sampling::SamplingArgs;
 use crate::template::{TemplateArgs, check_system, cut_short};
 use crate::words;
@@ -201,8 +201,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 if let Some(note) = cut_short(&completion.finish, args.max_tokens) {
                     eprintln!("{note}");
                 }
-                if let Finish::Unfinished(_) = completion.finish {
-                    eprintln!("the answer is cut short: it does not satisfy its form yet");
+                if let Some(why) = broken_form(&completion.finish) {
+                    eprintln!("error: {why}");
                 }
                 for call in &completion.tool_calls {
                     eprintln!(

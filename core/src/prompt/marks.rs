@@ -106,6 +106,10 @@ impl Marks {
                 .collect(),
             tool_call_id: message.tool_call_id.as_ref().map(outside),
             name: message.name.as_ref().map(outside),
+            reasoning: message
+                .reasoning
+                .as_ref()
+                .map(|text| self.text(text, Source::Inside)),
         }
     }
 

@@ -23,13 +23,24 @@ impl Model {
     /// # Errors
     /// [`Error::NoChatTemplate`] for a chat with a model that has none; what the template said when it failed.
     pub fn prompt_tokens(&self, request: &Request) -> Result<Vec<u32>> {
+        self.prompt_tokens_until(request, &|| false)
+    }
+
+    /// As [`Model::prompt_tokens`], and given up with [`Error::Cancelled`] while the chat's template is rendered, soon after `stop` says so.
+    pub(crate) fn prompt_tokens_until(
+        &self,
+        request: &Request,
+        stop: Stop<'_>,
+    ) -> Result<Vec<u32>> {
         match &request.prompt {
             Prompt::Text(text) => {
                 let ids = self.tokenizer().encode(text, request.parse_special);
                 Ok(begin(self.tokenizer(), ids))
             }
             Prompt::Tokens(ids) => Ok(ids.clone()),
-            Prompt::Chat(messages) => Renderer::new(self, request, messages)?.tokens(messages),
+            Prompt::Chat(messages) => {
+                Renderer::new(self, request, messages)?.tokens(messages, stop)
+            }
         }
     }
 }
@@ -42,6 +53,9 @@ fn begin(tokenizer: &Tokenizer, mut ids: Vec<u32>) -> Vec<u32> {
     }
     ids
 }
+
+/// Whether to give up.
+pub(crate) type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// Renders the conversation of one request, or a part of it.
 struct Renderer<'a> {
@@ -102,7 +116,7 @@ impl<'a> Renderer<'a> {
     }
 
     /// Up to where the assistant speaks next.
-    fn tokens(&self, messages: &[Message]) -> Result<Vec<u32>> {
+    fn tokens(&self, messages: &[Message], stop: Stop<'_>) -> Result<Vec<u32>> {
         let chat = Chat {
             messages,
             tools: self.tools.as_ref(),
@@ -113,14 +127,14 @@ impl<'a> Renderer<'a> {
         };
         let tokenizer = self.tokenizer;
         let ids = match &self.marks {
-            None => tokenizer.encode(&chat.render(self.template)?, true),
+            None => tokenizer.encode(&chat.render_until(self.template, stop)?, true),
             Some(marks) => {
                 let messages: Vec<Message> = messages.iter().map(|m| marks.message(m)).collect();
                 let chat = Chat {
                     messages: &messages,
                     ..chat
                 };
-                marks.encode(tokenizer, &chat.render(self.template)?)
+                marks.encode(tokenizer, &chat.render_until(self.template, stop)?)
             }
         };
         Ok(begin(tokenizer, ids))
@@ -133,7 +147,11 @@ impl Message {
         let calls = self.tool_calls.iter();
         let calls = calls.flat_map(|call| [&call.id, &call.name, &call.arguments]);
         let own = [&self.role, &self.content].into_iter();
-        let more = self.tool_call_id.iter().chain(&self.name);
+        let more = self
+            .tool_call_id
+            .iter()
+            .chain(&self.name)
+            .chain(&self.reasoning);
         own.chain(more).chain(calls).map(String::as_str)
     }
 }

@@ -110,7 +110,7 @@ fn ids(
         ..Request::default()
     };
     let renderer = Renderer::with(tokenizer, template, &request, messages).unwrap();
-    renderer.tokens(messages).unwrap()
+    renderer.tokens(messages, &|| false).unwrap()
 }
 
 fn without_white_space(text: &str) -> String {

@@ -1,6 +1,6 @@
 //! A conversation that outgrows its context: the oldest turns are left out, and the rest is rendered anew.
 
-use super::Renderer;
+use super::{Renderer, Stop};
 use crate::Result;
 use crate::chat::Message;
 use crate::model::Model;
@@ -58,10 +58,11 @@ impl<'a> Turns<'a> {
         made: usize,
         more: usize,
         context: usize,
+        stop: Stop<'_>,
     ) -> Result<Result<Vec<u32>, usize>> {
         let most = context.saturating_sub(made);
         let wanted = most.saturating_sub(more.min(context / 4));
-        let all = self.tokens(0)?;
+        let all = self.tokens(0, stop)?;
         self.whole = all.len();
         if self.out == 0 && all.len() <= wanted {
             return Ok(Ok(all));
@@ -69,21 +70,21 @@ impl<'a> Turns<'a> {
         let over = all.len().saturating_sub(wanted);
         let step = (context / 2).max(1);
         let goal = all.len().saturating_sub(over.next_multiple_of(step));
-        let least = self.tokens(self.units.len())?;
+        let least = self.tokens(self.units.len(), stop)?;
         for limit in [goal, wanted, most] {
             if least.len() <= limit {
-                return Ok(Ok(self.leave_out(limit, least)?));
+                return Ok(Ok(self.leave_out(limit, least, stop)?));
             }
         }
         Ok(Err(least.len()))
     }
 
     /// Leaves out as little as is needed to have at most `limit` tokens, as `least`, all but what cannot be left out, has.
-    fn leave_out(&mut self, limit: usize, mut least: Vec<u32>) -> Result<Vec<u32>> {
+    fn leave_out(&mut self, limit: usize, mut least: Vec<u32>, stop: Stop<'_>) -> Result<Vec<u32>> {
         let mut high = self.units.len();
         while self.out < high {
             let middle = self.out.midpoint(high);
-            let tokens = self.tokens(middle)?;
+            let tokens = self.tokens(middle, stop)?;
             if tokens.len() <= limit {
                 (high, least) = (middle, tokens);
             } else {
@@ -94,12 +95,12 @@ impl<'a> Turns<'a> {
     }
 
     /// Without the first `out` units.
-    fn tokens(&self, out: usize) -> Result<Vec<u32>> {
+    fn tokens(&self, out: usize, stop: Stop<'_>) -> Result<Vec<u32>> {
         let left_out = |at| self.units[..out].iter().any(|unit| unit.contains(&at));
         let messages = self.messages.iter().enumerate();
         let left = messages.filter(|(at, message)| stays(message) || !left_out(*at));
         let left: Vec<Message> = left.map(|(_, message)| message.clone()).collect();
-        self.renderer.tokens(&left)
+        self.renderer.tokens(&left, stop)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::model::Model;
-use crate::prompt::Turns;
+use crate::prompt::{Stop, Turns};
 use crate::request::{ContextPolicy, Prompt, Request};
 use crate::{Error, Result};
 
@@ -41,11 +41,12 @@ impl<'a> Prepared<'a> {
         model: &'a Model,
         request: &'a Request,
         context: usize,
+        stop: Stop<'_>,
     ) -> Result<Prepared<'a>> {
         let keep_first = match (request.context_policy, &request.prompt) {
             (ContextPolicy::Slide { .. }, Prompt::Chat(messages)) => {
                 let mut turns = Turns::new(model, request, messages)?;
-                let prompt = turns.fit(0, request.max_tokens, context)?;
+                let prompt = turns.fit(0, request.max_tokens, context, stop)?;
                 let prompt = prompt.map_err(|tokens| Error::TurnTooLong { tokens, context })?;
                 return Ok(Prepared {
                     whole: turns.whole(),
@@ -59,7 +60,7 @@ impl<'a> Prepared<'a> {
             (ContextPolicy::Slide { keep_first }, _) => Some(keep_first),
             (ContextPolicy::Error, _) => None,
         };
-        let mut prompt = model.prompt_tokens(request)?;
+        let mut prompt = model.prompt_tokens_until(request, stop)?;
         let whole = prompt.len();
         let overflow = match keep_first {
             None if whole > context => {
@@ -111,7 +112,9 @@ impl Overflow<'_> {
             Overflow::Tokens { keep_first } => *keep_first,
             Overflow::Turns { turns, prompt } => {
                 let before = turns.dropped();
-                let fitting = turns.fit(made.len(), more, context)?;
+                let cancellation = &session.cancellation;
+                let stop = || cancellation.requested();
+                let fitting = turns.fit(made.len(), more, context, &stop)?;
                 if let Some(ids) = fitting.ok().filter(|_| turns.dropped() > before) {
                     *prompt = ids.len();
                     let old = session.ids.len() + waiting;
