@@ -139,7 +139,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
         call: |vm, called| {
             let [message] = called.bind(["message"])?;
             let message = vm.string(&message.unwrap_or(Value::Undefined))?;
-            Err(Fault::new(message.chars().take(2000).collect::<String>()))
+            Err(Fault::new(message))
         },
     },
     Function {
