@@ -5,6 +5,7 @@ pub mod chat;
 mod constraint;
 mod encoder;
 pub mod error;
+pub mod files;
 pub mod gguf;
 mod hash;
 pub mod kernels;

@@ -139,10 +139,21 @@ pub enum Finish {
     MaxTokens,
     /// The session has no room for another token. What the constraint asks for, if there is one, is satisfied.
     ContextFull,
-    /// The text does not satisfy the constraint yet, and there is no room for more.
+    /// The text does not satisfy the constraint yet, and there is no room for more: it is not what was asked for.
     Unfinished(Limit),
+    /// The text is whole, and breaks what its schema asks for beyond what can be followed token by token: where, and how. Calls in it are not in
+    /// [`Completion::tool_calls`].
+    Invalid(String),
     /// The caller stopped it, by its [`CancelToken`](crate::CancelToken) or from the event callback.
     Cancelled,
+}
+
+impl Finish {
+    /// Whether the text is not what the request's constraint asks for: it was cut before, or breaks what is checked at its end.
+    #[must_use]
+    pub fn breaks_constraint(&self) -> bool {
+        matches!(self, Finish::Unfinished(_) | Finish::Invalid(_))
+    }
 }
 
 /// What cut a text short before it satisfied its constraint.

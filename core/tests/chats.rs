@@ -10,6 +10,7 @@ fn message(json: &Value) -> Message {
     Message {
         role: text(&json["role"]).unwrap(),
         content: text(&json["content"]).unwrap(),
+        reasoning: text(&json["reasoning_content"]),
         tool_calls: calls
             .map(|call| ToolCall {
                 id: text(&call["id"]).unwrap(),

@@ -91,6 +91,9 @@ pub struct ChatMessage {
     pub role: String,
     /// What is said; of a tool, what it returned.
     pub content: String,
+    /// Of an assistant: what it thought before it spoke; the template decides in which turns it is shown.
+    #[uniffi(default = None)]
+    pub reasoning: Option<String>,
     /// Of an assistant: the calls that it asked for.
     #[uniffi(default = [])]
     pub tool_calls: Vec<ToolCall>,
@@ -185,6 +188,11 @@ pub enum FinishReason {
         /// What was too small.
         limit: Limit,
     },
+    /// The answer is whole, and breaks what its schema asks for beyond what can be followed token by token. It has no tool calls.
+    Invalid {
+        /// Where, and how.
+        what: String,
+    },
     /// The handle was cancelled or dropped.
     Cancelled,
 }
@@ -277,6 +285,7 @@ impl From<ChatMessage> for dram_core::Message {
         dram_core::Message {
             role: message.role,
             content: message.content,
+            reasoning: message.reasoning,
             tool_calls: message.tool_calls.into_iter().map(Into::into).collect(),
             tool_call_id: message.tool_call_id,
             name: message.name,
@@ -337,6 +346,7 @@ impl From<dram_core::Completion> for Completion {
                         dram_core::Limit::Context => Limit::Context,
                     },
                 },
+                dram_core::Finish::Invalid(what) => FinishReason::Invalid { what },
                 dram_core::Finish::Cancelled => FinishReason::Cancelled,
             },
             timings: Timings {

@@ -253,8 +253,9 @@ fn tools() -> Value {
 #[test]
 #[ignore = "needs llama.cpp's source and jinja2: cargo xtask peers"]
 fn every_template_renders_as_in_jinja2() {
-    let folder = std::env::var_os("DRAM_PEERS_TEMPLATES")
-        .expect("DRAM_PEERS_TEMPLATES names no folder of templates: run `cargo xtask peers`");
+    let source = std::env::var_os("DRAM_PEERS_SOURCE")
+        .expect("DRAM_PEERS_SOURCE names no source of llama.cpp: run `cargo xtask peers`");
+    let folder = Path::new(&source).join("models/templates");
     let entries = std::fs::read_dir(folder).unwrap();
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|end| end == "jinja"));

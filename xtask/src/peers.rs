@@ -17,7 +17,6 @@ const CMAKE: [&str; 2] = ["-DGGML_NATIVE=ON", "-DGGML_OPENMP=OFF"];
 pub(crate) fn run(rest: &[String]) -> Result<()> {
     let python = python()?;
     println!("python: {}", python.display());
-    let templates = llama_source()?.join("models/templates");
     sh::run(
         sh::cargo(&[
             "test",
@@ -36,7 +35,7 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
         ])
         .args(rest)
         .env("DRAM_PEERS_PYTHON", &python)
-        .env("DRAM_PEERS_TEMPLATES", &templates),
+        .env("DRAM_PEERS_SOURCE", llama_source()?),
     )
 }
 

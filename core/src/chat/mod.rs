@@ -15,6 +15,8 @@ pub struct Message {
     pub role: String,
     /// What was said; of a tool, what it returned.
     pub content: String,
+    /// Of an assistant: what it thought before it spoke. Templates decide in which turns it is shown.
+    pub reasoning: Option<String>,
     /// Of an assistant: the calls that it asked for.
     pub tool_calls: Vec<ToolCall>,
     /// Of a tool: the [`ToolCall::id`] that it answers.
@@ -62,9 +64,17 @@ impl Message {
         }
     }
 
-    /// The turn as templates know it. What it does not have is not there: templates ask with `is defined`.
-    fn json(&self) -> Json {
+    /// The turn as `template` knows it. What it does not have is not there: templates ask with `is defined`.
+    fn json(&self, template: &str) -> Json {
         let mut json = json!({ "role": self.role, "content": self.content });
+        if let Some(reasoning) = &self.reasoning {
+            // One name alone: a template that looks for two could print the text twice.
+            let has = |key: String| template.contains(&key);
+            let name = REASONING.into_iter().find(|name| {
+                has(format!(".{name}")) || has(format!("'{name}'")) || has(format!("\"{name}\""))
+            });
+            json[name.unwrap_or(REASONING[0])] = Json::from(reasoning.as_str());
+        }
         if !self.tool_calls.is_empty() {
             json["tool_calls"] = self.tool_calls.iter().map(ToolCall::json).collect();
         }
@@ -76,6 +86,9 @@ impl Message {
         json
     }
 }
+
+/// What templates call [`Message::reasoning`]: a template is given the first that it mentions.
+const REASONING: [&str; 4] = ["reasoning_content", "thinking", "reasoning", "thought"];
 
 /// A conversation to be rendered.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use super::jinja::{self, Fault, Value, from_json};
 use super::limits::{Budget, STACK};
-use super::{Chat, Message, clock};
+use super::{Chat, clock};
 use crate::stack::on_a_deep_stack;
 use crate::tools::instructions;
 use crate::{Error, Result};
@@ -42,7 +42,7 @@ impl Chat<'_> {
     }
 
     fn write(&self, template: &str, stop: &(dyn Fn() -> bool + Sync)) -> Result<String, Fault> {
-        let messages: Vec<Json> = self.messages.iter().map(Message::json).collect();
+        let messages: Vec<Json> = self.messages.iter().map(|m| m.json(template)).collect();
         let knows_tools = template.contains("tools");
         let told = self.tools.filter(|_| !knows_tools);
         let Some(told) = told.and_then(|tools| instructions(tools, template)) else {

@@ -257,3 +257,21 @@ fn values_are_pythons() {
         assert_eq!(render(template).unwrap(), expected, "{template}");
     }
 }
+
+#[test]
+fn reasoning_has_the_name_that_the_template_asks_for() {
+    let messages = [Message {
+        reasoning: Some("because".into()),
+        ..Message::new("assistant", "so")
+    }];
+    for name in REASONING {
+        let template = format!(
+            "{{% for m in messages %}}{{% if m.{name} is defined %}}<{{{{ m.{name} }}}}>{{% endif %}}{{{{ m.content }}}}{{% endfor %}}"
+        );
+        let chat = Chat {
+            messages: &messages,
+            ..Chat::default()
+        };
+        assert_eq!(chat.render(&template).unwrap(), "<because>so");
+    }
+}

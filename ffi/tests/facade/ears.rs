@@ -64,6 +64,7 @@ pub(crate) fn user(text: &str) -> ChatMessage {
         role: "user".into(),
         content: text.into(),
         tool_calls: Vec::new(),
+        reasoning: None,
         tool_call_id: None,
         name: None,
     }
@@ -134,7 +135,9 @@ pub(crate) fn ask(
     let mut events = Vec::new();
     for heard in all(&hears) {
         match heard {
-            Heard::Event(GenerationEvent::Finished { completion }) => {
+            Heard::Event(
+                GenerationEvent::Finished { completion } | GenerationEvent::Rejected { completion },
+            ) => {
                 return (events, Ok(completion));
             }
             Heard::Event(event) => events.push(event),
