@@ -45,6 +45,7 @@ fn message(json: &Value) -> Message {
         role: text(&json["role"]).unwrap(),
         content: text(&json["content"]).unwrap(),
         tool_calls: calls.map(call).collect(),
+        reasoning: text(&json["reasoning_content"]),
         tool_call_id: text(&json["tool_call_id"]),
         name: text(&json["name"]),
         ..Message::default()

@@ -98,6 +98,8 @@ pub struct Chat<'a> {
     /// Functions that the model may ask to have called. To a template that knows nothing of tools they are told as a system message, or,
     /// where it takes none, before what the user says first.
     pub tools: Option<&'a Tools>,
+    /// More variables for the template, such as `enable_thinking`: their names, and their values as JSON. What is no JSON is a text.
+    pub variables: &'a [(String, String)],
     /// The text of the token that begins a sequence.
     pub bos: &'a str,
     /// The text of the token that ends one.

@@ -69,21 +69,31 @@ impl Chat<'_> {
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<String, Fault> {
         let tools = self.tools.map_or(&Json::Null, |tools| tools.json());
-        let input = messages.iter().map(length).sum::<usize>() + length(tools);
+        let given = |(name, text): &(String, String)| {
+            let json = serde_json::from_str(text).unwrap_or_else(|_| Json::from(text.as_str()));
+            (name.clone(), json)
+        };
+        let given: Vec<(String, Json)> = self.variables.iter().map(given).collect();
+        let input = messages.iter().chain([tools]).map(length).sum::<usize>()
+            + given.iter().map(|(_, json)| length(json)).sum::<usize>();
         let budget = Budget::new(input, stop);
         let messages = messages.iter().map(|message| from_json(&budget, message));
         let messages = messages.collect::<Result<_, _>>()?;
-        let variables = vec![
+        let mut variables = vec![("documents", Value::None)];
+        for (name, json) in &given {
+            variables.push((name.as_str(), from_json(&budget, json)?));
+        }
+        // The conversation's own come last: they hold.
+        variables.extend([
             ("messages", budget.list(messages)?),
             ("tools", from_json(&budget, tools)?),
-            ("documents", Value::None),
             ("bos_token", budget.text(self.bos)?),
             ("eos_token", budget.text(self.eos)?),
             (
                 "add_generation_prompt",
                 Value::Bool(self.add_generation_prompt),
             ),
-        ];
+        ]);
         jinja::render(template, variables, &budget, &clock::strftime_now)
     }
 }

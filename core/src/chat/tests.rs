@@ -275,3 +275,17 @@ fn reasoning_has_the_name_that_the_template_asks_for() {
         assert_eq!(chat.render(&template).unwrap(), "<because>so");
     }
 }
+
+#[test]
+fn variables_are_given_beside_the_conversations_own() {
+    let variables = [("think", "false"), ("who", "Ann \"A\""), ("messages", "1")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let messages = [Message::new("user", "hi")];
+    let chat = Chat {
+        messages: &messages,
+        variables: &variables,
+        ..Chat::default()
+    };
+    let template = "{{ think is false }} {{ who }} {{ messages[0].content }} {{ documents }}";
+    assert_eq!(chat.render(template).unwrap(), "True Ann \"A\" hi None");
+}

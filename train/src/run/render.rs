@@ -46,6 +46,7 @@ pub(super) fn render(
             bos: token(vocabulary.bos),
             eos: token(vocabulary.eos),
             add_generation_prompt: open,
+            ..Chat::default()
         };
         chat.render(&template)
     };
