@@ -306,6 +306,7 @@ impl Model {
                 let chat = Chat {
                     messages,
                     tools: request.tools.as_ref(),
+                    variables: &[],
                     bos: &text_of(tokenizer.bos()),
                     eos: &text_of(tokenizer.eos()),
                     add_generation_prompt: true,
