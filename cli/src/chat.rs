@@ -5,18 +5,25 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use dram_core::{Event, Finish, Message, Model, Prompt, Request, Session, ToolCall};
+use dram_core::{ContextPolicy, Event, Finish, Message, Prompt, Request, Session, ToolCall};
 
 use serde_json::json;
 
 use crate::common::{
-    DraftArgs, Interrupt, Lora, SamplingArgs, SessionArgs, acceptance, open_adapters, write_json,
+    DraftArgs, Interrupt, Lora, SessionArgs, acceptance, open_adapters, write_json,
 };
 use crate::form::{FormArgs, broken_form, tool_call};
+use crate::sampling::SamplingArgs;
+use crate::template::{TemplateArgs, check_system, cut_short};
+use crate::words;
 
 /// Talk with a GGUF model
 ///
-/// Uses the file's own chat template. Ctrl-C stops the answer that is being made, Ctrl-D ends the conversation.
+/// Uses the file's own chat template (--chat-template: another). Ctrl-C stops the answer that is being made, Ctrl-D ends the conversation. When the context is
+/// full, the oldest turns are left out; the system prompt stays.
+///
+/// A line that ends in a backslash goes on with the next one. A message of several lines stands between two """.
+///
 /// Commands: /reset forgets the conversation, /system TEXT says what the model is told before it, /save FILE writes it as JSON,
 /// /lora FILE[:SCALE] ... changes to other adapters (none: the model alone), /result TEXT says what a call returned that the model asked for,
 /// /quit ends it.
@@ -25,6 +32,7 @@ use crate::form::{FormArgs, broken_form, tool_call};
 Examples:
   dram chat student.gguf
   dram chat model.gguf --system 'You answer in one sentence.' --temperature 0.7
+  dram chat model.gguf --template-arg enable_thinking=false
   dram chat large.gguf --draft small.gguf
   dram chat model.gguf --tools tools.json")]
 pub(crate) struct Args {
@@ -37,6 +45,8 @@ pub(crate) struct Args {
     #[arg(short = 'n', long, default_value_t = 512)]
     max_tokens: usize,
     #[command(flatten)]
+    template: TemplateArgs,
+    #[command(flatten)]
     form: FormArgs,
     #[command(flatten)]
     session: SessionArgs,
@@ -47,10 +57,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let model = Model::open(&args.model)?;
+    let model = args.template.open(&args.model)?;
     if model.chat_template().is_none() {
         bail!(
-            "{} has no chat template (tokenizer.chat_template); use `dram run --raw` for plain continuation",
+            "{} has no chat template (tokenizer.chat_template): give one with --chat-template FILE, or use `dram run --raw` for plain continuation",
             args.model.display()
         );
     }
@@ -63,27 +73,60 @@ pub(crate) fn run(args: Args) -> Result<()> {
         .into_iter()
         .map(|text| Message::new("system", text))
         .collect();
+    // Of a conversation it is the oldest turns that are forgotten, asked for or not.
+    let context_policy = match args.session.policy() {
+        ContextPolicy::Error => ContextPolicy::Slide { keep_first: 0 },
+        slide => slide,
+    };
+    let request = Request {
+        max_tokens: args.max_tokens,
+        sampling: args.sampling.sampling(&model)?,
+        context_policy,
+        constraint,
+        tools,
+        parse_special: args.template.parse_special,
+        show_special: args.template.special,
+        template_args: args.template.template_arg,
+        ..Request::default()
+    };
+    let begin = |system: &[Message]| {
+        let question = Message::new("user", "hello");
+        let request = Request {
+            prompt: Prompt::Chat(system.iter().cloned().chain([question]).collect()),
+            ..request.clone()
+        };
+        check_system(&model, &request)
+    };
+    begin(&system)?;
+    eprintln!("sampling: {}", args.sampling.note(&model)?);
     let mut history = system.clone();
+    let mut left_out = 0;
     let ask = io::stdin().is_terminal();
     let mut lines = io::stdin().lock().lines();
     loop {
-        if ask {
-            eprint!("> ");
-            io::stderr().flush()?;
-        }
-        let Some(line) = lines.next().transpose()? else {
+        let Some(message) = read_message(&mut lines, ask)? else {
             return Ok(());
         };
-        let line = line.trim();
-        match line.split_once(' ').unwrap_or((line, "")) {
-            ("", _) => continue,
+        let line = message.trim();
+        // A command is one line.
+        let command = if line.contains('\n') { "" } else { line };
+        match command.split_once(' ').unwrap_or((command, "")) {
+            _ if line.is_empty() => continue,
             ("/quit", _) => return Ok(()),
             ("/reset", _) => {
                 history.clone_from(&system);
+                left_out = 0;
                 continue;
             }
             ("/system", text) if !text.is_empty() => {
-                system = vec![Message::new("system", text)];
+                let new = vec![Message::new("system", text)];
+                match begin(&new) {
+                    Ok(()) => system = new,
+                    Err(error) => {
+                        eprintln!("error: {}", crate::message(&error));
+                        continue;
+                    }
+                }
                 history.clone_from(&system);
                 continue;
             }
@@ -96,7 +139,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             }
             ("/lora", files) => {
                 if let Err(error) = change_adapters(&mut session, files) {
-                    eprintln!("error: {error}");
+                    eprintln!("error: {}", crate::message(&error));
                 }
                 continue;
             }
@@ -124,12 +167,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
         let request = Request {
             prompt: Prompt::Chat(history.clone()),
-            max_tokens: args.max_tokens,
-            sampling: args.sampling.sampling(),
-            context_policy: args.session.policy(),
-            constraint: constraint.clone(),
-            tools: tools.clone(),
-            ..Request::default()
+            ..request.clone()
         };
         let mut out = io::stdout().lock();
         let mut written = Ok(());
@@ -154,10 +192,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
                         (completion.accepted_tokens, completion.drafted_tokens);
                     eprintln!("{}", acceptance(accepted, drafted));
                 }
-                if completion.finish == Finish::ContextFull {
+                if completion.dropped_turns > left_out {
+                    left_out = completion.dropped_turns;
                     eprintln!(
-                        "the context is full; /reset starts anew, --context makes it larger, --slide 0 forgets the oldest"
+                        "the context is full: the {left_out} oldest messages are left out from here on; --context makes room for more"
                     );
+                }
+                if let Some(note) = cut_short(&completion.finish, args.max_tokens) {
+                    eprintln!("{note}");
                 }
                 if let Some(why) = broken_form(&completion.finish) {
                     eprintln!("error: {why}");
@@ -175,8 +217,66 @@ pub(crate) fn run(args: Args) -> Result<()> {
             }
             Err(error) => {
                 history.pop();
-                eprintln!("error: {error}; the last message was taken back");
+                eprintln!(
+                    "error: {}; the last message was taken back",
+                    words::say(&error)
+                );
             }
+        }
+    }
+}
+
+/// What is said next: one line, several where a line ends in a backslash, or all that stands between lines of three quotation marks.
+fn read_message(
+    lines: &mut dyn Iterator<Item = io::Result<String>>,
+    ask: bool,
+) -> io::Result<Option<String>> {
+    const QUOTES: &str = "\"\"\"";
+    let mut message: Option<String> = None;
+    let mut quoted = false;
+    loop {
+        if ask {
+            eprint!("{}", if message.is_none() { "> " } else { ". " });
+            io::stderr().flush()?;
+        }
+        // What was begun when the input ends is said all the same.
+        let Some(line) = lines.next().transpose()? else {
+            return Ok(message);
+        };
+        let mut line = line.strip_suffix('\r').unwrap_or(&line);
+        if message.is_none()
+            && let Some(first) = line.trim_start().strip_prefix(QUOTES)
+        {
+            (quoted, line) = (true, first);
+        }
+        let end = quoted
+            .then(|| line.trim_end().strip_suffix(QUOTES))
+            .flatten();
+        let more = match end {
+            Some(last) => {
+                line = last;
+                false
+            }
+            None if quoted => true,
+            None => match line.strip_suffix('\\') {
+                Some(begin) => {
+                    line = begin;
+                    true
+                }
+                None => false,
+            },
+        };
+        match &mut message {
+            // The line of the quotation marks is none of the message where nothing else stands on it.
+            Some(text) if !(end == Some("") || quoted && text.is_empty()) => {
+                text.push('\n');
+                text.push_str(line);
+            }
+            Some(text) => text.push_str(line),
+            None => message = Some(line.to_owned()),
+        }
+        if !more {
+            return Ok(message);
         }
     }
 }
@@ -213,4 +313,31 @@ fn save(history: &[Message], path: &Path) -> Result<()> {
         })
         .collect();
     write_json(path, &json!({ "messages": messages }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_several_lines() {
+        let read = |text: &str| {
+            let mut lines = text
+                .split_inclusive('\n')
+                .map(|line| Ok::<_, io::Error>(line.strip_suffix('\n').unwrap_or(line).to_owned()));
+            let mut all = Vec::new();
+            while let Some(message) = read_message(&mut lines, false).unwrap() {
+                all.push(message);
+            }
+            all
+        };
+        assert_eq!(read("one\ntwo\n"), ["one", "two"]);
+        assert_eq!(read("one\\\n  two\r\nthree"), ["one\n  two", "three"]);
+        assert_eq!(read("\"\"\"\na\n\n  b\n\"\"\"\nc\n"), ["a\n\n  b", "c"]);
+        assert_eq!(read("\"\"\"a\nb\\\n/reset\"\"\"\n"), ["a\nb\\\n/reset"]);
+        assert_eq!(read("\"\"\"one line\"\"\"\n"), ["one line"]);
+        assert_eq!(read("\"\"\"\nnever closed\n"), ["never closed"]);
+        assert_eq!(read("open\\\n"), ["open"]);
+        assert_eq!(read(""), Vec::<String>::new());
+    }
 }

@@ -1,4 +1,4 @@
-//! What several subcommands share: sampling options, Ctrl-C, formatting, JSON output.
+//! What several subcommands share: session options, Ctrl-C, formatting, JSON output.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -10,104 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use dram_core::files::{Access, NewFile};
-use dram_core::sampling::{Dry, Penalties, Xtc};
 use dram_core::{
-    Adapter, CacheFormat, CancelToken, ContextPolicy, Model, Sampling, Session, SessionOptions,
-    Speculation,
+    Adapter, CacheFormat, CancelToken, ContextPolicy, Model, Session, SessionOptions, Speculation,
 };
 use indicatif::ProgressBar;
-
-/// Options of `run` and `chat` that choose the next token, in the order in which they act.
-#[derive(clap::Args, Clone, Debug)]
-#[command(next_help_heading = "Sampling")]
-pub(crate) struct SamplingArgs {
-    /// Add BIAS to the logit of token ID (-inf bans it); may be given several times
-    #[arg(long, value_name = "ID=BIAS", value_parser = logit_bias, allow_hyphen_values = true)]
-    pub logit_bias: Vec<(u32, f32)>,
-    /// Divide the logits of tokens among the last ones by this (1: off)
-    #[arg(long, default_value_t = 1.0)]
-    pub repeat_penalty: f32,
-    /// Take this off the logits of tokens among the last ones
-    #[arg(long, default_value_t = 0.0, allow_hyphen_values = true)]
-    pub presence_penalty: f32,
-    /// Take this off for each time that a token came up among the last ones
-    #[arg(long, default_value_t = 0.0, allow_hyphen_values = true)]
-    pub frequency_penalty: f32,
-    /// How many last tokens the penalties look at
-    #[arg(long, default_value_t = 64)]
-    pub repeat_last_n: usize,
-    /// Make going on with a repetition unlikely (DRY; 0: off, 0.8 is usual)
-    #[arg(long, default_value_t = 0.0)]
-    pub dry_multiplier: f32,
-    /// How fast DRY grows with the length of the repetition
-    #[arg(long, default_value_t = 1.75)]
-    pub dry_base: f32,
-    /// The longest repetition that DRY lets pass
-    #[arg(long, default_value_t = 2)]
-    pub dry_allowed_length: usize,
-    /// Keep only the K most likely tokens (0: all)
-    #[arg(long, default_value_t = 40)]
-    pub top_k: usize,
-    /// Keep the tokens nearest to the usual surprise that together reach this probability (1: all)
-    #[arg(long, default_value_t = 1.0)]
-    pub typical_p: f32,
-    /// Keep the most likely tokens that together reach this probability (1: all)
-    #[arg(long, default_value_t = 0.95)]
-    pub top_p: f32,
-    /// Drop tokens less likely than this share of the most likely one (0: none)
-    #[arg(long, default_value_t = 0.05)]
-    pub min_p: f32,
-    /// How often to drop all but the least likely token above the threshold (XTC; 0: never)
-    #[arg(long, default_value_t = 0.0)]
-    pub xtc_probability: f32,
-    /// XTC's threshold
-    #[arg(long, default_value_t = 0.1)]
-    pub xtc_threshold: f32,
-    /// 0 always takes the most likely token; 0.7–1.0 is usual for free text
-    #[arg(long, default_value_t = 0.0)]
-    pub temperature: f32,
-    /// The same seed gives the same text
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-}
-
-impl SamplingArgs {
-    pub(crate) fn sampling(&self) -> Sampling {
-        Sampling {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            typical_p: self.typical_p,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            xtc: Xtc {
-                probability: self.xtc_probability,
-                threshold: self.xtc_threshold,
-            },
-            dry: Dry {
-                multiplier: self.dry_multiplier,
-                base: self.dry_base,
-                allowed_length: self.dry_allowed_length,
-                ..Dry::default()
-            },
-            penalties: Penalties {
-                repetition: self.repeat_penalty,
-                presence: self.presence_penalty,
-                frequency: self.frequency_penalty,
-                window: self.repeat_last_n,
-            },
-            logit_bias: self.logit_bias.clone(),
-            seed: self.seed,
-        }
-    }
-}
-
-fn logit_bias(text: &str) -> Result<(u32, f32), String> {
-    let parse = || {
-        let (id, bias) = text.split_once('=')?;
-        Some((id.trim().parse().ok()?, bias.trim().parse().ok()?))
-    };
-    parse().ok_or_else(|| "expected ID=BIAS, such as 13=-inf".into())
-}
 
 /// Adapters that several subcommands take.
 #[derive(clap::Args, Clone, Debug)]
@@ -166,7 +72,7 @@ pub(crate) struct SessionArgs {
     /// Tokens the KV cache holds (default: what the model was made for, at most 4096)
     #[arg(short, long)]
     context: Option<usize>,
-    /// When the cache is full, forget the older half of what follows the first N tokens and go on, instead of stopping
+    /// When the cache is full, go on instead of stopping: a conversation forgets its oldest turns, plain text the older half of what follows the first N tokens
     #[arg(long, value_name = "N")]
     slide: Option<usize>,
     /// How the KV cache holds keys and values; q8_0 takes about half the memory

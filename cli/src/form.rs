@@ -54,6 +54,10 @@ impl FormArgs {
         Ok(grammar.map(|grammar| Constraint::grammar(&grammar)))
     }
 
+    pub(crate) fn has_tools(&self) -> bool {
+        self.tools.is_some()
+    }
+
     pub(crate) fn tools(&self) -> Result<Option<Tools>> {
         let Some(file) = &self.tools else {
             return Ok(None);

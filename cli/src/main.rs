@@ -27,8 +27,11 @@ mod inspect;
 mod logits;
 mod quantize;
 mod run;
+mod sampling;
+mod template;
 mod tokenize;
 mod verify;
+mod words;
 
 use std::process::ExitCode;
 
@@ -102,9 +105,15 @@ fn main() -> ExitCode {
 
 /// The error and its causes on one line; a cause that the message before it already tells is left out.
 fn message(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = match cause.downcast_ref::<dram_core::Error>() {
+            Some(error) => words::say(error),
+            None => cause.to_string(),
+        };
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
             text = format!("{text}: {cause}");
         }
     }

@@ -8,8 +8,10 @@ use anyhow::{Context as _, Result, bail};
 use dram_core::{Event, Finish, Limit, Message, Model, Prompt, Request};
 use serde_json::json;
 
-use crate::common::{DraftArgs, Interrupt, SamplingArgs, SessionArgs, acceptance};
+use crate::common::{DraftArgs, Interrupt, SessionArgs, acceptance};
 use crate::form::{FormArgs, broken_form, tool_call};
+use crate::sampling::SamplingArgs;
+use crate::template::{TemplateArgs, check_system, cut_short};
 
 /// Answer one prompt with a GGUF model
 ///
@@ -50,6 +52,8 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    template: TemplateArgs,
+    #[command(flatten)]
     form: FormArgs,
     #[command(flatten)]
     session: SessionArgs,
@@ -59,8 +63,8 @@ pub(crate) struct Args {
     sampling: SamplingArgs,
 }
 
-pub(crate) fn run(args: Args) -> Result<()> {
-    let prompt = match args.prompt {
+pub(crate) fn run(mut args: Args) -> Result<()> {
+    let prompt = match args.prompt.take() {
         Some(prompt) => prompt,
         None => {
             if io::stdin().is_terminal() {
@@ -73,10 +77,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
             text
         }
     };
-    let model = Model::open(&args.model)?;
+    let model = args.template.open(&args.model)?;
+    let chats = !args.raw && model.chat_template().is_some();
+    if !chats {
+        refuse_what_only_chats_have(&args, &model)?;
+    }
     let mut session = args.session.open(&model)?;
     session.set_speculation(&args.draft.speculation()?)?;
-    let prompt = if args.raw || model.chat_template().is_none() {
+    let prompt = if !chats {
         Prompt::Text(prompt)
     } else {
         let system = args.system.map(|text| Message::new("system", text));
@@ -86,14 +94,19 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let request = Request {
         prompt,
         max_tokens: args.max_tokens,
-        sampling: args.sampling.sampling(),
+        sampling: args.sampling.sampling(&model)?,
         context_policy: args.session.policy(),
         stop: args.stop,
         logprobs: args.logprobs,
         constraint: args.form.constraint()?,
         tools: args.form.tools()?,
+        parse_special: args.template.parse_special,
+        show_special: args.template.special,
+        template_args: args.template.template_arg,
         ..Request::default()
     };
+    check_system(&model, &request)?;
+    eprintln!("sampling: {}", args.sampling.note(&model)?);
 
     let interrupt = Interrupt::listen()?;
     let mut out = io::stdout().lock();
@@ -140,6 +153,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             "tool_call": completion.tool_call.as_ref().map(tool_call),
             "tool_calls": completion.tool_calls.iter().map(tool_call).collect::<Vec<_>>(),
             "forced_tokens": completion.forced_tokens,
+            "dropped_turns": completion.dropped_turns,
             "decode_steps": completion.decode_steps,
             "drafted_tokens": completion.drafted_tokens,
             "accepted_tokens": completion.accepted_tokens,
@@ -154,6 +168,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
         writeln!(out, "{value}")?;
     } else {
         writeln!(out)?;
+        if let Some(note) = cut_short(&completion.finish, args.max_tokens) {
+            eprintln!("{note}");
+        }
         eprintln!(
             "{} prompt tokens, first token after {:.1} ms; {} tokens made, {:.0} tokens/s; {} on {} threads",
             completion.prompt_tokens,
@@ -169,6 +186,33 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
     }
     broken_form(&completion.finish).map_or(Ok(()), |why| bail!(why))
+}
+
+/// A model without a template, or `--raw`: options that the template alone could follow are not dropped in silence.
+fn refuse_what_only_chats_have(args: &Args, model: &Model) -> Result<()> {
+    let given = [
+        ("--system", args.system.is_some()),
+        ("--tools", args.form.has_tools()),
+        ("--template-arg", !args.template.template_arg.is_empty()),
+    ];
+    let Some((flag, _)) = given.iter().find(|(_, given)| *given) else {
+        return Ok(());
+    };
+    let why = match args.raw {
+        true => "--raw gives the prompt as it is, without the chat template".to_owned(),
+        false => format!(
+            "{} has no chat template (tokenizer.chat_template)",
+            args.model.display()
+        ),
+    };
+    let instead = match (args.raw && model.chat_template().is_some(), *flag) {
+        (true, _) => "leave out --raw",
+        (false, "--system") => {
+            "write it into the prompt, or give a template with --chat-template FILE"
+        }
+        (false, _) => "give a template with --chat-template FILE",
+    };
+    bail!("{flag} needs a chat template, and {why}: {instead}")
 }
 
 /// The machine-readable name of why an answer ended, and the stop string if that was why.

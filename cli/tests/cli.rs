@@ -268,6 +268,156 @@ fn mistakes_are_told_and_fail() {
     assert_eq!(run(&[]).status.code(), Some(2));
 }
 
+/// Errors and notes name flags and commands, not what the library calls its parts.
+#[test]
+fn messages_are_in_the_words_of_the_command_line() {
+    let (model, golden) = (
+        tiny(),
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden"),
+    );
+    let (model, encoder) = (
+        model.to_str().unwrap(),
+        golden.join("families/bert-mean.gguf"),
+    );
+    let encoder = encoder.to_str().unwrap();
+    let long = "the end ".repeat(400);
+    let folder = tempfile::tempdir().unwrap();
+    let template = folder.path().join("template.jinja");
+    std::fs::write(
+        &template,
+        "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}",
+    )
+    .unwrap();
+    let template = template.to_str().unwrap();
+    for (args, expected) in [
+        (&["run", encoder, "hi"][..], "use `dram embed`"),
+        (&["embed", model, "hi"], "use `dram run`"),
+        (&["run", model, "--raw", &long], "--context"),
+        (
+            &["run", model, "--raw", "x", "--top-p", "7"],
+            "--top-p: expected",
+        ),
+        (
+            &["run", model, "--raw", "x", "--threads", "0"],
+            "--threads: expected",
+        ),
+        (&["run", model, "--raw", "x", "--tools", template], "--raw"),
+        (
+            &[
+                "run",
+                model,
+                "x",
+                "--chat-template",
+                template,
+                "--template-arg",
+                "messages=1",
+            ],
+            "--template-arg: expected",
+        ),
+        // A system prompt is not dropped in silence.
+        (
+            &[
+                "run",
+                model,
+                "x",
+                "--chat-template",
+                template,
+                "--system",
+                "be brief",
+            ],
+            "--system",
+        ),
+        (
+            &[
+                "chat",
+                model,
+                "--chat-template",
+                template,
+                "--system",
+                "be brief",
+            ],
+            "--system",
+        ),
+    ] {
+        let output = run(args);
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "dram {args:?}: {complaint}");
+        assert!(complaint.contains(expected), "dram {args:?}: {complaint}");
+        for word in ["Model::", "session", "template_args", "top_p"] {
+            assert!(!complaint.contains(word), "dram {args:?}: {complaint}");
+        }
+    }
+    if json(&["inspect", model, "--json"])["metadata"]["tokenizer.chat_template"].is_null() {
+        let output = run(&["run", model, "x", "--system", "be brief"]);
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert!(complaint.contains("--chat-template FILE"), "{complaint}");
+    }
+    let output = run(&["run", model, "--raw", "the", "-n", "2"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("sampling: temperature 0.7"), "{said}");
+    assert!(
+        said.contains("cut after 2 tokens; -n allows more"),
+        "{said}"
+    );
+    let output = run(&[
+        "run",
+        model,
+        "--raw",
+        "the",
+        "-n",
+        "2",
+        "--temperature",
+        "0",
+    ]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("sampling: greedy"), "{said}");
+}
+
+/// What is said in several lines is one message; a full context leaves out the oldest.
+#[test]
+fn a_conversation_in_the_terminal() {
+    use std::io::Write as _;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let template = "{% for m in messages %}{{ m.role }}{{ m.content }}{% endfor %}";
+    std::fs::write(at("template.jinja"), template).unwrap();
+    let model = tiny();
+    let args = [
+        "chat",
+        model.to_str().unwrap(),
+        "--chat-template",
+        &at("template.jinja"),
+    ];
+    let more = ["-n", "4", "--context", "64", "--system", "brief"];
+    let mut child = command(&[&args[..], &more].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let talk = format!(
+        "one\\\ntwo\n\"\"\"\n/a\n\n  b\n\"\"\"\n{}/save {}\n",
+        "and so on and on\n".repeat(6),
+        at("talk.json")
+    );
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(talk.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && !said.contains("error"), "{said}");
+    assert!(said.contains("oldest messages are left out"), "{said}");
+    let talk = std::fs::read_to_string(at("talk.json")).unwrap();
+    let talk: Value = serde_json::from_str(&talk).unwrap();
+    let messages = talk["messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 1 + 2 * 8);
+    assert_eq!(messages[1]["content"], "one\ntwo");
+    assert_eq!(messages[3]["content"], "/a\n\n  b");
+}
+
 /// A text and a recipe for a model that takes seconds.
 fn recipe(folder: &Path, steps: u64, more: &str) -> PathBuf {
     let text: String = (0..600)
@@ -325,6 +475,8 @@ fn pretrain_distill_run() {
         "run",
         &model,
         "--raw",
+        "--temperature",
+        "0",
         "--stop",
         "\n",
         "--json",

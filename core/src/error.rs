@@ -300,6 +300,17 @@ pub enum Error {
         context: usize,
     },
 
+    /// The last turn of a chat, with what the system says, does not fit the session's context: there is nothing to leave out.
+    #[error(
+        "expected the last turn and what the system says to have at most {context} tokens, the session's context, got {tokens}: shorten the message or make a session with a longer context"
+    )]
+    TurnTooLong {
+        /// Tokens of these turns.
+        tokens: usize,
+        /// The session's context.
+        context: usize,
+    },
+
     /// A chat was asked of a model that does not say how to render one.
     #[error(
         "{file}: expected the metadata key `tokenizer.chat_template` to render a chat with, got none: give the prompt as text"

@@ -1,8 +1,7 @@
 //! What a caller asks for, what happens meanwhile, and what comes of it.
 
-use crate::chat::{Chat, Message};
+use crate::chat::Message;
 use crate::constraint::Constraint;
-use crate::model::Model;
 use crate::sampling::{Logprobs, MOST_TOP, Sampling, TokenLogprob};
 use crate::tools::{ToolCall, ToolChoice, Tools};
 use crate::{Error, Result};
@@ -38,8 +37,15 @@ pub struct Request {
     pub constraint: Option<Constraint>,
     /// Functions that the model may ask to have called, or must. Only with [`Prompt::Chat`].
     pub tools: Option<Tools>,
-    /// Whether [`Prompt::Text`] may name special tokens, such as `<|im_start|>`. Leave it off for text that others wrote.
+    /// Whether [`Prompt::Text`], or what is said in a [`Prompt::Chat`], may name special tokens, such as `<|im_start|>`. Leave it off for text that others
+    /// wrote. Without it a chat's template alone writes them. Tokens that users added, such as `<think>`, work in turns of the system and the assistant; in other
+    /// turns, in calls and in their results those that the template writes do not.
     pub parse_special: bool,
+    /// More variables for the chat's template, such as `enable_thinking`: their names, and their values as JSON. What is no JSON is a text. Only with
+    /// [`Prompt::Chat`].
+    pub template_args: Vec<(String, String)>,
+    /// Whether the completion's text has the control tokens that the model makes, as they are written, and the one that ended it.
+    pub show_special: bool,
 }
 
 impl Default for Request {
@@ -54,6 +60,8 @@ impl Default for Request {
             constraint: None,
             tools: None,
             parse_special: false,
+            template_args: Vec::new(),
+            show_special: false,
         }
     }
 }
@@ -78,18 +86,14 @@ pub enum ContextPolicy {
     Error,
     /// Forget the older half of what follows the first `keep_first` tokens, as often as needed, and go on with [`Event::Slid`]. What is left is
     /// evaluated again at its new positions, as if it had been the whole sequence: exact for every model, at the price of that prefill.
+    ///
+    /// Of a [`Prompt::Chat`] whole turns are forgotten, the oldest first, and the rest is rendered anew: a user's turn with all that answers it, calls with their
+    /// results. What the system says and the last user's turn stay; where they alone do not fit, that is [`Error::TurnTooLong`]. An answer that outgrows even
+    /// what is left forgets its own older half, and ends with [`Finish::ContextFull`] where it has less than an eighth of the context.
     Slide {
-        /// Tokens that are never forgotten, such as a system prompt. Less than the context.
+        /// Tokens that are never forgotten, such as an introduction. Less than the context. Of no account for a chat.
         keep_first: usize,
     },
-}
-
-impl ContextPolicy {
-    /// How many of `tokens` tokens to drop, beginning after the first `keep_first`, so that they fit `context`.
-    pub(crate) fn dropped(keep_first: usize, tokens: usize, context: usize) -> usize {
-        let step = ((context - keep_first) / 2).max(1);
-        tokens.saturating_sub(context).next_multiple_of(step)
-    }
 }
 
 /// What happens during a request, in order.
@@ -189,6 +193,8 @@ pub struct Completion {
     pub prompt_tokens: usize,
     /// The first of them, which were in the cache already and were not evaluated again.
     pub reused_tokens: usize,
+    /// The chat's oldest messages that did not fit the context and were left out ([`ContextPolicy::Slide`]).
+    pub dropped_turns: usize,
     /// Those of `tokens` that the constraint left no choice for. Several in a row are evaluated in one step.
     pub forced_tokens: usize,
     /// Evaluations after the prompt's: one for each token, less where tokens were forced or drafts accepted.
@@ -216,6 +222,7 @@ impl Completion {
             logprobs: None,
             prompt_tokens: 0,
             reused_tokens: 0,
+            dropped_turns: 0,
             forced_tokens: 0,
             decode_steps: 0,
             drafted_tokens: 0,
@@ -252,6 +259,18 @@ impl Request {
                 return refuse("constraint", expected.into(), "one".into());
             }
         }
+        if !self.template_args.is_empty() {
+            if !matches!(self.prompt, Prompt::Chat(_)) {
+                let expected = "a chat as the prompt, whose template reads them";
+                return refuse("template_args", expected.into(), "another prompt".into());
+            }
+            let own = ["messages", "tools", "add_generation_prompt"];
+            let mut names = self.template_args.iter().map(|(name, _)| name.as_str());
+            if let Some(name) = names.find(|name| own.contains(name)) {
+                let expected = format!("names other than {}", own.join(", "));
+                return refuse("template_args", expected, name.to_owned());
+            }
+        }
         let most = MOST_TOP.min(vocabulary);
         if let Some(n) = self.logprobs.filter(|&n| n > most) {
             return refuse("logprobs", format!("at most {most}"), n.to_string());
@@ -263,56 +282,6 @@ impl Request {
                 keep_first.to_string(),
             ),
             _ => Ok(()),
-        }
-    }
-}
-
-impl Model {
-    /// A request's prompt as tokens.
-    ///
-    /// # Errors
-    /// [`Error::NoChatTemplate`] for a chat with a model that has none; what the template said when it failed.
-    pub fn prompt_tokens(&self, request: &Request) -> Result<Vec<u32>> {
-        self.prompt_tokens_until(request, &|| false)
-    }
-
-    /// As [`Model::prompt_tokens`], and given up with [`Error::Cancelled`] while the chat's template is rendered, soon after `stop` says so.
-    pub(crate) fn prompt_tokens_until(
-        &self,
-        request: &Request,
-        stop: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Vec<u32>> {
-        let tokenizer = self.tokenizer();
-        let encode = |text: &str, parse_special: bool| {
-            let mut ids = tokenizer.encode(text, parse_special);
-            // A template usually writes the token itself: one is enough.
-            if let Some(bos) = tokenizer
-                .bos()
-                .filter(|&bos| tokenizer.add_bos() && ids.first() != Some(&bos))
-            {
-                ids.insert(0, bos);
-            }
-            ids
-        };
-        match &request.prompt {
-            Prompt::Text(text) => Ok(encode(text, request.parse_special)),
-            Prompt::Tokens(ids) => Ok(ids.clone()),
-            Prompt::Chat(messages) => {
-                let template = self.chat_template().ok_or_else(|| Error::NoChatTemplate {
-                    file: self.gguf().name().to_owned(),
-                })?;
-                let text_of =
-                    |id: Option<u32>| id.map_or_else(String::new, |id| tokenizer.decode(&[id]));
-                let chat = Chat {
-                    messages,
-                    tools: request.tools.as_ref(),
-                    variables: &[],
-                    bos: &text_of(tokenizer.bos()),
-                    eos: &text_of(tokenizer.eos()),
-                    add_generation_prompt: true,
-                };
-                Ok(encode(&chat.render_until(template, stop)?, true))
-            }
         }
     }
 }

@@ -358,6 +358,7 @@ fn memory_is_known_beforehand_and_limits_hold() {
     let limit = model.memory(100).total();
     let options = OpenOptions {
         memory_limit: Some(limit),
+        ..OpenOptions::default()
     };
     let model = Model::open_with(file.path(), &options).unwrap();
     assert!(
@@ -386,6 +387,7 @@ fn memory_is_known_beforehand_and_limits_hold() {
         file.path(),
         &OpenOptions {
             memory_limit: Some(1000),
+            ..OpenOptions::default()
         },
     )
     .unwrap_err();

@@ -34,7 +34,11 @@ fn target_within(shape: &Shape, memory_limit: Option<u64>) -> Model {
     let mut bytes = Random::new(shape.clone()).to_gguf();
     bytes.resize(40 * bytes.len(), 0);
     let file = gguf::File::from_bytes("target.gguf", bytes).unwrap();
-    Model::from_gguf(file, &OpenOptions { memory_limit }).unwrap()
+    let options = OpenOptions {
+        memory_limit,
+        ..OpenOptions::default()
+    };
+    Model::from_gguf(file, &options).unwrap()
 }
 
 /// Drafts that are always right, mostly right, never right, and found in the text.

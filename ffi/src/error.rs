@@ -101,6 +101,7 @@ impl From<dram_core::Error> for DramError {
             | E::DraftVocabulary { .. }
             | E::WrongBase { .. }
             | E::ContextFull { .. }
+            | E::TurnTooLong { .. }
             | E::NoChatTemplate { .. }
             | E::ChatTemplate { .. }
             | E::Constraint { .. }

@@ -4,6 +4,7 @@ use crate::adapter::{DramAdapter, ScaledAdapter, scaled};
 use crate::bench::{self, BenchOptions, BenchReport};
 use crate::encoder::NativeEncoder;
 use crate::error::{DramError, contain};
+use crate::sampling::SamplingOptions;
 use crate::session::NativeSession;
 use crate::types::{
     FormatShare, GenerationRequest, MemoryNeed, ModelInfo, ModelOptions, SessionOptions, count,
@@ -43,6 +44,7 @@ impl NativeModel {
         contain(|| {
             let options = dram_core::OpenOptions {
                 memory_limit: options.memory_limit,
+                chat_template: options.chat_template,
             };
             let inner = dram_core::Model::open_with(path, &options)?;
             Ok(Arc::new(NativeModel { inner }))
@@ -72,6 +74,15 @@ impl NativeModel {
                 })
                 .collect(),
         }
+    }
+
+    /// How to sample this model where nobody says how: as its file says (`general.sampling.*`), else as the makers of its family recommend, else with a
+    /// temperature of 0.7. A request without sampling takes the likeliest token always.
+    ///
+    /// # Errors
+    /// `FileProblem` when the file holds something else than a number there.
+    pub fn default_sampling(&self) -> Result<SamplingOptions, DramError> {
+        contain(|| Ok(self.inner.default_sampling()?.0.into()))
     }
 
     /// Bytes that a session with these options and adapters will take, known before it is opened.

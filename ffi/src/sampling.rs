@@ -162,10 +162,9 @@ impl From<SamplingOptions> for dram_core::Sampling {
     }
 }
 
-/// Core's own, which the literals in `uniffi(default)` repeat for Kotlin and Swift.
-impl Default for SamplingOptions {
-    fn default() -> Self {
-        let s = dram_core::Sampling::default();
+impl From<dram_core::Sampling> for SamplingOptions {
+    fn from(s: dram_core::Sampling) -> Self {
+        let own = dram_core::sampling::Dry::default().breakers;
         SamplingOptions {
             temperature: s.temperature,
             top_k: count(s.top_k),
@@ -180,8 +179,8 @@ impl Default for SamplingOptions {
                 multiplier: s.dry.multiplier,
                 base: s.dry.base,
                 allowed_length: count(s.dry.allowed_length),
-                window: None,
-                breakers: None,
+                window: Some(s.dry.window).filter(|&n| n != usize::MAX).map(count),
+                breakers: Some(s.dry.breakers).filter(|breakers| *breakers != own),
             },
             penalties: PenaltyOptions {
                 repetition: s.penalties.repetition,
@@ -189,9 +188,16 @@ impl Default for SamplingOptions {
                 frequency: s.penalties.frequency,
                 window: count(s.penalties.window),
             },
-            logit_bias: HashMap::new(),
+            logit_bias: s.logit_bias.into_iter().collect(),
             seed: s.seed,
         }
+    }
+}
+
+/// Core's own, which the literals in `uniffi(default)` repeat for Kotlin and Swift.
+impl Default for SamplingOptions {
+    fn default() -> Self {
+        dram_core::Sampling::default().into()
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::error::DramError;
 use crate::form::{Constraint, ToolCall, Tools};
 use crate::sampling::{SamplingOptions, TokenLogprobs, logprobs};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// How to open a model.
@@ -12,6 +13,9 @@ pub struct ModelOptions {
     /// needs more is `OutOfMemory`. None: no limit.
     #[uniffi(default = None)]
     pub memory_limit: Option<u64>,
+    /// The chat template (Jinja), instead of the one that the file has.
+    #[uniffi(default = None)]
+    pub chat_template: Option<String>,
 }
 
 /// How to open a session.
@@ -139,7 +143,8 @@ pub struct GenerationRequest {
     /// The answer ends before any of these; none may be empty.
     #[uniffi(default = [])]
     pub stop: Vec<String>,
-    /// Whether a text prompt may name special tokens, `<|im_start|>` for one. Leave it off for text that others wrote.
+    /// Whether a text prompt, or what is said in a chat, may name special tokens, `<|im_start|>` for one. Leave it off for text that others wrote: then only
+    /// the chat template writes them, and a message that spells one is text.
     #[uniffi(default = false)]
     pub parse_special: bool,
     /// Some(n): report each token's log-probability and the n likeliest tokens, at most 100, as the model gave them.
@@ -154,6 +159,12 @@ pub struct GenerationRequest {
     /// Functions that the model may ask to have called; only with a chat.
     #[uniffi(default = None)]
     pub tools: Option<Tools>,
+    /// More variables for the chat template, `enable_thinking` for one: the values are JSON, or else texts. Only with a chat.
+    #[uniffi(default)]
+    pub template_args: HashMap<String, String>,
+    /// Whether the answer's text has the control tokens that the model makes, as they are written, and the one that ended it.
+    #[uniffi(default = false)]
+    pub show_special: bool,
 }
 
 /// What happens when a session's context is full.
@@ -162,9 +173,10 @@ pub enum ContextPolicy {
     /// A prompt that is too long is an invalid request; an answer ends with `FinishReason::ContextFull`.
     Error,
     /// Forget the older half of what follows the first tokens, as often as needed, tell it with `GenerationEvent::Slid`, and go on. What is left is
-    /// read again, which takes as long as a prompt of its length.
+    /// read again, which takes as long as a prompt of its length. A chat forgets whole turns, the oldest first (`Completion.dropped_turns`); what the system
+    /// says and the last user's turn stay, and where they alone do not fit, the request is invalid.
     Slide {
-        /// Tokens that are never forgotten, those of a system prompt for one. Fewer than the context has positions.
+        /// Tokens that are never forgotten, those of an introduction for one. Fewer than the context has positions. Of no account for a chat.
         keep_first: u32,
     },
 }
@@ -230,6 +242,8 @@ pub struct Completion {
     pub prompt_tokens: u32,
     /// The first of them, which the session knew from before and did not read again.
     pub reused_tokens: u32,
+    /// The chat's oldest messages that did not fit the context and were left out (`ContextPolicy::Slide`).
+    pub dropped_turns: u32,
     /// Those of `tokens` that the constraint left no choice for.
     pub forced_tokens: u32,
     /// Tokens that were drafted.
@@ -310,6 +324,8 @@ impl TryFrom<GenerationRequest> for dram_core::Request {
             sampling: request.sampling.map(Into::into).unwrap_or_default(),
             stop: request.stop,
             parse_special: request.parse_special,
+            template_args: request.template_args.into_iter().collect(),
+            show_special: request.show_special,
             logprobs: request.logprobs.map(|n| n as usize),
             context_policy: match request.context_policy {
                 None | Some(ContextPolicy::Error) => dram_core::ContextPolicy::Error,
@@ -331,6 +347,7 @@ impl From<dram_core::Completion> for Completion {
             tokens: completion.tokens,
             prompt_tokens: count(completion.prompt_tokens),
             reused_tokens: count(completion.reused_tokens),
+            dropped_turns: count(completion.dropped_turns),
             forced_tokens: count(completion.forced_tokens),
             drafted_tokens: count(completion.drafted_tokens),
             accepted_tokens: count(completion.accepted_tokens),

@@ -243,6 +243,7 @@ fn the_memory_limit_counts_adapters() {
     assert!(with.scratch > without.scratch);
     let limit = OpenOptions {
         memory_limit: Some(with.total() - 1),
+        ..OpenOptions::default()
     };
     let limited = Model::from_gguf(file("base", &Shape::default().gguf()), &limit).unwrap();
     let mut session = limited.session(options).unwrap();

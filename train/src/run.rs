@@ -15,12 +15,12 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::checkpoint::{fingerprint, write_beside};
-use crate::data::Batch;
+use crate::data::{Batch, actions};
 use crate::eval::{Figures, Scorer, evaluate};
 use crate::export::{Export, Gate, Limits, Parity};
 use crate::lock::FolderLock;
 use crate::loss::{Losses, Sizes};
-use crate::recipe::Recipe;
+use crate::recipe::{Kind, Recipe};
 use crate::report::Table;
 use crate::student::{Decoder, Products, QuantMode};
 use crate::teacher::{self, Scored, Teacher, Trained};
@@ -328,7 +328,10 @@ fn finish(
         weights: decoder.parameters(),
         scheme: &scheme,
         vocabulary: &sources.vocabulary,
-        metadata: Vec::new(),
+        metadata: match recipe.data.kind {
+            Kind::Actions => vec![actions::greedy()],
+            Kind::Text | Kind::Jsonl => Vec::new(),
+        },
     };
     let reference = Trained::new("training model", decoder, QuantMode::On, threads)?;
     let mut batches: Vec<Batch> = Vec::new();

@@ -42,6 +42,8 @@ const DEFAULT_CONTEXT: usize = 4096;
 pub struct OpenOptions {
     /// Most bytes that the file and one session may take together: mapped weights, cache and scratch, those of a draft model too. `None` sets no limit.
     pub memory_limit: Option<u64>,
+    /// The chat template, instead of the one that the file has.
+    pub chat_template: Option<String>,
 }
 
 /// What a person wants to know about a file.
@@ -135,10 +137,9 @@ impl Model {
         let weights = Weights::find(&file, &config, family.names)?;
         let tokenizer = Arc::new(Tokenizer::from_gguf(&file)?);
         let info = info(&file, &config)?;
-        let chat_template = file
-            .metadata()
-            .opt_str("tokenizer.chat_template")?
-            .map(str::to_owned);
+        let own = file.metadata().opt_str("tokenizer.chat_template")?;
+        let chat_template = options.chat_template.clone();
+        let chat_template = chat_template.or_else(|| own.map(str::to_owned));
         let model = Model {
             inner: Arc::new(Inner {
                 file,
@@ -201,7 +202,7 @@ impl Model {
         &self.inner.file
     }
 
-    /// The template that turns messages into a prompt, if the file has one.
+    /// The template that turns messages into a prompt: the one that it was opened with, or else the file's.
     #[must_use]
     pub fn chat_template(&self) -> Option<&str> {
         self.inner.chat_template.as_deref()

@@ -10,6 +10,7 @@
 //! f64 arithmetic instead of being asked from the platform's libm, and equal logits are ordered by token id.
 
 mod allowed;
+mod defaults;
 mod drafts;
 mod logprobs;
 mod numbers;
@@ -17,6 +18,7 @@ mod repetition;
 mod sampler;
 
 pub(crate) use allowed::Allowed;
+pub use defaults::SamplingSource;
 pub(crate) use drafts::{Share, WIDEST};
 pub(crate) use logprobs::MOST_TOP;
 pub use logprobs::{Logprobs, TokenLogprob};

@@ -1,12 +1,13 @@
 //! Completions: prompt in, pieces of text out.
 
 use super::Session;
+use super::overflow::{Overflow, Prepared, Room};
 use super::speculation::Speculator;
 use crate::constraint::Guide;
 use crate::model::Model;
 use crate::model::forward::{Decoder, Want};
 use crate::output::{Found, Output};
-use crate::request::{Completion, ContextPolicy, Event, Finish, Limit, Request};
+use crate::request::{Completion, Event, Finish, Limit, Request};
 use crate::sampling::{Allowed, Logprobs};
 use crate::tools::ToolCall;
 use crate::{Error, Result};
@@ -49,9 +50,14 @@ impl Session {
             speculator.start(&request.sampling)?;
         }
         let cancellation = &self.cancellation;
-        let mut prompt = match model.prompt_tokens_until(request, &|| cancellation.requested()) {
+        let stop = || cancellation.requested();
+        let Prepared {
+            prompt,
+            whole: prompt_tokens,
+            mut overflow,
+        } = match Prepared::new(&model, request, context, &stop) {
             Err(Error::Cancelled) => return Ok(Completion::cancelled()),
-            prompt => prompt?,
+            prepared => prepared?,
         };
         self.check(&prompt)?;
         let constraint = request.tools.as_ref().and_then(|t| t.constraint(&model));
@@ -60,26 +66,9 @@ impl Session {
             let speculation = self.speculation();
             model.check_memory(&self.options(), self.adapters(), speculation, true)?;
         }
-        let prompt_tokens = prompt.len();
-        let mut dropped = 0;
-        match request.context_policy {
-            ContextPolicy::Error if prompt.len() > context => {
-                return Err(Error::ContextFull {
-                    tokens: prompt.len(),
-                    context,
-                });
-            }
-            ContextPolicy::Error => {}
-            ContextPolicy::Slide { keep_first } => {
-                dropped = ContextPolicy::dropped(keep_first, prompt.len(), context);
-                if dropped > 0 {
-                    prompt.drain(keep_first..keep_first + dropped);
-                }
-            }
-        }
-        let room = match request.context_policy {
-            ContextPolicy::Error => context - prompt.len() + 1,
-            ContextPolicy::Slide { .. } => context,
+        let room = match overflow {
+            Overflow::Stop => context - prompt.len() + 1,
+            Overflow::Tokens { .. } | Overflow::Turns { .. } => context,
         };
         let most = request.max_tokens.min(room);
         self.output.clear();
@@ -91,6 +80,7 @@ impl Session {
             logprobs: request.logprobs.map(|n| Logprobs::with_capacity(most, n)),
             prompt_tokens,
             reused_tokens: reused,
+            dropped_turns: overflow.dropped_turns(),
             ..Completion::cancelled()
         };
         let guide = constraint.map(|c| Guide::new(&model, c, &self.cancellation));
@@ -99,8 +89,9 @@ impl Session {
             Err(Error::Cancelled) => return Ok(completion),
             Err(error) => return Err(error),
         };
+        let kept = prompt.len();
+        let dropped = prompt_tokens.saturating_sub(kept);
         if dropped > 0 {
-            let kept = prompt.len();
             if on_event(Event::Slid { dropped, kept }).is_break() {
                 return Ok(completion);
             }
@@ -126,7 +117,14 @@ impl Session {
             self.accept(&model, id);
         }
 
-        let finish = self.continue_text(request, guide.as_mut(), &mut completion, start, on_event);
+        let mut answer = Answer {
+            request,
+            guide: guide.as_mut(),
+            overflow: &mut overflow,
+            start,
+        };
+        let finish = self.continue_text(&mut answer, &mut completion, on_event);
+        completion.dropped_turns = overflow.dropped_turns();
         completion.finish = match finish {
             Err(Error::Cancelled) => Finish::Cancelled,
             finish => self.checked(finish?, request, guide.as_ref(), &mut completion)?,
@@ -181,13 +179,17 @@ impl Session {
     /// Chooses tokens and evaluates them until something ends the text.
     fn continue_text(
         &mut self,
-        request: &Request,
-        mut guide: Option<&mut Guide>,
+        answer: &mut Answer<'_, '_>,
         completion: &mut Completion,
-        start: Instant,
         on_event: OnEvent<'_>,
     ) -> Result<Finish> {
         let model = self.model.clone();
+        let Answer {
+            request,
+            guide,
+            overflow,
+            start,
+        } = answer;
         let mut unsent = 0; // tokens since the last piece
         let mut waiting = 0; // tokens that were not evaluated yet
 
@@ -206,10 +208,10 @@ impl Session {
                 let known = self.follow_draft(&completion.tokens[made - waiting..]);
                 completion.accepted_tokens += known;
                 if known < waiting {
-                    let ids = &completion.tokens[made - waiting + known..];
+                    let new = waiting - known;
                     // The step itself gives the token after them.
                     let more = request.max_tokens - made - 1;
-                    match self.evaluate_next(ids, more, request.context_policy, on_event) {
+                    match self.evaluate_next(&completion.tokens, new, more, overflow, on_event) {
                         Ok(Step::Done { drafted }) => completion.drafted_tokens += drafted,
                         Ok(Step::Over(finish)) => break finish,
                         Err(Error::Cancelled) => break Finish::Cancelled,
@@ -240,10 +242,15 @@ impl Session {
                     .as_mut()
                     .map_or(Ok(true), |guide| guide.is_satisfied())?
             {
+                if request.show_special {
+                    self.output.push(&[], |bytes| {
+                        model.tokenizer().shown_bytes(id, true, bytes);
+                    });
+                }
                 break Finish::EndOfText;
             }
             completion.forced_tokens += usize::from(forced.is_some());
-            if let (Some(guide), None) = (&mut guide, forced) {
+            if let (Some(guide), None) = (guide.as_mut(), forced) {
                 guide.accept(id)?;
             }
             waiting += 1;
@@ -252,7 +259,8 @@ impl Session {
             unsent += 1;
             self.accept(&model, id);
             let found = self.output.push(&request.stop, |bytes| {
-                model.tokenizer().decode_bytes(id, bytes)
+                let special = request.show_special;
+                model.tokenizer().shown_bytes(id, special, bytes)
             });
             if let Some(logprobs) = &mut completion.logprobs {
                 logprobs.push(self.logits(), id);
@@ -319,27 +327,24 @@ impl Session {
         foreseen
     }
 
-    /// Evaluates the tokens just made, and drafts of at most `more` tokens that might follow; where there is no room for them, does what the policy
-    /// says.
+    /// Evaluates the last `new` of the tokens made, and drafts of at most `more` tokens that might follow; where there is no room for them, makes it
+    /// if it can.
     fn evaluate_next(
         &mut self,
-        ids: &[u32],
+        made: &[u32],
+        new: usize,
         more: usize,
-        policy: ContextPolicy,
+        overflow: &mut Overflow<'_>,
         on_event: OnEvent<'_>,
     ) -> Result<Step> {
-        if self.position + ids.len() <= self.context() {
-            self.ids.extend_from_slice(ids);
+        if self.position + new <= self.context() {
+            self.ids.extend_from_slice(&made[made.len() - new..]);
             let drafted = self.evaluate_with_draft(more)?;
             return Ok(Step::Done { drafted });
         }
-        let ContextPolicy::Slide { keep_first } = policy else {
+        let Room::Made { dropped } = overflow.make_room(self, made, new, more)? else {
             return Ok(Step::Over(Finish::ContextFull));
         };
-        let dropped = ContextPolicy::dropped(keep_first, self.position + ids.len(), self.context());
-        self.position = keep_first;
-        self.ids.drain(keep_first..keep_first + dropped);
-        self.ids.extend_from_slice(ids);
         let kept = self.ids.len();
         if on_event(Event::Slid { dropped, kept }).is_break() {
             self.ids.truncate(self.position);
@@ -382,6 +387,14 @@ impl Session {
         (self.position, self.row) = (end, 0);
         Ok(drafted)
     }
+}
+
+/// What holds while an answer is made.
+struct Answer<'a, 'b> {
+    request: &'a Request,
+    guide: Option<&'a mut Guide>,
+    overflow: &'a mut Overflow<'b>,
+    start: Instant,
 }
 
 /// What became of a step.

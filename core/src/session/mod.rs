@@ -1,6 +1,7 @@
 //! A session: one sequence, its cache and its threads.
 
 mod generate;
+mod overflow;
 mod saved;
 pub(crate) mod speculation;
 

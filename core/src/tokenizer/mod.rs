@@ -234,9 +234,28 @@ impl Tokenizer {
 
     /// [`Tokenizer::encode`] for a text that `begins` there, or goes on from another: then SentencePiece puts no space before it.
     pub(crate) fn encode_part(&self, text: &str, parse_special: bool, begins: bool) -> Vec<u32> {
-        let mut ids = Vec::with_capacity(text.len() / 3 + 4);
+        let parts = self.special.split(text, parse_special, &self.vocabulary);
+        self.encode_parts(parts, text.len(), begins)
+    }
+
+    /// [`Tokenizer::encode`] with special tokens, but for those that do not count where they stand: `counts(token, offset)`.
+    pub(crate) fn encode_where(&self, text: &str, counts: &dyn Fn(u32, usize) -> bool) -> Vec<u32> {
+        let parts = self.special.split_where(text, &self.vocabulary, counts);
+        self.encode_parts(parts, text.len(), true)
+    }
+
+    /// Every token that is found in a text as it stands: whether it is one that users added, and its text.
+    pub(crate) fn special_tokens(&self) -> impl Iterator<Item = (u32, bool, &[u8])> {
+        self.special.ids().iter().map(|&id| {
+            let added = self.vocabulary.kind(id) == TokenType::UserDefined;
+            (id, added, self.vocabulary.bytes(id))
+        })
+    }
+
+    fn encode_parts(&self, parts: Vec<Part<'_>>, bytes: usize, begins: bool) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(bytes / 3 + 4);
         let mut after_special = false;
-        for part in self.special.split(text, parse_special, &self.vocabulary) {
+        for part in parts {
             match part {
                 Part::Token(id) => {
                     ids.push(id);
@@ -279,6 +298,14 @@ impl Tokenizer {
         match self.vocabulary.kind(id) {
             TokenType::Control | TokenType::Unknown | TokenType::Unused | TokenType::Undefined => {}
             _ => self.raw_bytes(id, out),
+        }
+    }
+
+    /// [`Tokenizer::decode_bytes`], with `special` those of a control token as it is written.
+    pub(crate) fn shown_bytes(&self, id: u32, special: bool, out: &mut Vec<u8>) {
+        match special && (id as usize) < self.vocabulary.len() {
+            true => self.raw_bytes(id, out),
+            false => self.decode_bytes(id, out),
         }
     }
 

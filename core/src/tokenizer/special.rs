@@ -82,9 +82,21 @@ impl Special {
         control: bool,
         vocabulary: &Vocabulary,
     ) -> Vec<Part<'a>> {
+        let counts = |id, _| control || vocabulary.kind(id) == TokenType::UserDefined;
+        self.split_where(text, vocabulary, &counts)
+    }
+
+    /// [`Special::split`] at the tokens that count where they stand: `counts(token, offset)`.
+    pub(super) fn split_where<'a>(
+        &self,
+        text: &'a str,
+        vocabulary: &Vocabulary,
+        counts: &dyn Fn(u32, usize) -> bool,
+    ) -> Vec<Part<'a>> {
         let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
         while at < text.len() {
-            let Some(id) = self.find(&text.as_bytes()[at..], control, vocabulary) else {
+            let rest = &text.as_bytes()[at..];
+            let Some(id) = self.find(rest, vocabulary, &|id| counts(id, at)) else {
                 at += 1;
                 continue;
             };
@@ -108,6 +120,11 @@ impl Special {
         parts
     }
 
+    /// The special tokens, each text once.
+    pub(super) fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
     /// The token with exactly these bytes.
     pub(super) fn exact(&self, bytes: &[u8], vocabulary: &Vocabulary) -> Option<u32> {
         let index = self
@@ -116,8 +133,13 @@ impl Special {
         Some(self.ids[index.ok()?])
     }
 
-    /// The longest token that `bytes`, which are not empty, begin with.
-    fn find(&self, bytes: &[u8], control: bool, vocabulary: &Vocabulary) -> Option<u32> {
+    /// The longest token that `bytes`, which are not empty, begin with and that counts.
+    fn find(
+        &self,
+        bytes: &[u8],
+        vocabulary: &Vocabulary,
+        counts: &dyn Fn(u32) -> bool,
+    ) -> Option<u32> {
         let mut found = None;
         let mut range = &self.ids[self.begin[usize::from(bytes[0])].clone()];
         for (depth, &byte) in bytes.iter().enumerate() {
@@ -125,8 +147,7 @@ impl Special {
             let Some(&first) = range.first() else {
                 break;
             };
-            let ends = vocabulary.bytes(first).len() == depth + 1;
-            if ends && (control || vocabulary.kind(first) == TokenType::UserDefined) {
+            if vocabulary.bytes(first).len() == depth + 1 && counts(first) {
                 found = Some(first);
             }
         }

@@ -135,6 +135,14 @@ impl Tools {
         &self.json
     }
 
+    /// The same tools, of which the model is told `json`.
+    pub(crate) fn told_as(&self, json: Json) -> Tools {
+        Tools {
+            json,
+            ..self.clone()
+        }
+    }
+
     /// Those that may be called.
     fn callable(&self) -> impl Iterator<Item = &Tool> {
         self.list.iter().filter(|tool| match &self.choice {

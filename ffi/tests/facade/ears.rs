@@ -56,6 +56,8 @@ pub(crate) fn request(prompt_tokens: u32, max_tokens: u32) -> GenerationRequest 
         context_policy: None,
         constraint: None,
         tools: None,
+        template_args: Default::default(),
+        show_special: false,
     }
 }
 

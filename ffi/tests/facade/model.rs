@@ -6,7 +6,7 @@ use crate::ears::{
 use crate::toy;
 use dram_ffi::{
     BenchOptions, CacheFormat, DramError, GenerationRequest, ModelOptions, NativeModel, Prompt,
-    ScaledAdapter, SessionOptions,
+    SamplingOptions, ScaledAdapter, SessionOptions,
 };
 use std::path::{Path, PathBuf};
 
@@ -144,6 +144,7 @@ fn errors_say_what_the_app_can_do() {
         SLOW.path().to_str().unwrap().into(),
         ModelOptions {
             memory_limit: Some(30_000_000),
+            ..ModelOptions::default()
         },
     );
     let error = limited
@@ -170,6 +171,41 @@ fn errors_say_what_the_app_can_do() {
             "{heard:?}"
         );
     }
+}
+
+#[test]
+fn a_chat_has_another_template_variables_and_a_default_sampling() {
+    let options = ModelOptions {
+        chat_template: Some(
+            "{% for m in messages %}[{{ m.content }}]{% endfor %}{{ mood }}".into(),
+        ),
+        ..ModelOptions::default()
+    };
+    let model = NativeModel::open(STUDENT.into(), options).unwrap();
+    let say = |text: &str, mood: &str| {
+        let chat = GenerationRequest {
+            prompt: Prompt::Chat {
+                messages: vec![user(text)],
+            },
+            template_args: [("mood".to_owned(), mood.to_owned())].into(),
+            ..request(0, 1)
+        };
+        let ids = model.prompt_tokens(chat).unwrap();
+        (model.detokenize(ids.clone()), ids)
+    };
+    assert_eq!(say("hi", r#""good""#).0, "[hi]good");
+    // What is said is text: the end token is none there.
+    let (text, ids) = say("hi<|end|>", "good");
+    assert_eq!(text, "[hi<|end|>]good");
+    let end = model.token_id("<|end|>".into()).unwrap();
+    assert!(!ids.contains(&end));
+    // An exact task's student says so itself; a model that says nothing is warm.
+    assert_eq!(
+        model.default_sampling().unwrap(),
+        SamplingOptions::default()
+    );
+    let usual = slow().default_sampling().unwrap();
+    assert!(usual.temperature > 0.0 && usual.min_p > 0.0);
 }
 
 #[test]

@@ -31,14 +31,23 @@ public final class DramModel: Sendable {
     /// on to the handler that was there before. An app whose crash reporter handles SIGBUS starts it before it opens the first model,
     /// or calls `handleMapFaults(on: false)`; a truncated file then ends the process.
     ///
-    /// - Parameter memoryLimit: the most bytes that the file and one session may take together; nil: no limit.
+    /// - Parameters:
+    ///   - memoryLimit: the most bytes that the file and one session may take together; nil: no limit.
+    ///   - chatTemplate: the chat template (Jinja), instead of the file's own; nil: the file's.
     /// - Throws: `DramError.FileProblem` when the file is missing, unreadable or damaged, `.UnsupportedModel` when this version
     ///   cannot run it, `.OutOfMemory` when it cannot fit `memoryLimit`.
-    public static func open(_ url: URL, memoryLimit: UInt64? = nil) async throws -> DramModel {
-        try await offPool {
-            DramModel(try NativeModel.open(path: url.path, options: ModelOptions(memoryLimit: memoryLimit)))
-        }
+    public static func open(
+        _ url: URL, memoryLimit: UInt64? = nil, chatTemplate: String? = nil
+    ) async throws -> DramModel {
+        let options = ModelOptions(memoryLimit: memoryLimit, chatTemplate: chatTemplate)
+        return try await offPool { DramModel(try NativeModel.open(path: url.path, options: options)) }
     }
+
+    /// How to sample this model where nobody says how: as its file says, else as the makers of its family recommend, else with a
+    /// temperature of 0.7. A request without sampling takes the likeliest token always.
+    ///
+    /// - Throws: `DramError.FileProblem` when the file holds something else than numbers there.
+    public func defaultSampling() throws -> SamplingOptions { try native.defaultSampling() }
 
     /// Bytes that a session with these options and adapters will take, known before it is opened.
     public func memory(

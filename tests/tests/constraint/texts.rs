@@ -147,6 +147,7 @@ fn what_constraints_share_is_counted() {
     let limited = |memory_limit| {
         let options = OpenOptions {
             memory_limit: Some(memory_limit),
+            ..OpenOptions::default()
         };
         let model = Model::open_with(student_path(), &options).unwrap();
         ask(&mut session(&model), &fine)

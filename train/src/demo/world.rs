@@ -105,6 +105,7 @@ impl<'a> World<'a> {
             vocabulary: self.teacher.vocabulary(),
             metadata: vec![
                 ("dram.task".into(), MetadataValue::String("actions".into())),
+                actions::greedy(),
                 (
                     "dram.recipe".into(),
                     MetadataValue::String(self.fingerprint.clone()),

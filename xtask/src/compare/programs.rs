@@ -172,6 +172,8 @@ impl Programs {
             &context,
             "--threads",
             &threads,
+            "--temperature",
+            "0",
         ]);
         let mut theirs = Command::new(&self.completion);
         theirs.arg("-m").arg(file);

@@ -31,6 +31,8 @@ pub use functions::{FUNCTIONS, Function};
 pub use score::{Score, exact_match};
 pub use values::Argument;
 
+use gguf_rs::writer::MetadataValue;
+
 use self::grammar::Template;
 use super::Rng;
 
@@ -46,6 +48,11 @@ pub const SPECIAL_TOKENS: [&str; 3] = [END, REQUEST, CALL];
 pub const CHAT_TEMPLATE: &str = "<|request|>{{ messages[-1].content }}<|call|>";
 /// The name in the call for a request that no function fits.
 pub const NONE: &str = "none";
+
+/// What a model's file says of how to sample it: a call is right or wrong, so it is the likeliest token, always.
+pub(crate) fn greedy() -> crate::export::Entry {
+    ("general.sampling.temp".into(), MetadataValue::Float32(0.0))
+}
 
 /// Which side of the fence templates and values come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

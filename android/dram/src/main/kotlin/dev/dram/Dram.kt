@@ -34,6 +34,14 @@ public class DramModel private constructor(internal val native: NativeModel) : A
     /** What the file says about the model. */
     public val info: ModelInfo = native.info()
 
+    /**
+     * How to sample this model where nobody says how: as its file says, else as the makers of its family recommend, else with a temperature of 0.7. A request
+     * without sampling takes the likeliest token always.
+     *
+     * @throws DramException.FileProblem when the file holds something else than numbers there
+     */
+    public fun defaultSampling(): SamplingOptions = native.defaultSampling()
+
     /** Bytes that a [session] with these options and adapters will take, known before it is opened. */
     public fun memory(
         context: Int? = null,
@@ -111,13 +119,14 @@ public class DramModel private constructor(internal val native: NativeModel) : A
          * it before it opens the first model, or calls `handleMapFaults(false)`; a truncated file then ends the process.
          *
          * @param memoryLimit the most bytes that the file and one session may take together; null: no limit
+         * @param chatTemplate the chat template (Jinja), instead of the file's own; null: the file's
          * @throws DramException.FileProblem when the file is missing, unreadable or damaged
          * @throws DramException.UnsupportedModel when this version cannot run it
          * @throws DramException.OutOfMemory when it cannot fit [memoryLimit]
          */
-        public suspend fun open(file: File, memoryLimit: Long? = null): DramModel {
+        public suspend fun open(file: File, memoryLimit: Long? = null, chatTemplate: String? = null): DramModel {
             require(memoryLimit == null || memoryLimit >= 0) { "memoryLimit: expected no less than 0, got $memoryLimit" }
-            val options = ModelOptions(memoryLimit = memoryLimit?.toULong())
+            val options = ModelOptions(memoryLimit = memoryLimit?.toULong(), chatTemplate = chatTemplate)
             return blocking { DramModel(NativeModel.open(file.path, options)) }
         }
     }
