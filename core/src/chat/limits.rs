@@ -70,7 +70,7 @@ impl<'a> Budget<'a> {
 
     /// Pays for `steps` steps.
     pub(super) fn spend(&self, steps: u64) -> Result<(), Fault> {
-        let look = self.look.get() + steps;
+        let look = self.look.get().saturating_add(steps);
         if look >= PATIENCE {
             if (self.stop)() {
                 return Err(Fault::Cancelled);
@@ -94,6 +94,11 @@ impl<'a> Budget<'a> {
     /// Pays for reading or copying `bytes`.
     pub(super) fn read(&self, bytes: usize) -> Result<(), Fault> {
         self.spend((bytes / BYTES_PER_STEP) as u64)
+    }
+
+    /// Pays for looking for a name of `bytes` among `count` others.
+    pub(super) fn search(&self, count: usize, bytes: usize) -> Result<(), Fault> {
+        self.spend((count / 8).saturating_add(count.saturating_mul(bytes) / 256) as u64)
     }
 
     /// Refuses `bytes` for which there is no room: to be asked before they are made.
