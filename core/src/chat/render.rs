@@ -29,10 +29,15 @@ impl Chat<'_> {
         let rendered = on_a_deep_stack("dram-template", STACK, || self.write(template, stop))?;
         rendered.map_err(|fault| match fault {
             Fault::Cancelled => Error::Cancelled,
-            Fault::Wrong { line: 0, what } => Error::ChatTemplate { what },
-            Fault::Wrong { line, what } => Error::ChatTemplate {
-                what: format!("line {line}: {what}"),
-            },
+            Fault::Wrong { line, what } => {
+                // No longer than a person reads: names in a template may be long.
+                let what: String = what.chars().take(1000).collect();
+                let what = match line {
+                    0 => what,
+                    line => format!("line {line}: {what}"),
+                };
+                Error::ChatTemplate { what }
+            }
         })
     }
 

@@ -138,7 +138,15 @@ fn hostile_templates_are_errors_within_bounds() {
         "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}".into(),
         "{% macro f(x) %}{{ f(x) }}{{ f(x) }}{% endmacro %}{{ f(1) }}".into(),
         "{% macro f() %}{% call f() %}{% endcall %}{% endmacro %}{{ f() }}".into(),
+        // Names that differ at their end alone, looked for again and again.
+        format!(
+            "{{% set k = 'k' * 8000 %}}{{% set ns = namespace(p=[]) %}}{{% for i in range(700) %}}{{% set ns.p = ns.p + [(k ~ i, i)] %}}{{% endfor %}}{{% set d = dict(ns.p) %}}{{% set n = k ~ 'x' %}}{}",
+            "{% for i in range(99999) %}{{ d[n] }}{% endfor %}".repeat(40)
+        ),
+        "{% set ns = namespace(p=[]) %}{% for i in range(9999) %}{% set ns.p = [('k' ~ i, i)] + ns.p[:50] %}{% endfor %}{% set d = dict(ns.p, **{'x': 1}) %}{% for i in range(99) %}{{ ('{x}' * 1000000).format(**d) }}{% endfor %}".into(),
+        "{{ range(1, 0 - 2 ** 126 - 2 ** 126, -1) }}".into(),
         // Sources.
+        format!("{{{{ 1 | {}a }}}}", "a.".repeat(30_000)),
         format!("{{{{ {} }}}}", vec!["1"; 6000].join("+")),
         format!("{{{{ {} }}}}", vec!["1"; 6000].join(" and ")),
         format!("{{{{ {} }}}}", vec!["1"; 6000].join(" if 1 else ")),

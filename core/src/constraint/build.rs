@@ -152,14 +152,7 @@ impl Drop for Place {
 
 /// Runs `make` where deep recursion does not overflow, whatever the caller's thread.
 pub(super) fn on_a_deep_stack<T: Send>(make: impl FnOnce() -> T + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new().name("dram-constraint".into());
-        let thread = builder.stack_size(STACK).spawn_scoped(scope, make);
-        let thread = thread.map_err(|source| Error::Thread { index: 0, source })?;
-        Ok(thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })
+    crate::stack::on_a_deep_stack("dram-constraint", STACK, make)
 }
 
 /// Refuses what the engine's recursive parsers should not be given.

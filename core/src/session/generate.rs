@@ -91,10 +91,8 @@ impl Session {
         };
         let kept = prompt.len();
         let dropped = prompt_tokens.saturating_sub(kept);
-        if dropped > 0 {
-            if on_event(Event::Slid { dropped, kept }).is_break() {
-                return Ok(completion);
-            }
+        if dropped > 0 && on_event(Event::Slid { dropped, kept }).is_break() {
+            return Ok(completion);
         }
 
         let before = Instant::now();

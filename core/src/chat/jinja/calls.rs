@@ -139,7 +139,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
         call: |vm, called| {
             let [message] = called.bind(["message"])?;
             let message = vm.string(&message.unwrap_or(Value::Undefined))?;
-            Err(Fault::new(message.chars().take(2000).collect::<String>()))
+            Err(Fault::new(message))
         },
     },
     Function {
@@ -165,9 +165,10 @@ fn range(vm: &Vm<'_>, called: &Called) -> Result<Value> {
     let span = stop.saturating_sub(start);
     let count = match step {
         0 => return Err(Fault::new("range: expected a step other than 0")),
-        1.. => span.saturating_add(step - 1) / step,
-        _ => span.saturating_add(step + 1) / step,
+        1.. => span.saturating_add(step - 1).checked_div(step),
+        _ => span.saturating_add(step + 1).checked_div(step),
     };
+    let count = count.unwrap_or(i128::MAX);
     if count > MOST_NUMBERS {
         return Err(Fault::new(format!(
             "range: expected at most {MOST_NUMBERS} numbers"

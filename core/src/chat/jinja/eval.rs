@@ -185,7 +185,8 @@ impl Vm<'_> {
         let mut positional = called.positional.iter().cloned();
         let mut named: Vec<_> = called.named.clone();
         for (name, default) in &body.parameters {
-            self.budget.spend(1 + named.len() as u64 / 8)?;
+            self.budget.spend(1)?;
+            self.budget.search(named.len(), name.len())?;
             let by_name = named.iter().position(|(given, _)| given == name);
             let value = match (positional.next(), by_name, default) {
                 (Some(_), Some(_), _) => {
@@ -233,7 +234,7 @@ impl Vm<'_> {
             ))),
             Value::Namespace(space) => {
                 let entries = space.entries.borrow();
-                self.budget.spend(entries.len() as u64 / 8)?;
+                self.budget.search(entries.len(), name.len())?;
                 let found = entries.iter().find(|(known, _)| known == name);
                 Ok(found.map_or(Value::Undefined, |(_, value)| value.clone()))
             }

@@ -195,6 +195,8 @@ pub(super) fn braces(vm: &Vm<'_>, text: &str, called: &Called) -> Result<Value> 
         };
         let spec = match spec.contains('{') {
             true => {
+                let given = called.positional.len() + called.named.len();
+                vm.budget.spend(given as u64 / 4)?;
                 let inner = Called {
                     positional: called
                         .positional
@@ -253,6 +255,8 @@ fn field_value(vm: &Vm<'_>, field: &str, called: &Called, automatic: &mut usize)
         }
         name => name.parse().ok(),
     };
+    vm.budget.spend(1)?;
+    vm.budget.search(called.named.len(), name.len())?;
     let found = match position {
         Some(at) => called.positional.get(at).cloned(),
         None => {

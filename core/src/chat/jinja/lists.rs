@@ -8,6 +8,14 @@ use super::vm::Vm;
 use super::{Fault, Result, methods, operators, tests};
 use std::cmp::Ordering;
 
+/// The items that a lazy filter goes over: of what is false, such as `none`, there are none.
+fn some_items(vm: &Vm<'_>, of: &Value) -> Result<Vec<Value>> {
+    match of.is_true() {
+        true => items(vm.budget, of),
+        false => Ok(Vec::new()),
+    }
+}
+
 /// An attribute by a path with dots; whole numbers are places in lists.
 pub(super) fn path(
     vm: &Vm<'_>,
@@ -78,7 +86,7 @@ pub(super) fn selected(
         }
     };
     let mut kept = Vec::new();
-    for item in items(vm.budget, of)? {
+    for item in some_items(vm, of)? {
         let value = attribute(vm, &item, &by)?;
         let is = match test {
             Some(test) => (test.run)(vm, &value, args)?,
@@ -100,7 +108,7 @@ pub(super) fn map(vm: &Vm<'_>, of: &Value, called: &Called) -> Result<Value> {
     let mut out = Vec::new();
     if let Some(by) = named("attribute") {
         let default = named("default");
-        for item in items(vm.budget, of)? {
+        for item in some_items(vm, of)? {
             out.push(path(vm, &item, &by, default.as_ref())?);
         }
         return generator(vm.budget, out);
@@ -114,7 +122,7 @@ pub(super) fn map(vm: &Vm<'_>, of: &Value, called: &Called) -> Result<Value> {
         positional: args.to_vec(),
         named: called.named.clone(),
     };
-    for item in items(vm.budget, of)? {
+    for item in some_items(vm, of)? {
         vm.budget.spend(1)?;
         out.push(vm.budget.deeper(|| (filter.run)(vm, &item, &args))?);
     }

@@ -256,7 +256,8 @@ impl Parser<'_, '_> {
     fn dotted(&mut self) -> Result<String> {
         let mut name = self.name()?.to_string();
         while self.skip_op(".") {
-            name = format!("{name}.{}", self.name()?);
+            name.push('.');
+            name.push_str(&self.name()?);
         }
         Ok(name)
     }

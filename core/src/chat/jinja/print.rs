@@ -74,7 +74,7 @@ fn sequence(out: &mut Out<'_, '_>, seq: &Seq) -> Result<()> {
         SeqKind::Range => {
             let (first, last) = (seq.items.first(), seq.items.last());
             let [first, last] = [first, last].map(|n| n.and_then(Value::as_int));
-            let (first, end) = (first.unwrap_or(0), last.map_or(0, |n| n + 1));
+            let (first, end) = (first.unwrap_or(0), last.map_or(0, |n| n.saturating_add(1)));
             return out.push_str(&format!("range({first}, {end})"));
         }
         SeqKind::Generator => return out.push_str("<generator>"),

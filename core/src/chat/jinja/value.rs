@@ -165,7 +165,7 @@ impl Value {
 impl Dict {
     /// The value of `key`.
     pub(super) fn get(&self, budget: &Budget<'_>, key: &Value) -> Result<Option<&Value>> {
-        budget.spend(self.entries.len() as u64 / 8)?;
+        budget.search(self.entries.len(), key.as_str().map_or(0, str::len))?;
         match key.as_str() {
             Some(key) => Ok(self.field(key)),
             None => {

@@ -108,7 +108,8 @@ impl<'v> Vm<'v> {
         value: &Value,
     ) -> Result<()> {
         let mut entries = space.entries.borrow_mut();
-        self.budget.spend(1 + entries.len() as u64 / 8)?;
+        self.budget.spend(1)?;
+        self.budget.search(entries.len(), name.len())?;
         match entries.iter_mut().find(|(known, _)| known == name) {
             Some(entry) => entry.1 = value.clone(),
             None => {
