@@ -325,20 +325,19 @@ fn in_users_words(error: &str, planned: &Planned) -> String {
 
 /// Whether the engine gave up for want of room or time.
 fn too_complex(error: &str) -> bool {
-    [
+    const WORDS: &[&str] = &[
         "fuel",
         "too big",
         "too large",
         "Too many",
         "too many",
         "precomputation",
-        "max_items",
-        "items in row",
+        "items; max is",
         "stack level",
         "recursion limit",
-    ]
-    .iter()
-    .any(|words| error.contains(words))
+        "Unable to determine",
+    ];
+    WORDS.iter().any(|words| error.contains(words))
 }
 
 /// What llguidance said, without the parts that are for its own authors, and not longer than a person reads.

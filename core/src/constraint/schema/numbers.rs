@@ -43,7 +43,7 @@ pub(super) fn numbers(
             && low > high
         {
             return Err(format!(
-                "{}: expected bounds with a whole number between them that has 64 bits, got none",
+                "{}: expected bounds with a whole number between them (beyond 53 bits, a multiple of 1024), got none",
                 place(path)
             ));
         }
