@@ -19,6 +19,7 @@ What is left in the output folder:
   summary.json             the same for machines
   train.jsonl              every step: losses, learning rate, gradient norm
   checkpoint.safetensors   where the next start goes on
+  .lock                    held by the run that writes here: there is one at a time
 
 Ctrl-C stops after the running step; the same command goes on from there, bit for bit as if it had not stopped.";
 
@@ -51,13 +52,21 @@ pub(crate) struct DistillArgs {
 const DISTILL_EXAMPLES: &str = "\
 A recipe:
   name = \"my student\"
-  data = { kind = \"jsonl\", path = \"requests.jsonl\" }     # {\"prompt\": …, \"completion\": …} a line, or chat messages
+  data = { kind = \"jsonl\", path = \"requests.jsonl\" }     # also Parquet; the shapes of records stand below
   teacher = { path = \"teachers/llama-3.2-1b\" }
   student = { embedding_length = 256, layers = 6, heads = 8, feed_forward_length = 704 }
   losses = { cross_entropy = { weight = 0.3 }, forward_kl = { weight = 1.0, temperature = 2.0 } }
   train = { steps = 20000, batch = 64, learning_rate = 2e-3 }
   eval = { control = true }                                # also train the student without the teacher, and compare
   quant = { linear = \"q4_0\" }
+
+Records, one a line (or in a JSON array, or the rows of a Parquet file; files may be packed with gzip or Zstandard):
+  {\"messages\": [{\"role\": …, \"content\": …}, …]}          a conversation; also \"conversations\" of \"from\" and \"value\". Every answer is learnt
+  {\"prompt\": …, \"completion\": …}                      texts, or lists of turns. The completion is learnt
+  {\"prompt\": …, \"chosen\": …, \"rejected\": …}         a preference. The chosen answer is learnt
+  {\"instruction\": …, \"input\": …, \"output\": …}       Alpaca; also question + answer and the like. The output is learnt
+  {\"text\": …}                                         a document. All of it is learnt
+Beside them may stand \"tools\", \"system\" and \"chat_template_kwargs\"; docs/data.md has the whole table.
 
 Examples:
   dram distill recipes/actions.toml --out out/actions

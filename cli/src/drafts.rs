@@ -99,7 +99,7 @@ fn requests(path: &Path, model: &Model, work: &Work<'_>) -> Result<Vec<Request>>
             },
             ..Recipe::default()
         };
-        let cases = held_out_sets(&recipe)?
+        let cases = held_out_sets(&recipe, &mut |_| {})?
             .into_iter()
             .flat_map(|set| set.cases);
         return Ok(cases

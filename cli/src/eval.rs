@@ -7,7 +7,7 @@ use dram_core::Model;
 use dram_train::data::actions;
 use dram_train::recipe::{Data, Eval, Kind, Recipe};
 use dram_train::report::{Measure, Table};
-use dram_train::run::held_out_sets;
+use dram_train::run::{Event, held_out_sets};
 use dram_train::teacher::{self, Scored};
 
 use crate::common::LoraArgs;
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Evaluate on this text instead of the built-in task
     #[arg(long, value_name = "FILE", conflicts_with = "jsonl")]
     text: Option<PathBuf>,
-    /// Evaluate on these prompts and completions, or chats
+    /// Evaluate on these records: JSON Lines or Parquet, in the shapes that `dram distill --help` lists
     #[arg(long, value_name = "FILE")]
     jsonl: Option<PathBuf>,
     /// Examples of each set, at most
@@ -85,7 +85,17 @@ pub(crate) fn run(args: Args) -> Result<()> {
         ..Recipe::default()
     };
     recipe.student.context_length = sequence;
-    let sets = held_out_sets(&recipe)?;
+    let mut left_out = Vec::new();
+    let sets = held_out_sets(&recipe, &mut |event| {
+        if let Event::Note(note) = event
+            && kind == Kind::Jsonl
+        {
+            left_out.push(
+                note.replace("data.sequence", "--sequence")
+                    .replace("eval.examples", "--examples"),
+            );
+        }
+    })?;
 
     let teacher = args
         .against
@@ -141,6 +151,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             .rows
             .push(measure.row_of(&name, &model, &args.lora.open(&model)?)?);
     }
+    table.notes.extend(left_out);
     table.notes.extend(args.lora.note());
     if args.json {
         println!("{}", table.json()?)

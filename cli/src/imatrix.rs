@@ -52,9 +52,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
         "{bar:30} chunk {pos} of {len}  {eta} left",
     )?);
+    let ids = model.tokenizer().encode_with_ends(&text, args.special);
     let collect = Collect {
         model: &model,
-        ids: &model.tokenizer().encode_with_ends(&text, args.special),
+        ids: &ids,
         chunk: args.chunk.unwrap_or(512.min(model.config().context_length)),
         chunks: args.chunks,
         output: args.process_output,
@@ -74,5 +75,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         collected.chunk,
         bytes(std::fs::metadata(&args.out)?.len())
     );
+    let rest = ids.len() - collected.chunks * collected.chunk;
+    if rest > 0 {
+        println!(
+            "the last {rest} of the text's {} tokens were left out: they fill no chunk, or are more than --chunks asks for",
+            ids.len()
+        );
+    }
     Ok(())
 }

@@ -91,6 +91,9 @@ pub struct ChatMessage {
     pub role: String,
     /// What is said; of a tool, what it returned.
     pub content: String,
+    /// Of an assistant: what it thought before it spoke; the template decides in which turns it is shown.
+    #[uniffi(default = None)]
+    pub reasoning: Option<String>,
     /// Of an assistant: the calls that it asked for.
     #[uniffi(default = [])]
     pub tool_calls: Vec<ToolCall>,
@@ -282,6 +285,7 @@ impl From<ChatMessage> for dram_core::Message {
         dram_core::Message {
             role: message.role,
             content: message.content,
+            reasoning: message.reasoning,
             tool_calls: message.tool_calls.into_iter().map(Into::into).collect(),
             tool_call_id: message.tool_call_id,
             name: message.name,

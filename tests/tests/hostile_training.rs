@@ -30,8 +30,8 @@ fn records() {
         ("an empty object", "{}", "unknown kind"),
         (
             "unknown keys",
-            r#"{"question": "a", "answer": "b"}"#,
-            "question",
+            r#"{"heading": "a", "label": "b"}"#,
+            "heading",
         ),
         ("no completion", r#"{"prompt": "a"}"#, "completion"),
         (

@@ -72,7 +72,8 @@ pub enum Kind {
     Actions,
     /// Plain UTF-8 text: every token is predicted.
     Text,
-    /// JSON Lines or one JSON array: prompt and completion, chat messages, ShareGPT or Alpaca; only answers are predicted.
+    /// Records, as JSON Lines, a JSON array or Parquet: documents, prompts with completions, conversations in the shapes of public data sets
+    /// (docs/data.md). Of conversations and completions only the answers are predicted.
     Jsonl,
 }
 
@@ -88,7 +89,9 @@ pub struct Data {
     pub held_out: Option<PathBuf>,
     /// Share of `path` kept from training when there is no held-out file, 0 to 1. Default 0.1.
     pub held_out_share: f64,
-    /// Longest training sequence in tokens; records are cut, text is cropped to it. Default: the student's context_length.
+    /// Longest training sequence in tokens; records are cut, text is cropped to it. Default: the student's context_length; with
+    /// `student.init`, whose context may be far longer than memory allows, the longest record up to 1024 tokens, of text 512. Never more than the
+    /// student or the teacher can take.
     pub sequence: Option<usize>,
     /// Tokenizer: a `tokenizer.json`, a folder that holds one, or a GGUF file, relative to the recipe. Default: the teacher's; without a
     /// teacher a byte-level BPE is trained on the data.

@@ -1,5 +1,7 @@
 //! From a recipe to a trained, evaluated and exported model: `dram pretrain` and `dram distill`.
 
+mod records;
+mod render;
 mod report;
 mod sources;
 
@@ -16,6 +18,7 @@ use crate::checkpoint::{fingerprint, write_beside};
 use crate::data::Batch;
 use crate::eval::{Figures, Scorer, evaluate};
 use crate::export::{Export, Gate, Limits, Parity};
+use crate::lock::FolderLock;
 use crate::loss::{Losses, Sizes};
 use crate::recipe::Recipe;
 use crate::report::Table;
@@ -93,7 +96,7 @@ const CONTROL: &str = "control";
 /// Trains on data alone.
 ///
 /// # Errors
-/// When the recipe names a teacher; when data, training, export or the gate fail.
+/// When the recipe names a teacher; when another run has the folder; when data, training, export or the gate fail.
 pub fn pretrain(
     recipe: &Recipe,
     out: &Path,
@@ -102,6 +105,7 @@ pub fn pretrain(
 ) -> Result<Summary> {
     recipe.check()?;
     recipe.expect_no_teacher()?;
+    let _lock = FolderLock::take(out)?;
     let sources = Sources::new(recipe, None, listener)?;
     let place = Place { out, control: None };
     execute(recipe, None, &sources, &place, stop, listener)
@@ -110,7 +114,7 @@ pub fn pretrain(
 /// Trains with a teacher.
 ///
 /// # Errors
-/// When the recipe names none; when teacher, data, training, export or the gate fail.
+/// When the recipe names none; when another run has the folder; when teacher, data, training, export or the gate fail.
 pub fn distill(
     recipe: &Recipe,
     out: &Path,
@@ -118,10 +122,12 @@ pub fn distill(
     listener: &mut dyn FnMut(Event),
 ) -> Result<Summary> {
     recipe.check()?;
+    let _lock = FolderLock::take(out)?;
     let teacher = teacher::open(&recipe.expect_teacher()?.path, recipe.train.threads())
         .context("[teacher]")?;
     let sources = Sources::new(recipe, Some(&*teacher), listener)?;
     let control = if recipe.eval.control {
+        let _lock = FolderLock::take(&out.join(CONTROL))?;
         listener(Event::Note("the control: the student without a teacher"));
         let control = execute(
             &recipe.of_control(),
@@ -172,12 +178,13 @@ pub fn run(
     }
 }
 
-/// The sets that a model of `recipe` is evaluated on; without a teacher, so `data.tokenizer` should name the model.
+/// The sets that a model of `recipe` is evaluated on; without a teacher, so `data.tokenizer` should name the model. `listener` hears what of the data is
+/// left out.
 ///
 /// # Errors
 /// When the data cannot be read, or holds nothing to evaluate.
-pub fn held_out_sets(recipe: &Recipe) -> Result<Vec<HeldOut>> {
-    Ok(Sources::new(recipe, None, &mut |_| {})?.held_out)
+pub fn held_out_sets(recipe: &Recipe, listener: &mut dyn FnMut(Event)) -> Result<Vec<HeldOut>> {
+    Ok(Sources::held_out(recipe, listener)?.held_out)
 }
 
 /// Trains one model, and reports it beside its teacher and its control.
@@ -191,7 +198,6 @@ fn execute(
 ) -> Result<Summary> {
     let started = Instant::now();
     let out = place.out;
-    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let student = student(recipe, sources)?;
     listener(Event::Note(&format!(
         "{} parameters, {} tokens in the vocabulary, {} threads",

@@ -6,7 +6,7 @@ use crate::constraint::Guide;
 use crate::model::Model;
 use crate::model::forward::{Decoder, Want};
 use crate::output::{Found, Output};
-use crate::request::{Completion, ContextPolicy, Event, Finish, Limit, Request, Timings};
+use crate::request::{Completion, ContextPolicy, Event, Finish, Limit, Request};
 use crate::sampling::{Allowed, Logprobs};
 use crate::tools::ToolCall;
 use crate::{Error, Result};
@@ -30,12 +30,13 @@ impl Session {
         request: &Request,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Completion> {
-        let result = self.answer(request, on_event);
-        if let Some(speculator) = &mut self.speculator {
-            speculator.clear();
-        }
-        self.cancellation.next();
-        result
+        self.request(|session| {
+            let result = session.answer(request, on_event);
+            if let Some(speculator) = &mut session.speculator {
+                speculator.clear();
+            }
+            result
+        })
     }
 
     fn answer(&mut self, request: &Request, on_event: OnEvent<'_>) -> Result<Completion> {
@@ -47,7 +48,11 @@ impl Session {
         if let Some(speculator) = &mut self.speculator {
             speculator.start(&request.sampling)?;
         }
-        let mut prompt = model.prompt_tokens(request)?;
+        let cancellation = &self.cancellation;
+        let mut prompt = match model.prompt_tokens_until(request, &|| cancellation.requested()) {
+            Err(Error::Cancelled) => return Ok(Completion::cancelled()),
+            prompt => prompt?,
+        };
         self.check(&prompt)?;
         let constraint = request.tools.as_ref().and_then(|t| t.constraint(&model));
         let constraint = constraint.as_ref().or(request.constraint.as_ref());
@@ -82,19 +87,11 @@ impl Session {
         // The last token's logits are not kept: it is always evaluated.
         let reused = same.count().min(prompt.len() - 1);
         let mut completion = Completion {
-            text: String::new(),
             tokens: Vec::with_capacity(most),
             logprobs: request.logprobs.map(|n| Logprobs::with_capacity(most, n)),
             prompt_tokens,
             reused_tokens: reused,
-            forced_tokens: 0,
-            decode_steps: 0,
-            drafted_tokens: 0,
-            accepted_tokens: 0,
-            tool_call: None,
-            tool_calls: Vec::new(),
-            finish: Finish::Cancelled,
-            timings: Timings::default(),
+            ..Completion::cancelled()
         };
         let guide = constraint.map(|c| Guide::new(&model, c, &self.cancellation));
         let mut guide = match guide.transpose() {
@@ -373,12 +370,14 @@ impl Session {
             return Ok(0);
         }
         let mut decoder = Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
-        let evaluated = decoder.run(&self.ids[start..], start, Want::All, &self.cancellation);
+        let rows = end - 1 - start..self.ids.len() - start;
+        let evaluated = decoder
+            .run(&self.ids[start..], start, Want::All, &self.cancellation)
+            .and_then(|()| decoder.logits(rows).map(|_| ()));
         if evaluated.is_err() {
             self.ids.truncate(start);
         }
         evaluated?;
-        decoder.logits(end - 1 - start..self.ids.len() - start);
         self.ids.truncate(end);
         (self.position, self.row) = (end, 0);
         Ok(drafted)

@@ -64,6 +64,7 @@ pub(crate) fn user(text: &str) -> ChatMessage {
         role: "user".into(),
         content: text.into(),
         tool_calls: Vec::new(),
+        reasoning: None,
         tool_call_id: None,
         name: None,
     }

@@ -22,7 +22,14 @@ public final class DramModel: Sendable {
         info = native.info()
     }
 
-    /// Opens the GGUF file at `url`, a file URL.
+    /// Opens the GGUF file at `url`, a file URL. Of a model in several files (`NAME-00001-of-00003.gguf`) any one may be named.
+    ///
+    /// The file must stay as it is while the model or one of its sessions lives. To bring an update, write a new file, rename it over
+    /// the old one and open it: never write to a file that is open. Each call of a session looks first whether the file was truncated,
+    /// written to or replaced, and throws `DramError.FileProblem` if so. Where the file is truncated in the middle of a generation, that
+    /// ends with `DramError.FileProblem` too; for this the library installs a handler for SIGBUS, which passes faults outside its models
+    /// on to the handler that was there before. An app whose crash reporter handles SIGBUS starts it before it opens the first model,
+    /// or calls `handleMapFaults(on: false)`; a truncated file then ends the process.
     ///
     /// - Parameter memoryLimit: the most bytes that the file and one session may take together; nil: no limit.
     /// - Throws: `DramError.FileProblem` when the file is missing, unreadable or damaged, `.UnsupportedModel` when this version

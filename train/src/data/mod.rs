@@ -16,7 +16,9 @@ mod text;
 pub mod tokenizer;
 
 pub use batch::{Batch, Batches, Example, Examples, Grouped, evaluation_batches};
-pub use records::{Record, Render, Turn, encode_record, encode_records, read_records};
+pub use records::{
+    Conversation, Encoded, Record, Records, Render, encode_record, encode_records, read_records,
+};
 pub use rng::Rng;
 pub use text::{Crops, pack, read_text, sequential_blocks, split_text};
 pub use tokenizer::{TextTokenizer, Vocabulary};

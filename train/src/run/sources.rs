@@ -6,11 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 
 use super::Event;
+use super::records::{Lengths, RecordFiles};
 use crate::checkpoint::fingerprint;
 use crate::data::actions::{self, ActionExamples, Set};
 use crate::data::{
-    Batch, Batches, Crops, Example, Grouped, TextTokenizer, Turn, Vocabulary, encode_records,
-    evaluation_batches, read_records, read_text, sequential_blocks, split_text,
+    Batch, Batches, Crops, Example, Grouped, TextTokenizer, Vocabulary, evaluation_batches,
+    read_text, sequential_blocks, split_text,
 };
 use crate::eval::Case;
 use crate::export::vocabulary_of_gguf;
@@ -49,7 +50,21 @@ impl Sources {
         teacher: Option<&dyn Teacher>,
         listener: &mut dyn FnMut(Event),
     ) -> Result<Self> {
-        let mut files = Files::read(recipe).context("[data]")?;
+        Self::of(recipe, teacher, false, listener)
+    }
+
+    /// What a model is evaluated on. Training data there is where it is the same file.
+    pub(super) fn held_out(recipe: &Recipe, listener: &mut dyn FnMut(Event)) -> Result<Self> {
+        Self::of(recipe, None, true, listener)
+    }
+
+    fn of(
+        recipe: &Recipe,
+        teacher: Option<&dyn Teacher>,
+        held_out_only: bool,
+        listener: &mut dyn FnMut(Event),
+    ) -> Result<Self> {
+        let files = Files::read(recipe, held_out_only, listener).context("[data]")?;
         let tokenizer = tokenizer(recipe, teacher, &files).context("[data] tokenizer")?;
         let mut vocabulary = tokenizer.vocabulary().clone();
         let logits_length = teacher.map_or(vocabulary.tokens.len(), Teacher::logits_length);
@@ -60,12 +75,7 @@ impl Sources {
                 .context("[teacher]")?;
         }
         let mut print = fingerprint(&format!("{:?} {:?}", vocabulary.tokens, vocabulary.merges));
-        let sequence = match (recipe.data.sequence, &recipe.student.init) {
-            (Some(sequence), _) => sequence,
-            (None, None) => recipe.student.context_length,
-            (None, Some(_)) => 256,
-        };
-        let sequence = teacher.map_or(sequence, |t| sequence.min(t.context_length()));
+        let lengths = Lengths::new(recipe, teacher.map(Teacher::context_length), listener)?;
         let tokenizer = Arc::new(tokenizer);
         let (batch, seed) = (recipe.train.batch, recipe.train.seed);
         let (training, held_out): (Box<dyn Batches>, _) = match recipe.data.kind {
@@ -81,6 +91,7 @@ impl Sources {
                 )
             }
             Kind::Text => {
+                let sequence = lengths.text;
                 let (training, held_out) = files.text.split(recipe)?;
                 print += &fingerprint(training);
                 let ids = tokenizer.encode(training, true)?;
@@ -108,11 +119,13 @@ impl Sources {
                 )
             }
             Kind::Jsonl => {
-                let (training, held_out) = files.records(&tokenizer, sequence, recipe, listener)?;
-                print += &fingerprint(&format!("{training:?}"));
-                let batches = evaluation_batches(&held_out, EVALUATION_BATCH);
+                let examples = files.records.encode(&tokenizer, lengths, listener);
+                let examples = examples.context("[data]")?;
+                print += &fingerprint(&format!("{:?}", examples.training));
+                let batches = evaluation_batches(&examples.held_out, EVALUATION_BATCH);
+                let training = Arc::new(examples.training);
                 (
-                    Box::new(Grouped::new(Arc::new(training), batch, WINDOW, seed)?),
+                    Box::new(Grouped::new(training, batch, WINDOW, seed)?),
                     vec![HeldOut {
                         name: "held-out".into(),
                         batches,
@@ -134,8 +147,7 @@ impl Sources {
 /// What the recipe's files hold.
 struct Files {
     text: Text,
-    records: Vec<crate::data::Record>,
-    held_out: Option<Vec<crate::data::Record>>,
+    records: RecordFiles,
 }
 
 #[derive(Default)]
@@ -155,11 +167,10 @@ impl Text {
 }
 
 impl Files {
-    fn read(recipe: &Recipe) -> Result<Self> {
+    fn read(recipe: &Recipe, held_out_only: bool, listener: &mut dyn FnMut(Event)) -> Result<Self> {
         let mut files = Files {
             text: Text::default(),
-            records: Vec::new(),
-            held_out: None,
+            records: RecordFiles::default(),
         };
         let (path, held_out) = (recipe.data.path.as_deref(), recipe.data.held_out.as_deref());
         match (recipe.data.kind, path) {
@@ -168,79 +179,11 @@ impl Files {
                 files.text.held_out = held_out.map(|p| read_text(&[p])).transpose()?;
             }
             (Kind::Jsonl, Some(path)) => {
-                files.records = read_records(path)?;
-                files.held_out = held_out.map(read_records).transpose()?;
+                files.records = RecordFiles::read(path, recipe, held_out_only, listener)?;
             }
             _ => {}
         }
         Ok(files)
-    }
-
-    /// Encoded (training, held out).
-    fn records(
-        &mut self,
-        tokenizer: &TextTokenizer,
-        sequence: usize,
-        recipe: &Recipe,
-        listener: &mut dyn FnMut(Event),
-    ) -> Result<(Vec<Example>, Vec<Example>)> {
-        let mut records = std::mem::take(&mut self.records);
-        let mut held_out = match self.held_out.take() {
-            Some(held_out) => held_out,
-            None => {
-                let keep =
-                    (records.len() as f64 * (1.0 - recipe.data.held_out_share)).floor() as usize;
-                records.split_off(keep)
-            }
-        };
-        ensure!(
-            !held_out.is_empty(),
-            "[data] no record is held out; raise held_out_share or name a held_out file"
-        );
-        held_out.truncate(recipe.eval.examples);
-        let vocabulary = tokenizer.vocabulary();
-        let token = |id: Option<u32>| {
-            id.and_then(|id| vocabulary.tokens.get(id as usize))
-                .map_or("", String::as_str)
-        };
-        let render = |turns: &[Turn], open: bool| -> Result<String> {
-            let template = vocabulary.chat_template.as_deref();
-            let template = template.context("the data holds chats, and the tokenizer has no chat template; give prompt and completion instead")?;
-            let messages: Vec<_> = turns
-                .iter()
-                .map(|t| dram_core::Message::new(&t.role, t.content.as_str()))
-                .collect();
-            let chat = dram_core::chat::Chat {
-                messages: &messages,
-                tools: None,
-                bos: token(vocabulary.bos),
-                eos: token(vocabulary.eos),
-                add_generation_prompt: open,
-            };
-            Ok(chat.render(template)?)
-        };
-        let mut encode = |what: &str, records: &[crate::data::Record]| -> Result<Vec<Example>> {
-            let (mut examples, left_out) = encode_records(records, tokenizer, &render, sequence)
-                .with_context(|| format!("[data] {what}"))?;
-            if left_out > 0 {
-                listener(Event::Note(&format!(
-                    "{what}: {left_out} records have no answer within {sequence} tokens and are left out"
-                )));
-            }
-            if let Some(bos) = vocabulary.bos.filter(|_| vocabulary.add_bos) {
-                // As the runtime begins every prompt; a template may have done it.
-                for example in examples.iter_mut().filter(|e| e.ids.first() != Some(&bos)) {
-                    example.ids.insert(0, bos);
-                    example.counts.insert(0, false);
-                    example.truncate(sequence + 1);
-                }
-            }
-            Ok(examples)
-        };
-        Ok((
-            encode("training", &records)?,
-            encode("held out", &held_out)?,
-        ))
     }
 
     /// Everything readable, to train a tokenizer on.
@@ -256,16 +199,8 @@ impl Files {
                     .map(str::to_string),
             );
         }
-        for record in &self.records {
-            match record {
-                crate::data::Record::Completion { prompt, completion } => {
-                    texts.extend([prompt.clone(), completion.clone()])
-                }
-                crate::data::Record::Chat(turns) => {
-                    texts.extend(turns.iter().map(|t| t.content.clone()))
-                }
-            }
-        }
+        let records = &self.records.training.records;
+        texts.extend(records.iter().flat_map(|r| r.texts()).map(str::to_string));
         Ok(texts)
     }
 }

@@ -12,6 +12,32 @@ use super::{Config, Decoder, Layout};
 use crate::checkpoint::write_beside;
 use crate::folder::weight_files;
 
+impl Config {
+    /// The longest sequence of the model in a Hugging Face folder or a GGUF file, in tokens.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`], weights aside.
+    pub fn context_length_of(path: &Path) -> Result<usize> {
+        if path.is_dir() {
+            Ok(read_config(path)?.context_length)
+        } else {
+            Ok(dram_core::Model::open(path)?.config().context_length)
+        }
+    }
+}
+
+fn read_config(folder: &Path) -> Result<Config> {
+    let text = fs::read_to_string(folder.join("config.json")).with_context(|| {
+        format!(
+            "{}: cannot read config.json; expected a Hugging Face model folder",
+            folder.display()
+        )
+    })?;
+    let json: Json =
+        serde_json::from_str(&text).with_context(|| format!("{}/config.json", folder.display()))?;
+    Config::from_hugging_face(&json).with_context(|| folder.display().to_string())
+}
+
 impl Decoder {
     /// Loads a Hugging Face folder, or a GGUF file (dequantised).
     ///
@@ -28,16 +54,7 @@ impl Decoder {
     /// # Errors
     /// When `config.json` or a tensor is missing, malformed, or of another shape.
     pub fn from_hugging_face(folder: &Path) -> Result<Self> {
-        let text = fs::read_to_string(folder.join("config.json")).with_context(|| {
-            format!(
-                "{}: cannot read config.json; expected a Hugging Face model folder",
-                folder.display()
-            )
-        })?;
-        let json: Json = serde_json::from_str(&text)
-            .with_context(|| format!("{}/config.json", folder.display()))?;
-        let mut config =
-            Config::from_hugging_face(&json).with_context(|| folder.display().to_string())?;
+        let mut config = read_config(folder)?;
         let files = weight_files(folder)?;
         // SAFETY: safetensors are read once, here, and checked by candle; a file that changes meanwhile is outside what we promise.
         let tensors = unsafe { MmapedSafetensors::multi(&files) }
