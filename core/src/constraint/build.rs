@@ -25,7 +25,7 @@ const STACK: usize = 64 << 20;
 /// How deep brackets may be nested in a grammar, whose parser is recursive. Those of JSON and of regular expressions have limits of their own.
 const DEEPEST: usize = 128;
 /// How long making a parser may take. On one core at 2 GHz a large schema takes a tenth of that.
-const MOST_TIME: Duration = Duration::from_millis(1500);
+const MOST_TIME: Duration = Duration::from_millis(1000);
 /// How often a waiting caller looks for a cancel.
 const LOOK: Duration = Duration::from_millis(10);
 /// Threads that make parsers at a time, those that nobody waits for any more among them.
