@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::common::{
     DraftArgs, Interrupt, Lora, SamplingArgs, SessionArgs, acceptance, open_adapters, write_json,
 };
-use crate::form::{FormArgs, tool_call};
+use crate::form::{FormArgs, broken_form, tool_call};
 
 /// Talk with a GGUF model
 ///
@@ -159,8 +159,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
                         "the context is full; /reset starts anew, --context makes it larger, --slide 0 forgets the oldest"
                     );
                 }
-                if let Finish::Unfinished(_) = completion.finish {
-                    eprintln!("the answer is cut short: it does not satisfy its form yet");
+                if let Some(why) = broken_form(&completion.finish) {
+                    eprintln!("error: {why}");
                 }
                 for call in &completion.tool_calls {
                     eprintln!(

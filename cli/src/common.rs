@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
+use dram_core::files::{Access, NewFile};
 use dram_core::sampling::{Dry, Penalties, Xtc};
 use dram_core::{
     Adapter, CacheFormat, CancelToken, ContextPolicy, Model, Sampling, Session, SessionOptions,
@@ -306,9 +307,11 @@ pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
     if path == Path::new("-") {
         return Ok(io::stdout().write_all(text.as_bytes())?);
     }
-    let beside = path.with_extension("json.tmp");
-    std::fs::write(&beside, text)
-        .and_then(|()| std::fs::rename(&beside, path))
+    NewFile::create(path, Access::Shared)
+        .and_then(|mut new| {
+            new.file().write_all(text.as_bytes())?;
+            new.commit()
+        })
         .with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -19,6 +19,7 @@ What is left in the output folder:
   summary.json             the same for machines
   train.jsonl              every step: losses, learning rate, gradient norm
   checkpoint.safetensors   where the next start goes on
+  .lock                    held by the run that writes here: there is one at a time
 
 Ctrl-C stops after the running step; the same command goes on from there, bit for bit as if it had not stopped.";
 

@@ -1,19 +1,21 @@
 //! Options of `run` and `chat` that say what an answer must look like.
 
 use anyhow::{Context as _, Result};
-use dram_core::{Constraint, ToolCall, ToolChoice, Tools};
+use dram_core::{Constraint, Finish, ToolCall, ToolChoice, Tools};
 use serde_json::json;
 
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Form of the answer")]
 pub(crate) struct FormArgs {
-    /// Answer with JSON that this schema accepts: the schema itself, or a file
+    /// Answer with JSON that this schema accepts: the schema itself, or a file. Objects have the listed properties only, unless
+    /// `additionalProperties` says otherwise; strings, arrays and numbers without bounds get some
     #[arg(long, value_name = "FILE_OR_TEXT", group = "form")]
     json_schema: Option<String>,
     /// Answer with a text that this regular expression matches as a whole
     #[arg(long, value_name = "EXPRESSION", group = "form")]
     regex: Option<String>,
-    /// Answer with a text of this grammar, in llguidance's dialect of Lark, from the rule `start` on
+    /// Answer with a text of this grammar: GBNF as llama.cpp has it, from the rule `root` on (rules with `::=`), or llguidance's dialect
+    /// of Lark, from the rule `start` on
     #[arg(long, value_name = "FILE", group = "form")]
     grammar: Option<String>,
     /// Functions that the model may call: a JSON list of {"type": "function", "function": {"name", "description", "parameters"}}
@@ -49,7 +51,7 @@ impl FormArgs {
             return Ok(Some(Constraint::regex(expression)));
         }
         let grammar = self.grammar.as_deref().map(read).transpose()?;
-        Ok(grammar.map(|grammar| Constraint::lark(&grammar)))
+        Ok(grammar.map(|grammar| Constraint::grammar(&grammar)))
     }
 
     pub(crate) fn tools(&self) -> Result<Option<Tools>> {
@@ -72,6 +74,17 @@ impl FormArgs {
 
 fn read(file: &str) -> Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))
+}
+
+/// Why an answer is not what its form asks for, if it is not.
+pub(crate) fn broken_form(finish: &Finish) -> Option<String> {
+    match finish {
+        Finish::Unfinished(_) => Some(
+            "the answer is cut short, before it had the form that was asked for; -n and --context make room for more".into(),
+        ),
+        Finish::Invalid(what) => Some(format!("the answer breaks its schema: {what}")),
+        _ => None,
+    }
 }
 
 /// A call in OpenAI's form, its arguments as JSON text.

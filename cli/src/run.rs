@@ -4,17 +4,18 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use dram_core::{Event, Finish, Limit, Message, Model, Prompt, Request};
 use serde_json::json;
 
 use crate::common::{DraftArgs, Interrupt, SamplingArgs, SessionArgs, acceptance};
-use crate::form::{FormArgs, tool_call};
+use crate::form::{FormArgs, broken_form, tool_call};
 
 /// Answer one prompt with a GGUF model
 ///
 /// The prompt is put through the file's own chat template when it has one (--raw: not). Text streams to standard output as it is
-/// made; timings go to standard error. Ctrl-C stops the answer.
+/// made; timings go to standard error. Ctrl-C stops the answer. An answer that was cut before it had the form that was asked for, or that
+/// breaks its schema, ends with an error.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -117,6 +118,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let decoded = completion.tokens.len().saturating_sub(1);
     if args.json {
         let (finish, stop_string) = finish_name(&completion.finish);
+        let violation = match &completion.finish {
+            Finish::Invalid(what) => Some(what),
+            _ => None,
+        };
         let logprobs = completion.logprobs.as_ref().map(|all| {
             let top = |i| -> Vec<_> {
                 let top = all.top(i).iter();
@@ -140,6 +145,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             "accepted_tokens": completion.accepted_tokens,
             "finish": finish,
             "stop_string": stop_string,
+            "violation": violation,
             "prefill_seconds": t.prefill.as_secs_f64(),
             "first_token_seconds": t.first_token.as_secs_f64(),
             "decode_seconds": t.decode.as_secs_f64(),
@@ -148,11 +154,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
         writeln!(out, "{value}")?;
     } else {
         writeln!(out)?;
-        if let Finish::Unfinished(_) = completion.finish {
-            eprintln!(
-                "the answer is cut short: it does not satisfy its form yet; -n and --context make room for more"
-            );
-        }
         eprintln!(
             "{} prompt tokens, first token after {:.1} ms; {} tokens made, {:.0} tokens/s; {} on {} threads",
             completion.prompt_tokens,
@@ -167,7 +168,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             eprintln!("{drafts}, {} steps", completion.decode_steps);
         }
     }
-    Ok(())
+    broken_form(&completion.finish).map_or(Ok(()), |why| bail!(why))
 }
 
 /// The machine-readable name of why an answer ended, and the stop string if that was why.
@@ -179,6 +180,7 @@ fn finish_name(finish: &Finish) -> (&'static str, Option<&str>) {
         Finish::ContextFull => ("context_full", None),
         Finish::Unfinished(Limit::MaxTokens) => ("unfinished_max_tokens", None),
         Finish::Unfinished(Limit::Context) => ("unfinished_context_full", None),
+        Finish::Invalid(_) => ("invalid", None),
         Finish::Cancelled => ("cancelled", None),
     }
 }

@@ -192,9 +192,29 @@ fn answers_have_the_form_that_is_asked_for() {
         let value: Value = serde_json::from_str(answer["text"].as_str().unwrap()).unwrap();
         assert!((2..=3).contains(&value.as_array().unwrap().len()));
     }
+    // What is cut, or breaks its schema, is printed and is an error.
+    let twice = r#"{"type": "array", "items": {"const": 1}, "minItems": 2, "maxItems": 2, "uniqueItems": true}"#;
+    for (form, finish, why) in [
+        (
+            ["--regex", "a{40}", "-n", "3"],
+            "unfinished_max_tokens",
+            "cut short",
+        ),
+        (
+            ["--json-schema", twice, "-n", "30"],
+            "invalid",
+            "expected items that differ, got 1 twice",
+        ),
+    ] {
+        let broken = run(&[&["run", student, "x", "--json"], &form[..]].concat());
+        let printed: Value = serde_json::from_slice(&broken.stdout).unwrap();
+        let error = String::from_utf8_lossy(&broken.stderr);
+        assert_eq!(printed["finish"], finish);
+        assert!(!broken.status.success() && error.contains(why), "{error}");
+    }
     assert_eq!(
-        ask(&["--regex", "a{40}", "-n", "3"])["finish"],
-        "unfinished_max_tokens"
+        ask(&["--grammar", &file("g.gbnf", "root ::= \"x\" [y]")])["text"],
+        "xy"
     );
     assert_eq!(
         ask(&["--grammar", &file("g", "start: \"x\" \"y\"")])["text"],

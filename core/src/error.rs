@@ -18,12 +18,36 @@ pub enum Error {
         source: std::io::Error,
     },
 
-    /// The file does not begin with GGUF's magic.
-    #[error("{file}: not a GGUF file: expected the first four bytes to be \"GGUF\", got {got}")]
+    /// What is no file, or does not begin with GGUF's magic.
+    #[error("{file}: not a GGUF file: expected one that begins with \"GGUF\", got {got}")]
     NotGguf {
         /// The file.
         file: String,
-        /// Its first bytes.
+        /// What it is instead, and what to do with it where that is known; or its first bytes.
+        got: String,
+    },
+
+    /// One of several files of a model, without the others or with wrong ones.
+    #[error("{file}: part {part} of {count} of a split model: expected {expected}, got {got}")]
+    SplitFile {
+        /// The file.
+        file: String,
+        /// Which of the parts it is, from 1.
+        part: u64,
+        /// How many parts there are.
+        count: u32,
+        /// What would have been accepted.
+        expected: String,
+        /// What was found, and what to do.
+        got: String,
+    },
+
+    /// The file was changed or replaced while it was open, or cannot be read. What was opened is of no more use.
+    #[error("{file}: expected the file that was opened, got {got}: open it again")]
+    FileChanged {
+        /// The file.
+        file: String,
+        /// What became of it.
         got: String,
     },
 

@@ -139,10 +139,21 @@ pub enum Finish {
     MaxTokens,
     /// The session has no room for another token. What the constraint asks for, if there is one, is satisfied.
     ContextFull,
-    /// The text does not satisfy the constraint yet, and there is no room for more.
+    /// The text does not satisfy the constraint yet, and there is no room for more: it is not what was asked for.
     Unfinished(Limit),
+    /// The text is whole, and breaks what its schema asks for beyond what can be followed token by token: where, and how. Calls in it are not in
+    /// [`Completion::tool_calls`].
+    Invalid(String),
     /// The caller stopped it, by its [`CancelToken`](crate::CancelToken) or from the event callback.
     Cancelled,
+}
+
+impl Finish {
+    /// Whether the text is not what the request's constraint asks for: it was cut before, or breaks what is checked at its end.
+    #[must_use]
+    pub fn breaks_constraint(&self) -> bool {
+        matches!(self, Finish::Unfinished(_) | Finish::Invalid(_))
+    }
 }
 
 /// What cut a text short before it satisfied its constraint.
@@ -196,6 +207,27 @@ pub struct Completion {
     pub timings: Timings,
 }
 
+impl Completion {
+    /// Of a request that was cancelled before its prompt was known.
+    pub(crate) fn cancelled() -> Self {
+        Completion {
+            text: String::new(),
+            tokens: Vec::new(),
+            logprobs: None,
+            prompt_tokens: 0,
+            reused_tokens: 0,
+            forced_tokens: 0,
+            decode_steps: 0,
+            drafted_tokens: 0,
+            accepted_tokens: 0,
+            tool_call: None,
+            tool_calls: Vec::new(),
+            finish: Finish::Cancelled,
+            timings: Timings::default(),
+        }
+    }
+}
+
 impl Request {
     /// Refuses what means nothing, whatever the prompt; the session's sampler checks [`Request::sampling`].
     pub(crate) fn check(&self, vocabulary: usize, context: usize) -> Result<()> {
@@ -241,6 +273,15 @@ impl Model {
     /// # Errors
     /// [`Error::NoChatTemplate`] for a chat with a model that has none; what the template said when it failed.
     pub fn prompt_tokens(&self, request: &Request) -> Result<Vec<u32>> {
+        self.prompt_tokens_until(request, &|| false)
+    }
+
+    /// As [`Model::prompt_tokens`], and given up with [`Error::Cancelled`] while the chat's template is rendered, soon after `stop` says so.
+    pub(crate) fn prompt_tokens_until(
+        &self,
+        request: &Request,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<u32>> {
         let tokenizer = self.tokenizer();
         let encode = |text: &str, parse_special: bool| {
             let mut ids = tokenizer.encode(text, parse_special);
@@ -269,7 +310,7 @@ impl Model {
                     eos: &text_of(tokenizer.eos()),
                     add_generation_prompt: true,
                 };
-                Ok(encode(&chat.render(template)?, true))
+                Ok(encode(&chat.render_until(template, stop)?, true))
             }
         }
     }

@@ -44,6 +44,7 @@ fn templates_with_tools_render_as_in_transformers() {
             bos: "<s>",
             eos: "</s>",
             add_generation_prompt: true,
+            ..Chat::default()
         };
         let template = golden["templates"][case["template"].as_str().unwrap()].as_str();
         match (chat.render(template.unwrap()), case["text"].as_str()) {
@@ -79,4 +80,53 @@ fn a_template_that_knows_no_tools_gets_them_as_a_system_message() {
     assert!(text.starts_with("system: Be brief.\n\nCall one"), "{text}");
     assert_eq!(text.matches("system:").count(), 1);
     assert!(!said(ToolChoice::None, &both).contains("now"));
+}
+
+#[test]
+fn tools_go_before_the_first_user_turn_where_a_template_takes_no_system_turn() {
+    let tools = r#"[{"type": "function", "function": {"name": "now", "parameters": {}}}]"#;
+    let tools = Tools::from_json(tools, ToolChoice::Auto).unwrap();
+    let said = |template: &str, messages: &[Message]| {
+        let chat = Chat {
+            messages,
+            tools: Some(&tools),
+            ..Chat::default()
+        };
+        chat.render(template)
+    };
+    let turns = [
+        Message::new("user", "When?"),
+        Message::new("assistant", "Now."),
+        Message::new("user", "And now?"),
+    ];
+    let loops = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
+    // One refuses the turn, one passes over it.
+    let refuses = format!(
+        "{{% if messages[0].role == 'system' %}}{{{{ raise_exception('no system turn') }}}}{{% endif %}}{loops}"
+    );
+    let ignores = loops.replace("messages %}", "messages if m.role != 'system' %}");
+    for template in [refuses.as_str(), &ignores] {
+        let text = said(template, &turns).unwrap();
+        assert!(text.starts_with("<user>You can call"), "{text}");
+        assert!(text.contains(r#"{"name":"now","parameters":{}}"#), "{text}");
+        assert!(
+            text.ends_with("\n\nWhen?<assistant>Now.<user>And now?"),
+            "{text}"
+        );
+    }
+    // What the user says for the system is refused as ever.
+    let system = [Message::new("system", "Be brief."), turns[0].clone()];
+    let error = said(&refuses, &system).unwrap_err().to_string();
+    assert!(error.contains("no system turn"), "{error}");
+}
+
+#[test]
+fn none_is_not_iterable() {
+    let template = "{% if tools is iterable and tools | length > 0 %}TOOLS{% endif %}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}";
+    let messages = [Message::new("user", "x")];
+    let chat = Chat {
+        messages: &messages,
+        ..Chat::default()
+    };
+    assert_eq!(chat.render(template).unwrap(), "[user]x");
 }

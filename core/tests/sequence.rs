@@ -156,6 +156,33 @@ fn a_saved_session_goes_on_after_a_restart() {
 }
 
 #[test]
+fn saves_to_one_path_at_the_same_time_leave_a_whole_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sequence");
+    let model = model(shape());
+    std::thread::scope(|scope| {
+        for length in [5, 40, 60] {
+            let mut session = model.session(options(64, CacheFormat::F16)).unwrap();
+            let path = &path;
+            scope.spawn(move || {
+                session.prefill(&tokens(length)).unwrap();
+                for _ in 0..20 {
+                    session.save(path).unwrap();
+                    session.restore(path).unwrap();
+                    assert!([5, 40, 60].contains(&session.position()));
+                }
+            });
+        }
+    });
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
 fn a_damaged_or_foreign_saved_session_is_refused_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sequence");

@@ -329,6 +329,39 @@ fn cancelling_from_the_callback_or_before_the_start() {
     );
 }
 
+/// The token of a call that is over, whether it went well or not, does nothing to the next one.
+#[test]
+fn a_token_is_for_one_call() {
+    let model = model(Shape::default());
+    let mut session = session(&model);
+    let plain = [3, 1, 4];
+    let logits = session.prefill(&plain).unwrap().to_vec();
+    let calls: [fn(&mut Session); 7] = [
+        |s| assert!(s.prefill(&[2]).is_ok()),
+        |s| assert!(s.decode(2).is_ok()),
+        |s| assert!(s.prefill(&[]).is_err()),
+        |s| assert!(s.decode(u32::MAX).is_err()),
+        |s| assert!(s.evaluate(&[2, 3], &mut |_, _| ()).is_ok()),
+        |s| assert!(s.evaluate(&[], &mut |_, _| ()).is_err()),
+        |s| {
+            let empty = Request::new(Prompt::Tokens(Vec::new()));
+            assert!(s.generate(&empty, &mut |_| panic!("an event")).is_err());
+        },
+    ];
+    for (number, call) in calls.iter().enumerate() {
+        let token = session.cancel_token();
+        call(&mut session);
+        token.cancel();
+        session.reset();
+        let again = session.prefill(&plain).map(<[f32]>::to_vec);
+        assert!(again.is_ok_and(|again| again == logits), "call {number}");
+        // And one that is taken before a call is not lost.
+        session.cancel_token().cancel();
+        assert!(matches!(session.decode(2), Err(Error::Cancelled)));
+        assert_eq!(session.tokens(), plain);
+    }
+}
+
 fn generate_cancelled(session: &mut Session) -> Completion {
     session
         .generate(&request("stop me", 20), &mut |_| {

@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, uniffi::Error)]
 #[uniffi(flat_error)]
 pub enum DramError {
-    /// A file (model, adapter, saved session) is missing, unreadable or damaged, or a saved session belongs to something else: fetch or make it again.
+    /// A file (model, adapter, saved session) is missing, unreadable or damaged, was changed or replaced while it was open, or a saved session belongs to
+    /// something else: open it again, fetch it or make it again.
     #[error("{0}")]
     FileProblem(String),
     /// The file is sound, and this version of the library cannot run it, or not with this base model: update the library or choose another file.
@@ -70,6 +71,8 @@ impl From<dram_core::Error> for DramError {
         let category = match &error {
             E::Io { .. }
             | E::NotGguf { .. }
+            | E::SplitFile { .. }
+            | E::FileChanged { .. }
             | E::Corrupt { .. }
             | E::MissingKey { .. }
             | E::MissingTensor { .. }

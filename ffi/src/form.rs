@@ -5,7 +5,9 @@ use crate::error::DramError;
 /// What an answer must be. Only in a build with the cargo feature `constraint`.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
 pub enum Constraint {
-    /// JSON that a schema accepts.
+    /// JSON that a schema accepts. Objects have the listed properties only, unless `additionalProperties` says otherwise; strings, arrays and numbers
+    /// without bounds get some (4096 code points, 1024 items, ±10¹⁸ with 8 digits after the point). What cannot be followed token by token is checked at the
+    /// end: `FinishReason::Invalid`.
     JsonSchema {
         /// The schema, as JSON.
         schema: String,
@@ -14,6 +16,11 @@ pub enum Constraint {
     Regex {
         /// The expression, without anchors and look-around.
         expression: String,
+    },
+    /// A text of a context-free grammar in GBNF, the form of llama.cpp, from its rule `root` on.
+    Gbnf {
+        /// The grammar, without tokens (`<…>`).
+        grammar: String,
     },
     /// A text of a context-free grammar, from its rule `start` on.
     Lark {
@@ -67,6 +74,7 @@ impl From<Constraint> for dram_core::Constraint {
         match constraint {
             Constraint::JsonSchema { schema } => dram_core::Constraint::json_schema(&schema),
             Constraint::Regex { expression } => dram_core::Constraint::regex(&expression),
+            Constraint::Gbnf { grammar } => dram_core::Constraint::gbnf(&grammar),
             Constraint::Lark { grammar } => dram_core::Constraint::lark(&grammar),
         }
     }

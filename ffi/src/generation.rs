@@ -3,7 +3,7 @@
 use crate::error::{DramError, ListenerError, contain};
 use crate::sampling::TokenLogprobs;
 use crate::session::Lease;
-use crate::types::{Completion, GenerationRequest, count};
+use crate::types::{Completion, FinishReason, GenerationRequest, count};
 use dram_core::{CancelToken, Event};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,12 +46,18 @@ pub enum GenerationEvent {
         /// What came of it.
         completion: Completion,
     },
+    /// The generation ended in place of `Finished`, and its answer is not what the request's constraint or tools ask for: it was cut before
+    /// (`FinishReason::Unfinished`), or breaks its schema (`FinishReason::Invalid`).
+    Rejected {
+        /// What came of it.
+        completion: Completion,
+    },
 }
 
 /// Hears of a generation, on the generation's thread.
 #[uniffi::export(callback_interface)]
 pub trait GenerationListener: Send + Sync {
-    /// Something happened. After `Finished` nothing is called any more.
+    /// Something happened. After `Finished` or `Rejected` nothing is called any more.
     fn on_event(&self, event: GenerationEvent) -> Result<(), ListenerError>;
 
     /// The generation failed. Nothing is called after this.
@@ -251,13 +257,23 @@ pub(crate) fn run(
         let told = match result {
             Ok(completion) => pending
                 .send(listener)
-                .and_then(|()| listener.on_event(GenerationEvent::Finished { completion })),
+                .and_then(|()| listener.on_event(ended(completion))),
             Err(error) => listener.on_error(error),
         };
         told.map_err(|error| DramError::Internal(error.to_string()))
     });
     progress.lock().ended = true;
     progress.ended.notify_all();
+}
+
+/// A broken answer comes as an event of its own: who waits for `Finished` does not take it for a good one.
+fn ended(completion: Completion) -> GenerationEvent {
+    match completion.finish {
+        FinishReason::Unfinished { .. } | FinishReason::Invalid { .. } => {
+            GenerationEvent::Rejected { completion }
+        }
+        _ => GenerationEvent::Finished { completion },
+    }
 }
 
 /// Core's part: pieces go to the listener as they fall due, the rest stays in `pending`.

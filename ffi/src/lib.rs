@@ -26,7 +26,7 @@ pub use encoder::NativeEncoder;
 pub use error::{DramError, ListenerError};
 pub use form::{Constraint, ToolCall, ToolChoice, Tools};
 pub use generation::{GenerationEvent, GenerationHandle, GenerationListener};
-pub use model::NativeModel;
+pub use model::{NativeModel, handle_map_faults};
 pub use sampling::{
     DryOptions, PenaltyOptions, SamplingOptions, TokenLogprob, TokenLogprobs, XtcOptions,
 };

@@ -10,6 +10,13 @@ use crate::types::{
 };
 use std::sync::Arc;
 
+/// Whether the file of a model that is opened from now on is watched for faults, by a handler for SIGBUS that the first such model installs: see
+/// [`NativeModel::open`]. It is on unless this turns it off.
+#[uniffi::export]
+pub fn handle_map_faults(on: bool) {
+    dram_core::gguf::handle_map_faults(on);
+}
+
 /// An open model file. Opening maps it and reads its header, which takes milliseconds; weights are paged in as they are used.
 /// It may be shared between threads, and sessions keep it alive.
 #[derive(uniffi::Object)]
@@ -19,7 +26,14 @@ pub struct NativeModel {
 
 #[uniffi::export]
 impl NativeModel {
-    /// Opens the GGUF file at `path`.
+    /// Opens the GGUF file at `path`. Of a model in several files (`NAME-00001-of-00003.gguf`) any one may be named.
+    ///
+    /// The file must stay as it is while the model or one of its sessions lives. To bring an update, write a new file, rename it over the old one
+    /// and open it: never write to a file that is open. Each call of a session looks first whether the file was truncated, written to or replaced,
+    /// and fails with `FileProblem` if so. Where the file is truncated in the middle of a generation, that ends with `FileProblem` too; for
+    /// this the library installs a handler for SIGBUS, which passes faults outside its models on to the handler that was there before. An app whose
+    /// crash reporter handles SIGBUS starts it before it opens the first model, or turns the library's handler off with
+    /// `handle_map_faults`; a truncated file then ends the process.
     ///
     /// # Errors
     /// `FileProblem` when it cannot be read or is damaged, `UnsupportedModel` when its family, weight format or tokenizer is

@@ -159,7 +159,7 @@ impl NativeSession {
 
 #[uniffi::export]
 impl NativeSession {
-    /// Starts a generation on a thread of its own and returns at once. The listener is called on that thread, last with `Finished` or with an error,
+    /// Starts a generation on a thread of its own and returns at once. The listener is called on that thread, last with `Finished`, `Rejected` or an error,
     /// when the session is free again. A cancelled generation finishes too, with what was made until then.
     ///
     /// The session's sequence becomes the prompt and the answer. Where the prompt begins with what the session has read, as that of a chat's next turn

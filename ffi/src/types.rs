@@ -188,6 +188,11 @@ pub enum FinishReason {
         /// What was too small.
         limit: Limit,
     },
+    /// The answer is whole, and breaks what its schema asks for beyond what can be followed token by token. It has no tool calls.
+    Invalid {
+        /// Where, and how.
+        what: String,
+    },
     /// The handle was cancelled or dropped.
     Cancelled,
 }
@@ -341,6 +346,7 @@ impl From<dram_core::Completion> for Completion {
                         dram_core::Limit::Context => Limit::Context,
                     },
                 },
+                dram_core::Finish::Invalid(what) => FinishReason::Invalid { what },
                 dram_core::Finish::Cancelled => FinishReason::Cancelled,
             },
             timings: Timings {

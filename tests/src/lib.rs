@@ -1,6 +1,7 @@
 //! What the tests of `tests/tests/` share: a GGUF writer that can also write nonsense, small random llama models, tiny Hugging Face folders.
 
 pub mod adapter;
+pub mod expected;
 pub mod folder;
 pub mod gguf;
 pub mod golden;

@@ -576,16 +576,6 @@ const CASES: &[Case] = &[
         "tokenizer.ggml.merges",
     ),
     (
-        "bos past the vocabulary",
-        |f| u32(f, "tokenizer.ggml.bos_token_id", VOCABULARY as u32),
-        "bos_token_id",
-    ),
-    (
-        "eos past the vocabulary",
-        |f| u32(f, "tokenizer.ggml.eos_token_id", 1 << 31),
-        "eos_token_id",
-    ),
-    (
         "eos is a string",
         |f| text(f, "tokenizer.ggml.eos_token_id", "</s>"),
         "eos_token_id",
@@ -721,6 +711,16 @@ fn the_file_is_good_before_it_is_broken() {
         Value::Strs(vec!["zz qq".into(), "h e".into()]),
     );
     use_it(folder.path(), &odd.bytes()).unwrap();
+    // Read as llama.cpp reads them: ids beyond the vocabulary are none, types without a meaning are no control tokens, more types than tokens.
+    for (bos, eos) in [(VOCABULARY as u32, 1 << 31), (u32::MAX, VOCABULARY as u32)] {
+        let mut odd = valid();
+        u32(&mut odd, "tokenizer.ggml.bos_token_id", bos);
+        u32(&mut odd, "tokenizer.ggml.eos_token_id", eos);
+        let mut types = vec![1; VOCABULARY + 3];
+        (types[7], types[8], types[9]) = (0, 99, -1);
+        put(&mut odd, "tokenizer.ggml.token_type", Value::I32s(types));
+        use_it(folder.path(), &odd.bytes()).unwrap();
+    }
 }
 
 #[test]

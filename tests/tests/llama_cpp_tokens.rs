@@ -3,6 +3,7 @@
 
 use dram_core::Tokenizer;
 use dram_core::gguf::File;
+use dram_tests::expected::compare;
 use dram_tests::gguf::Value;
 use dram_tests::merges::{Writing, vocabulary};
 use dram_tests::toy::splitmix;
@@ -344,4 +345,46 @@ fn sentence_piece_cuts_as_llama_cpp() {
         wrong.len(),
         wrong[..wrong.len().min(20)].join("\n")
     );
+}
+
+/// Every vocabulary with expected ids in llama.cpp's source, of which there are fifteen.
+#[test]
+#[ignore = "cargo xtask peers"]
+fn vocabularies_of_the_source_give_their_expected_ids() {
+    let source = std::env::var_os("DRAM_PEERS_SOURCE")
+        .expect("DRAM_PEERS_SOURCE names no source of llama.cpp: run `cargo xtask peers`");
+    let folder = Path::new(&source).join("models");
+    let (mut vocabularies, mut wrong) = (0, Vec::new());
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "inp") {
+            continue;
+        }
+        let path = path.with_extension(""); // .gguf
+        let name = path.file_stem().unwrap().to_string_lossy();
+        let compared = compare(&path, !name.contains("bert"));
+        println!("{name}: {} texts", compared.texts);
+        vocabularies += 1;
+        wrong.extend(compared.wrong.iter().map(|text| format!("{name}: {text}")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(vocabularies >= 15, "{vocabularies} vocabularies");
+}
+
+/// The numbers that Dram writes into `general.file_type`, beside those of llama.cpp's llama.h.
+#[test]
+#[ignore = "cargo xtask peers"]
+fn file_types_are_those_of_the_source() {
+    let source = std::env::var_os("DRAM_PEERS_SOURCE")
+        .expect("DRAM_PEERS_SOURCE names no source of llama.cpp: run `cargo xtask peers`");
+    let header = Path::new(&source).join("include/llama.h");
+    let header = std::fs::read_to_string(header).unwrap();
+    for (ours, theirs, number) in dram_train::export::FILE_TYPES {
+        let line = header.lines().find_map(|line| {
+            let line = line.trim().strip_prefix("LLAMA_FTYPE_")?;
+            let (name, rest) = line.split_once('=')?;
+            (name.trim() == theirs).then(|| rest.split(',').next().unwrap_or_default().trim())
+        });
+        assert_eq!(line, Some(&*number.to_string()), "{ours}: {theirs}");
+    }
 }

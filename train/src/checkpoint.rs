@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use dram_core::files::{Access, NewFile};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 /// What a checkpoint says beside its buffers.
@@ -138,28 +139,19 @@ pub fn fingerprint(text: &str) -> String {
     format!("{:016x}", sum.0)
 }
 
-/// Writes `path` by way of a file beside it that is synced and then renamed, so that a reader, or a crash, never sees half of it.
+/// Writes `path` by way of a file beside it that is synced and then renamed ([`NewFile`]), so that a reader, or a crash, never sees half of it.
 ///
 /// # Errors
 /// When `write` fails or the disk does; what was at `path` before is then untouched.
 pub fn write_beside(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.tmp", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let attempt = (|| -> Result<()> {
-        write(&beside)?;
-        File::open(&beside)?.sync_all()?;
-        fs::rename(&beside, path)?;
-        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            // Not every file system lets a folder be synced; the rename stands anyway.
-            let _ = File::open(folder).and_then(|f| f.sync_all());
-        }
-        Ok(())
-    })();
-    if attempt.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    attempt.with_context(|| format!("cannot write {}", path.display()))
+    let attempt = || -> Result<()> {
+        let new = NewFile::create(path, Access::Shared)?;
+        write(new.beside())?;
+        // By its name: what `write` calls may have made another file of it.
+        File::open(new.beside())?.sync_all()?;
+        Ok(new.commit()?)
+    };
+    attempt().with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

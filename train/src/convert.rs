@@ -22,7 +22,7 @@ use dram_core::quant::{Format, format_by_name};
 
 use crate::checkpoint::write_beside;
 use crate::data::tokenizer::MetadataValue as Value;
-use crate::export::write_file;
+use crate::export::{file_type, write_file};
 use config::Fields;
 use keys::Keys;
 use source::Source;
@@ -102,11 +102,7 @@ impl Convert<'_> {
         pooling::set(folder, &mut keys)?;
         keys.set(
             "general.file_type",
-            Value::Number(match format.name {
-                "f32" => 0,
-                "f16" => 1,
-                _ => 32,
-            }),
+            Value::Number(file_type(format.name).context("a format without a file type")?),
         );
         keys.set("general.quantization_version", Value::Number(2));
         let named = self.tokenizer.unwrap_or(folder);

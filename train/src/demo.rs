@@ -151,15 +151,14 @@ const STAGES: usize = 6;
 /// Runs the demo, or goes on with one that was stopped. `stop` is looked at between steps and stages.
 ///
 /// # Errors
-/// When the teacher cannot teach the task, training diverges, a file does not pass the gate, or the disk refuses.
+/// When another run has the folder, the teacher cannot teach the task, training diverges, a file does not pass the gate, or the disk refuses.
 pub fn run(
     options: &DemoOptions,
     stop: &AtomicBool,
     listener: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome> {
     let started = Instant::now();
-    fs::create_dir_all(&options.out_dir)
-        .with_context(|| format!("making {}", options.out_dir.display()))?;
+    let _lock = FolderLock::take(&options.out_dir)?;
     let mut stage = 0;
     let mut begin = |title: &str, listener: &mut dyn FnMut(Event<'_>)| {
         stage += 1;

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod copy;
+mod file_type;
 mod imatrix;
 mod llama;
 mod parity;
@@ -14,6 +15,7 @@ mod vocabulary;
 mod write;
 
 pub use checkpoint::Checkpoint;
+pub use file_type::{FILE_TYPES, file_type};
 pub use imatrix::{Collect, Collected};
 pub use llama::{gguf_name, import, scheme_of};
 pub use parity::{Limits, NEAR_TIE, Noise, Parity, ROOM, compare, verify};

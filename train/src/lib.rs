@@ -9,6 +9,7 @@ pub mod demo;
 pub mod eval;
 pub mod export;
 mod folder;
+pub mod lock;
 pub mod loss;
 pub mod optim;
 pub mod parallel;

@@ -18,6 +18,7 @@ use crate::checkpoint::{fingerprint, write_beside};
 use crate::data::Batch;
 use crate::eval::{Figures, Scorer, evaluate};
 use crate::export::{Export, Gate, Limits, Parity};
+use crate::lock::FolderLock;
 use crate::loss::{Losses, Sizes};
 use crate::recipe::Recipe;
 use crate::report::Table;
@@ -95,7 +96,7 @@ const CONTROL: &str = "control";
 /// Trains on data alone.
 ///
 /// # Errors
-/// When the recipe names a teacher; when data, training, export or the gate fail.
+/// When the recipe names a teacher; when another run has the folder; when data, training, export or the gate fail.
 pub fn pretrain(
     recipe: &Recipe,
     out: &Path,
@@ -104,6 +105,7 @@ pub fn pretrain(
 ) -> Result<Summary> {
     recipe.check()?;
     recipe.expect_no_teacher()?;
+    let _lock = FolderLock::take(out)?;
     let sources = Sources::new(recipe, None, listener)?;
     let place = Place { out, control: None };
     execute(recipe, None, &sources, &place, stop, listener)
@@ -112,7 +114,7 @@ pub fn pretrain(
 /// Trains with a teacher.
 ///
 /// # Errors
-/// When the recipe names none; when teacher, data, training, export or the gate fail.
+/// When the recipe names none; when another run has the folder; when teacher, data, training, export or the gate fail.
 pub fn distill(
     recipe: &Recipe,
     out: &Path,
@@ -120,10 +122,12 @@ pub fn distill(
     listener: &mut dyn FnMut(Event),
 ) -> Result<Summary> {
     recipe.check()?;
+    let _lock = FolderLock::take(out)?;
     let teacher = teacher::open(&recipe.expect_teacher()?.path, recipe.train.threads())
         .context("[teacher]")?;
     let sources = Sources::new(recipe, Some(&*teacher), listener)?;
     let control = if recipe.eval.control {
+        let _lock = FolderLock::take(&out.join(CONTROL))?;
         listener(Event::Note("the control: the student without a teacher"));
         let control = execute(
             &recipe.of_control(),
@@ -194,7 +198,6 @@ fn execute(
 ) -> Result<Summary> {
     let started = Instant::now();
     let out = place.out;
-    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let student = student(recipe, sources)?;
     listener(Event::Note(&format!(
         "{} parameters, {} tokens in the vocabulary, {} threads",

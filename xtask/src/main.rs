@@ -5,6 +5,7 @@ mod arm;
 mod bindings;
 mod ci;
 mod compare;
+mod fuzz;
 mod golden;
 mod ios;
 mod kotlin;
@@ -97,6 +98,12 @@ const LEGS: &[Leg] = &[
         about: "Size of the library that an app ships, against its limits and docs/size.md",
         in_ci: true,
         run: size::run,
+    },
+    Leg {
+        name: "fuzz",
+        about: "Every fuzz target for some seconds, with its executions: fuzz [--seconds N] [TARGET...]",
+        in_ci: true,
+        run: fuzz::run,
     },
     Leg {
         name: "bindings",

@@ -1,4 +1,5 @@
-//! Comparison with llama.cpp: its Python package and its own programs, built from one source, once, and kept in the cache.
+//! Comparison with llama.cpp: its Python package and its own programs, built from one source, once, and kept in the cache; and with Jinja2, on the chat
+//! templates in that source.
 
 use crate::sh;
 use anyhow::{Context, Result};
@@ -7,12 +8,12 @@ use std::process::Command;
 
 /// The versions compared with.
 const LLAMA: &str = "llama-cpp-python==0.3.36";
-const PACKAGES: &[&str] = &[LLAMA, "numpy==2.4.6", "gguf==0.19.0"];
+const PACKAGES: &[&str] = &[LLAMA, "numpy==2.4.6", "gguf==0.19.0", "jinja2==3.1.6"];
 
 /// All instructions of this processor; threads of its own, as a phone's build has them.
 const CMAKE: [&str; 2] = ["-DGGML_NATIVE=ON", "-DGGML_OPENMP=OFF"];
 
-/// Runs tests/tests/llama_cpp.rs and llama_cpp_tokens.rs with that Python.
+/// Runs tests/tests/llama_cpp.rs, llama_cpp_tokens.rs and jinja2.rs with that Python.
 pub(crate) fn run(rest: &[String]) -> Result<()> {
     let python = python()?;
     println!("python: {}", python.display());
@@ -26,12 +27,15 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
             "llama_cpp",
             "--test",
             "llama_cpp_tokens",
+            "--test",
+            "jinja2",
             "--",
             "--ignored",
             "--nocapture",
         ])
         .args(rest)
-        .env("DRAM_PEERS_PYTHON", &python),
+        .env("DRAM_PEERS_PYTHON", &python)
+        .env("DRAM_PEERS_SOURCE", llama_source()?),
     )
 }
 
@@ -42,7 +46,7 @@ fn python() -> Result<PathBuf> {
     }
     sh::python(
         &cached("peers")?,
-        "import llama_cpp, gguf, numpy",
+        "import llama_cpp, gguf, numpy, jinja2",
         PACKAGES,
         &[(
             "CMAKE_ARGS",

@@ -1,11 +1,11 @@
 //! Chat templates: the file's own Jinja template makes a prompt of a conversation.
 
-mod python;
+mod clock;
+mod jinja;
+mod limits;
+mod render;
 
-use crate::tools::{ToolCall, Tools, instructions};
-use crate::{Error, Result};
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, context};
+use crate::tools::{ToolCall, Tools};
 use serde_json::{Value as Json, json};
 
 /// One turn of a conversation.
@@ -95,7 +95,8 @@ const REASONING: [&str; 4] = ["reasoning_content", "thinking", "reasoning", "tho
 pub struct Chat<'a> {
     /// The turns, oldest first.
     pub messages: &'a [Message],
-    /// Functions that the model may ask to have called. To a template that knows nothing of tools they are told as a system message.
+    /// Functions that the model may ask to have called. To a template that knows nothing of tools they are told as a system message, or,
+    /// where it takes none, before what the user says first.
     pub tools: Option<&'a Tools>,
     /// The text of the token that begins a sequence.
     pub bos: &'a str,
@@ -105,164 +106,5 @@ pub struct Chat<'a> {
     pub add_generation_prompt: bool,
 }
 
-/// Steps a template may take. Long conversations need some ten thousand; a template that loops is stopped within milliseconds.
-const FUEL: u64 = 1_000_000;
-
-impl Chat<'_> {
-    /// The prompt, as `template` writes it.
-    ///
-    /// Templates are code from a file: they run with a limit, and see nothing but this conversation and the clock.
-    ///
-    /// # Errors
-    /// [`Error::ChatTemplate`] when the template does not parse, fails, refuses the conversation or takes too many steps.
-    pub fn render(&self, template: &str) -> Result<String> {
-        let wrong = |error| Error::ChatTemplate {
-            what: describe(&error),
-        };
-        let mut environment = Environment::new();
-        environment.set_fuel(Some(FUEL));
-        environment.set_syntax(
-            SyntaxConfig::builder()
-                .trim_blocks(true)
-                .lstrip_blocks(true)
-                .build()
-                .map_err(wrong)?,
-        );
-        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", python::to_json);
-        environment.add_function("strftime_now", python::strftime_now);
-        environment.add_function(
-            "raise_exception",
-            |message: String| -> Result<String, minijinja::Error> {
-                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-            },
-        );
-        let source = without_generation_blocks(template);
-        environment.add_template("chat", &source).map_err(wrong)?;
-
-        let mut messages: Vec<Json> = self.messages.iter().map(|m| m.json(template)).collect();
-        let knows_tools = template.contains("tools");
-        if let Some(text) = self
-            .tools
-            .filter(|_| !knows_tools)
-            .and_then(|tools| instructions(tools, template))
-        {
-            match messages.first_mut().filter(|m| m["role"] == "system") {
-                Some(system) => {
-                    let said = system["content"].as_str().unwrap_or_default();
-                    system["content"] = Json::from(format!("{said}\n\n{text}"));
-                }
-                None => messages.insert(0, json!({ "role": "system", "content": text })),
-            }
-        }
-        let tools = self
-            .tools
-            .map_or(Value::from(()), |tools| python::value(tools.json()));
-        environment
-            .get_template("chat")
-            .and_then(|template| {
-                template.render(context! {
-                    messages => messages.iter().map(python::value).collect::<Vec<_>>(),
-                    tools,
-                    bos_token => self.bos,
-                    eos_token => self.eos,
-                    add_generation_prompt => self.add_generation_prompt,
-                })
-            })
-            .map_err(wrong)
-    }
-}
-
-/// `{% generation %}` marks what to train on, for the library that the templates are written for. Here the block is one that is always taken.
-fn without_generation_blocks(template: &str) -> String {
-    let mut out = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some(at) = rest.find("{%") {
-        let (before, block) = rest.split_at(at);
-        out.push_str(before);
-        let end = block.find("%}").map_or(block.len(), |end| end + 2);
-        let (tag, after) = block.split_at(end);
-        let name = tag.trim_matches(['{', '%', '}', '-', '+']).trim();
-        match name {
-            "generation" => out.push_str(&tag.replace(name, "if true")),
-            "endgeneration" => out.push_str(&tag.replace(name, "endif")),
-            _ => out.push_str(tag),
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    out
-}
-
-fn describe(error: &minijinja::Error) -> String {
-    let place = error
-        .line()
-        .map_or_else(String::new, |line| format!("line {line}: "));
-    format!("{place}{error}")
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn render(template: &str) -> Result<String> {
-        let messages = [
-            Message::new("system", "Be brief."),
-            Message::new("user", " Hello "),
-        ];
-        Chat {
-            messages: &messages,
-            bos: "<s>",
-            eos: "</s>",
-            add_generation_prompt: true,
-            ..Chat::default()
-        }
-        .render(template)
-    }
-
-    #[test]
-    fn renders_a_template_with_python_methods() {
-        let template = "{{ bos_token }}{% for m in messages %}\n<|{{ m['role'] }}|>{{ m.content.strip() }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
-        assert_eq!(
-            render(template).unwrap(),
-            "<s><|system|>Be brief.</s><|user|>Hello</s><|assistant|>"
-        );
-    }
-
-    #[test]
-    fn reasoning_has_the_name_that_the_template_asks_for() {
-        let messages = [Message {
-            reasoning: Some("because".into()),
-            ..Message::new("assistant", "so")
-        }];
-        for name in REASONING {
-            let template = format!(
-                "{{% for m in messages %}}{{% if m.{name} is defined %}}<{{{{ m.{name} }}}}>{{% endif %}}{{{{ m.content }}}}{{% endfor %}}"
-            );
-            let chat = Chat {
-                messages: &messages,
-                ..Chat::default()
-            };
-            assert_eq!(chat.render(&template).unwrap(), "<because>so");
-        }
-    }
-
-    #[test]
-    fn a_bad_template_is_an_error_that_says_why() {
-        let message = |template: &str| render(template).unwrap_err().to_string();
-        assert!(
-            message("{% for m in %}").contains("chat template"),
-            "{}",
-            message("{% for m in %}")
-        );
-        assert!(message("{{ raise_exception('only user turns') }}").contains("only user turns"));
-        assert!(
-            message(
-                "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}"
-            )
-            .contains("fuel")
-        );
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! What stands in for the engine in a build without the feature: nothing can be made of it.
 
 use super::Constraint;
+use crate::cancel::Cancellation;
 use crate::model::Model;
 use crate::sampling::Allowed;
 use crate::{Error, Result};
@@ -8,7 +9,7 @@ use crate::{Error, Result};
 pub(crate) enum Guide {}
 
 impl Guide {
-    pub(crate) fn new(_: &Model, constraint: &Constraint) -> Result<Guide> {
+    pub(crate) fn new(_: &Model, constraint: &Constraint, _: &Cancellation) -> Result<Guide> {
         Err(Error::Constraint {
             kind: constraint.kind.name(),
             what: "it needs a build of dram-core with the cargo feature `constraint`".into(),
@@ -36,6 +37,14 @@ impl Guide {
     }
 
     pub(crate) fn is_over(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn violation(&self, _: &str) -> Result<Option<String>> {
+        match *self {}
+    }
+
+    pub(crate) fn violation_of_call(&self, _: &str, _: &str) -> Result<Option<String>> {
         match *self {}
     }
 }

@@ -94,7 +94,7 @@ fn make(tokenizer: &Arc<Tokenizer>) -> Result<ParserFactory, String> {
 fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
     let mut word = Vec::new();
     match tokenizer.kind(id) {
-        TokenType::Unused => {}
+        TokenType::Unused | TokenType::Undefined => {}
         TokenType::Control | TokenType::Unknown => {
             word.push(TokTrie::SPECIAL_TOKEN_MARKER);
             tokenizer.raw_bytes(id, &mut word);

@@ -4,10 +4,15 @@
 //! return afterwards lies inside the map. Specification: GGML's `docs/gguf.md`.
 
 mod cursor;
+mod faults;
+mod foreign;
+mod map;
 mod metadata;
 mod reader;
+mod split;
 mod value;
 
+pub use faults::handle_map_faults;
 pub use metadata::{Metadata, Strings};
 pub use value::{Array, Kind, Value};
 
@@ -18,30 +23,39 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-/// An open GGUF file.
+/// An open GGUF file, or an open model in several files.
 pub struct File {
     name: String,
-    bytes: Bytes,
+    /// The first holds the metadata.
+    parts: Vec<Part>,
     version: u32,
     metadata: metadata::Table,
     tensors: Vec<Entry>,
     by_name: HashMap<Box<str>, usize>,
 }
 
+/// One of the files.
+struct Part {
+    /// Bytes of the parts before it: ranges count from the beginning of the first.
+    start: usize,
+    bytes: Bytes,
+}
+
 /// Where a file's bytes are.
 enum Bytes {
-    Mapped(memmap2::Mmap),
+    Mapped(Box<map::Map>),
     Owned(Vec<u8>),
 }
 
-/// Asks for pages of 2 MB, with which weights are read faster: a processor knows the addresses of few pages at a time. Where the file system caches
-/// files in such pages (ext4 since Linux 6.16, XFS), a file that is not in memory yet is then read and mapped so, which takes no more memory; elsewhere
-/// nothing changes.
-fn ask_for_huge_pages(map: &memmap2::Mmap) {
-    #[cfg(target_os = "linux")]
-    let _ = map.advise(memmap2::Advice::HugePage); // a kernel without them says so
-    #[cfg(not(target_os = "linux"))]
-    let _ = map;
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map.bytes(),
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
 }
 
 /// What the file says about one tensor, checked.
@@ -55,29 +69,40 @@ struct Entry {
 }
 
 impl File {
-    /// Maps the file at `path` and checks it. Takes a few milliseconds whatever the size of its weights.
+    /// Maps the file at `path` and checks it. Takes a few milliseconds whatever the size of its weights. Of a model in several files
+    /// (`NAME-00001-of-00003.gguf`) any one may be named; all are opened.
     ///
-    /// The file must not be changed while it is open: replace a model by renaming another file over it.
+    /// The files must not be changed while they are open; [`File::check_unchanged`] notices most changes. Reading what is no longer there gives zeros
+    /// and an error ([`handle_map_faults`]).
     ///
     /// # Errors
-    /// [`Error::Io`] when the system refuses, otherwise what is wrong with the file.
+    /// [`Error::Io`] when the system refuses, [`Error::SplitFile`] where parts are missing, otherwise what is wrong with the file.
     pub fn open(path: impl AsRef<Path>) -> Result<File> {
         let path = path.as_ref();
+        split::join(File::open_one(path)?, path, File::open_one)
+    }
+
+    fn open_one(path: &Path) -> Result<File> {
         let io = |source| Error::Io {
             path: path.to_owned(),
             source,
         };
+        let name = path.display().to_string();
+        // Before it is opened: to open a pipe may take for ever.
+        let is = path.metadata().map_err(io)?;
+        if !is.is_file() {
+            let got = foreign::not_a_file(path, &is);
+            return Err(Error::NotGguf { file: name, got });
+        }
         let file = std::fs::File::open(path).map_err(io)?;
         let bytes = if file.metadata().map_err(io)?.len() == 0 {
             Bytes::Owned(Vec::new()) // an empty file cannot be mapped
         } else {
-            // SAFETY: the map is private and read-only. Changing a mapped file is outside what a process can prevent; the doc comment
-            // asks for it, and every offset was checked against the length at the time of mapping.
-            let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
-            ask_for_huge_pages(&map);
-            Bytes::Mapped(map)
+            Bytes::Mapped(Box::new(map::Map::new(file, path).map_err(io)?))
         };
-        reader::read(path.display().to_string(), bytes)
+        let file = reader::read(name, bytes)?;
+        file.check_read()?;
+        Ok(file)
     }
 
     /// Checks a file that is already in memory. Errors call it `name`.
@@ -85,7 +110,54 @@ impl File {
     /// # Errors
     /// What is wrong with the file.
     pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Result<File> {
-        reader::read(name.into(), Bytes::Owned(bytes.into()))
+        split::refuse(reader::read(name.into(), Bytes::Owned(bytes.into()))?)
+    }
+
+    /// Adds the tensors of the next part. `Err` with the name of a tensor that is there already.
+    fn append(&mut self, part: File) -> Result<(), String> {
+        for next in part.parts {
+            let start = self.file_bytes();
+            self.parts.push(Part { start, ..next });
+        }
+        let start = self.parts.last().map_or(0, |part| part.start);
+        for mut entry in part.tensors {
+            entry.range = entry.range.start + start..entry.range.end + start;
+            let index = self.tensors.len();
+            if self.by_name.insert(entry.name.clone(), index).is_some() {
+                return Err(entry.name.into());
+            }
+            self.tensors.push(entry);
+        }
+        Ok(())
+    }
+
+    /// Looks whether the files are still what they were when they were opened: their length, when they were last written to, and that no others lie at
+    /// their paths. A removed file is still there for its map.
+    ///
+    /// # Errors
+    /// [`Error::FileChanged`].
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.check(|map| map.change())
+    }
+
+    /// Whether all that was read so far was the files: cheap enough to ask after each layer.
+    ///
+    /// # Errors
+    /// [`Error::FileChanged`].
+    pub(crate) fn check_read(&self) -> Result<()> {
+        self.check(|map| map.faulted().then(|| map.change()).flatten())
+    }
+
+    fn check(&self, change: impl Fn(&map::Map) -> Option<String>) -> Result<()> {
+        for part in &self.parts {
+            if let Bytes::Mapped(map) = &part.bytes
+                && let Some(got) = change(map)
+            {
+                let file = self.name.clone();
+                return Err(Error::FileChanged { file, got });
+            }
+        }
+        Ok(())
     }
 
     /// The path it was opened by, as errors show it.
@@ -100,16 +172,18 @@ impl File {
         self.version
     }
 
-    /// The size of the file in bytes.
+    /// The size of the file in bytes; that of all of them where there are several.
     #[must_use]
     pub fn file_bytes(&self) -> usize {
-        self.bytes().len()
+        let last = self.parts.last();
+        last.map_or(0, |part| part.start + part.bytes.len())
     }
 
     /// Whether the bytes are a map of the file (and not anonymous memory).
     #[must_use]
     pub fn is_mapped(&self) -> bool {
-        matches!(self.bytes, Bytes::Mapped(_))
+        let mut parts = self.parts.iter();
+        parts.all(|part| matches!(part.bytes, Bytes::Mapped(_)))
     }
 
     /// The key-value pairs.
@@ -145,13 +219,20 @@ impl File {
         })
     }
 
-    /// The bytes of the whole file. [`Tensor::range`] counts in them.
+    /// The bytes of the file; of the first one where there are several.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        match &self.bytes {
-            Bytes::Mapped(map) => map,
-            Bytes::Owned(bytes) => bytes,
-        }
+        self.parts.first().map_or(&[], |part| &part.bytes)
+    }
+
+    /// The bytes of `range`, which lies in one of the files and counts from the beginning of the first, as [`Tensor::range`] does.
+    pub(crate) fn at(&self, range: Range<usize>) -> &[u8] {
+        let number = match &self.parts[..] {
+            [_] => 0,
+            parts => parts.partition_point(|part| part.start <= range.start) - 1,
+        };
+        let Part { start, bytes } = &self.parts[number];
+        &bytes[range.start - start..range.end - start]
     }
 }
 
@@ -213,10 +294,10 @@ impl<'a> Tensor<'a> {
     /// Its bytes as stored: `rows` rows of `cols` values in blocks of [`Tensor::format`]. No alignment is promised.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
-        &self.file.bytes()[self.entry.range.clone()]
+        self.file.at(self.entry.range.clone())
     }
 
-    /// Where its bytes lie in the file.
+    /// Where its bytes lie in the file; where there are several, behind the bytes of those before.
     #[must_use]
     pub fn range(&self) -> Range<usize> {
         self.entry.range.clone()

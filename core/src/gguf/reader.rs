@@ -3,7 +3,7 @@
 use super::cursor::Cursor;
 use super::metadata::{Pair, Table};
 use super::value::{Kind, shorten, split_string};
-use super::{Bytes, Entry, File};
+use super::{Bytes, Entry, File, Part, foreign};
 use crate::quant::{known_by_id, names};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -23,13 +23,9 @@ const LEAST_PAIR: usize = 8 + 1 + 4 + 1;
 const LEAST_TENSOR: usize = 8 + 1 + 4 + 8 + 4 + 8;
 
 pub(super) fn read(name: String, bytes: Bytes) -> Result<File> {
-    let all: &[u8] = match &bytes {
-        Bytes::Mapped(map) => map,
-        Bytes::Owned(bytes) => bytes,
-    };
     let mut cursor = Cursor {
         file: &name,
-        bytes: all,
+        bytes: &bytes,
         at: 0,
     };
     let version = header(&mut cursor)?;
@@ -51,7 +47,7 @@ pub(super) fn read(name: String, bytes: Bytes) -> Result<File> {
         tensors,
         by_name,
         name,
-        bytes,
+        parts: vec![Part { start: 0, bytes }],
     })
 }
 
@@ -60,16 +56,10 @@ fn header(cursor: &mut Cursor<'_>) -> Result<u32> {
     match cursor.bytes.first_chunk::<4>() {
         Some(b"GGUF") => {}
         Some(b"FUGG") => return Err(Error::BigEndian { file: file() }),
-        Some(other) => {
+        _ => {
             return Err(Error::NotGguf {
                 file: file(),
-                got: format!("\"{}\"", other.escape_ascii()),
-            });
-        }
-        None => {
-            return Err(Error::NotGguf {
-                file: file(),
-                got: format!("a file of {} bytes", cursor.bytes.len()),
+                got: foreign::kind(cursor.bytes),
             });
         }
     }

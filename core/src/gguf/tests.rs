@@ -155,7 +155,7 @@ fn wrong_files_say_what_is_wrong() {
             Builder {
                 bytes: b"PK\x03\x04....".to_vec(),
             },
-            "got \"PK\\x03\\x04\"",
+            "got a ZIP archive",
         ),
         (
             Builder {

@@ -64,6 +64,7 @@ impl Adapter {
             return Err(bad(&file, INVOCATION, "none", got));
         }
         let (pairs, embedding) = pairs(&file, base)?;
+        file.check_read()?;
         Ok(Adapter {
             inner: Arc::new(Inner {
                 base: base.clone(),

@@ -54,7 +54,7 @@ impl<'a> Decoder<'a> {
     /// wanted positions' vectors are the first rows of `x`.
     ///
     /// # Errors
-    /// [`Error::Cancelled`], at the latest one layer after it was asked for. The cache before `start` is untouched.
+    /// [`Error::Cancelled`], at the latest one layer after it was asked for; [`Error::FileChanged`] likewise. The cache before `start` is untouched.
     pub(crate) fn run(
         &mut self,
         ids: &[u32],
@@ -69,6 +69,7 @@ impl<'a> Decoder<'a> {
             if cancellation.requested() {
                 return Err(Error::Cancelled);
             }
+            self.check_read()?;
             // Once the last layer's keys and values are stored, only the wanted positions go on.
             let unwanted = match want {
                 Want::All => 0,
@@ -83,11 +84,21 @@ impl<'a> Decoder<'a> {
             self.attend(layer, number, start, unwanted..ids.len());
             self.feed_forward(layer, ids.len() - unwanted);
         }
-        Ok(())
+        self.check_read()
+    }
+
+    /// Whether all weights that were read are those of the files.
+    fn check_read(&self) -> Result<()> {
+        self.model.gguf().check_read()?;
+        let mut adapters = self.scratch.beside.adapters.list().iter();
+        adapters.try_for_each(|(adapter, _)| adapter.gguf().check_read())
     }
 
     /// Logits `[rows, vocabulary]` of the vectors in these rows of `x`; at most the scratch's `logit_rows`.
-    pub(crate) fn logits(&mut self, rows: Range<usize>) -> &[f32] {
+    ///
+    /// # Errors
+    /// [`Error::FileChanged`].
+    pub(crate) fn logits(&mut self, rows: Range<usize>) -> Result<&[f32]> {
         let (o, weights, s) = (self.operations, self.model.weights(), &mut *self.scratch);
         let (tokens, d) = (rows.len(), self.config.embedding_length);
         let x = &s.x[rows.start * d..rows.end * d];
@@ -107,7 +118,8 @@ impl<'a> Decoder<'a> {
         if let Some(cap) = self.config.logit_cap {
             o.kernels.soft_cap(logits, cap);
         }
-        logits
+        self.check_read()?;
+        Ok(&self.scratch.logits[..tokens * self.config.vocabulary])
     }
 
     /// x = the tokens' rows of the embedding, with what a family adds to them; the first token is at position `start`.

@@ -12,23 +12,55 @@ pub(crate) struct Keys<'a> {
 /// No dimension of a model is longer than this; products of two fit a 64-bit number with room to spare.
 const LONGEST: u32 = 1 << 24;
 
+const BLOCK_COUNT: &str = "block_count";
+
 impl Keys<'_> {
     pub(crate) fn name(&self, key: &str) -> String {
         format!("{}.{key}", self.architecture)
     }
 
-    /// A length or count: from 1 to 2²⁴.
+    /// A length or count: from 1 to 2²⁴. A list of as many numbers as there are layers is one number where all are equal.
     pub(crate) fn length(&self, key: &str) -> Result<usize> {
-        let key = self.name(key);
-        let value = self.file.metadata().u32(&key)?;
-        self.in_range(&key, value)
+        match self.opt_length(key)? {
+            Some(length) => Ok(length),
+            None => self
+                .file
+                .metadata()
+                .u32(&self.name(key))
+                .map(|n| n as usize),
+        }
     }
 
     /// A length or count that may be absent.
     pub(crate) fn opt_length(&self, key: &str) -> Result<Option<usize>> {
-        let key = self.name(key);
-        let value = self.file.metadata().opt_u32(&key)?;
-        value.map(|value| self.in_range(&key, value)).transpose()
+        let name = self.name(key);
+        let value = match self.file.metadata().get(&name) {
+            Some(Value::Array(list)) if key != BLOCK_COUNT => Some(self.same(&name, list)?),
+            _ => self.file.metadata().opt_u32(&name)?,
+        };
+        value.map(|value| self.in_range(&name, value)).transpose()
+    }
+
+    /// The number that a list holds once for each layer.
+    fn same(&self, key: &str, list: gguf::Array<'_>) -> Result<u32> {
+        let layers = self.layers()?;
+        let expected = format!("a number, or the same one for each of the {layers} layers");
+        let mut numbers = list.iter().map(|value| value.as_integer());
+        let first = numbers.next().flatten();
+        let number = first.and_then(|number| u32::try_from(number).ok());
+        match number.filter(|_| list.len() == layers) {
+            None => {
+                let got = format!("{} values of type {}", list.len(), list.kind());
+                Err(self.bad(key, expected, got))
+            }
+            Some(number) => match numbers.find(|other| *other != first) {
+                None => Ok(number),
+                Some(other) => {
+                    let other = other.unwrap_or_default();
+                    Err(self.bad(key, expected, format!("{number} and {other}")))
+                }
+            },
+        }
     }
 
     /// A length that may be absent or 0, which means the same.
@@ -49,11 +81,11 @@ impl Keys<'_> {
 
     /// `block_count`: every layer has a tensor, so there are no more layers than tensors.
     pub(crate) fn layers(&self) -> Result<usize> {
-        let (layers, tensors) = (self.length("block_count")?, self.file.tensors().len());
+        let (layers, tensors) = (self.length(BLOCK_COUNT)?, self.file.tensors().len());
         if layers <= tensors {
             return Ok(layers);
         }
-        let key = self.name("block_count");
+        let key = self.name(BLOCK_COUNT);
         Err(self.bad(
             &key,
             format!("at most the file's {tensors} tensors"),

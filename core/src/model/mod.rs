@@ -87,7 +87,13 @@ struct Inner {
 }
 
 impl Model {
-    /// Maps the GGUF file at `path` and checks that this runtime can run it. Weights are not read, let alone copied.
+    /// Maps the GGUF file at `path` and checks that this runtime can run it. Weights are not read, let alone copied. Of a model in several files any one
+    /// may be named.
+    ///
+    /// The file must stay as it is while the model or one of its sessions lives. To bring an update, put a new file in its place (write it beside
+    /// and rename it) and open that; never write to a file that is open. Each request looks first whether the file was truncated, written to or
+    /// replaced, and returns [`Error::FileChanged`] if so. What cannot be read any more in the middle of a request ends it with that error too, where the
+    /// system allows it ([`gguf::handle_map_faults`]); elsewhere it ends the process.
     ///
     /// # Errors
     /// What is wrong with the file: it names the key or tensor, what was expected and what was found.
@@ -156,6 +162,7 @@ impl Model {
             &Speculation::Off,
             false,
         )?;
+        model.gguf().check_read()?;
         Ok(model)
     }
 
@@ -282,7 +289,7 @@ fn hash_of(file: &gguf::File) -> Hash {
     let mut hash = Hash::default();
     hash.update(&(file.file_bytes() as u64).to_le_bytes());
     let first = file.tensors().map(|tensor| tensor.range().start).min();
-    hash.update(&file.bytes()[..first.unwrap_or(0)]);
+    hash.update(&file.bytes()[..first.unwrap_or(0).min(file.bytes().len())]);
     for tensor in file.tensors() {
         let bytes = tensor.bytes();
         hash.update(&bytes[..bytes.len().min(64)]);

@@ -83,7 +83,7 @@ impl Matrix {
     pub(crate) fn view<'a>(&self, file: &'a gguf::File) -> Weight<'a> {
         Weight {
             format: self.format,
-            bytes: &file.bytes()[self.range.clone()],
+            bytes: file.at(self.range.clone()),
             rows: self.rows,
             cols: self.cols,
         }

@@ -6,7 +6,7 @@ use crate::constraint::Guide;
 use crate::model::Model;
 use crate::model::forward::{Decoder, Want};
 use crate::output::{Found, Output};
-use crate::request::{Completion, ContextPolicy, Event, Finish, Limit, Request, Timings};
+use crate::request::{Completion, ContextPolicy, Event, Finish, Limit, Request};
 use crate::sampling::{Allowed, Logprobs};
 use crate::tools::ToolCall;
 use crate::{Error, Result};
@@ -30,12 +30,13 @@ impl Session {
         request: &Request,
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Completion> {
-        let result = self.answer(request, on_event);
-        if let Some(speculator) = &mut self.speculator {
-            speculator.clear();
-        }
-        self.cancellation.next();
-        result
+        self.request(|session| {
+            let result = session.answer(request, on_event);
+            if let Some(speculator) = &mut session.speculator {
+                speculator.clear();
+            }
+            result
+        })
     }
 
     fn answer(&mut self, request: &Request, on_event: OnEvent<'_>) -> Result<Completion> {
@@ -47,7 +48,11 @@ impl Session {
         if let Some(speculator) = &mut self.speculator {
             speculator.start(&request.sampling)?;
         }
-        let mut prompt = model.prompt_tokens(request)?;
+        let cancellation = &self.cancellation;
+        let mut prompt = match model.prompt_tokens_until(request, &|| cancellation.requested()) {
+            Err(Error::Cancelled) => return Ok(Completion::cancelled()),
+            prompt => prompt?,
+        };
         self.check(&prompt)?;
         let constraint = request.tools.as_ref().and_then(|t| t.constraint(&model));
         let constraint = constraint.as_ref().or(request.constraint.as_ref());
@@ -55,7 +60,6 @@ impl Session {
             let speculation = self.speculation();
             model.check_memory(&self.options(), self.adapters(), speculation, true)?;
         }
-        let mut guide = constraint.map(|c| Guide::new(&model, c)).transpose()?;
         let prompt_tokens = prompt.len();
         let mut dropped = 0;
         match request.context_policy {
@@ -83,19 +87,17 @@ impl Session {
         // The last token's logits are not kept: it is always evaluated.
         let reused = same.count().min(prompt.len() - 1);
         let mut completion = Completion {
-            text: String::new(),
             tokens: Vec::with_capacity(most),
             logprobs: request.logprobs.map(|n| Logprobs::with_capacity(most, n)),
             prompt_tokens,
             reused_tokens: reused,
-            forced_tokens: 0,
-            decode_steps: 0,
-            drafted_tokens: 0,
-            accepted_tokens: 0,
-            tool_call: None,
-            tool_calls: Vec::new(),
-            finish: Finish::Cancelled,
-            timings: Timings::default(),
+            ..Completion::cancelled()
+        };
+        let guide = constraint.map(|c| Guide::new(&model, c, &self.cancellation));
+        let mut guide = match guide.transpose() {
+            Ok(guide) => guide,
+            Err(Error::Cancelled) => return Ok(completion),
+            Err(error) => return Err(error),
         };
         if dropped > 0 {
             let kept = prompt.len();
@@ -124,20 +126,51 @@ impl Session {
             self.accept(&model, id);
         }
 
-        let finish =
-            self.continue_text(request, guide.as_mut(), &mut completion, start, on_event)?;
-        if finish == Finish::EndOfText
-            && let Some(tools) = &request.tools
-        {
-            completion.tool_calls = ToolCall::parse(tools, &model, &completion);
-            completion.tool_call = completion.tool_calls.first().cloned();
-        }
-        completion.finish = finish;
+        let finish = self.continue_text(request, guide.as_mut(), &mut completion, start, on_event);
+        completion.finish = match finish {
+            Err(Error::Cancelled) => Finish::Cancelled,
+            finish => self.checked(finish?, request, guide.as_ref(), &mut completion)?,
+        };
         completion.text = self.output.text().to_owned();
         if !completion.tokens.is_empty() {
             completion.timings.decode = start.elapsed() - completion.timings.first_token;
         }
         Ok(completion)
+    }
+
+    /// Reads the calls of a finished text, and checks what could not be followed token by token.
+    fn checked(
+        &self,
+        finish: Finish,
+        request: &Request,
+        guide: Option<&Guide>,
+        completion: &mut Completion,
+    ) -> Result<Finish> {
+        let is_whole = matches!(
+            finish,
+            Finish::EndOfText | Finish::MaxTokens | Finish::ContextFull
+        );
+        if finish == Finish::EndOfText
+            && let Some(tools) = &request.tools
+        {
+            completion.tool_calls = ToolCall::parse(tools, &self.model, completion);
+        }
+        let Some(guide) = guide.filter(|_| is_whole) else {
+            completion.tool_call = completion.tool_calls.first().cloned();
+            return Ok(finish);
+        };
+        let mut violation = guide.violation(self.output.text())?;
+        for call in &completion.tool_calls {
+            let of_call = guide.violation_of_call(&call.name, &call.arguments)?;
+            violation = violation.or(of_call);
+        }
+        if let Some(what) = violation {
+            // What must not be made is not offered.
+            completion.tool_calls.clear();
+            return Ok(Finish::Invalid(what));
+        }
+        completion.tool_call = completion.tool_calls.first().cloned();
+        Ok(finish)
     }
 
     fn accept(&mut self, model: &Model, id: u32) {
@@ -337,12 +370,14 @@ impl Session {
             return Ok(0);
         }
         let mut decoder = Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
-        let evaluated = decoder.run(&self.ids[start..], start, Want::All, &self.cancellation);
+        let rows = end - 1 - start..self.ids.len() - start;
+        let evaluated = decoder
+            .run(&self.ids[start..], start, Want::All, &self.cancellation)
+            .and_then(|()| decoder.logits(rows).map(|_| ()));
         if evaluated.is_err() {
             self.ids.truncate(start);
         }
         evaluated?;
-        decoder.logits(end - 1 - start..self.ids.len() - start);
         self.ids.truncate(end);
         (self.position, self.row) = (end, 0);
         Ok(drafted)

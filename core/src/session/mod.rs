@@ -310,13 +310,29 @@ impl Session {
     /// Nothing is forgotten here: a [`ContextPolicy`](crate::ContextPolicy) is a request's. Make room with [`Session::truncate`] or
     /// [`Session::reset`], and evaluate again what is to stay.
     pub fn prefill(&mut self, ids: &[u32]) -> Result<&[f32]> {
-        self.check(ids)?;
-        self.check_room(ids.len())?;
-        if let Err(error) = self.advance(ids) {
-            self.cancellation.next();
-            return Err(error);
-        }
+        self.request(|session| {
+            session.check(ids)?;
+            session.check_room(ids.len())?;
+            session.advance(ids)
+        })?;
         Ok(self.logits())
+    }
+
+    /// Does the work of one request. Whatever becomes of it, its tokens cancel nothing after it.
+    fn request<T>(&mut self, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
+        let result = self.check_files().and_then(|()| work(self));
+        self.cancellation.next();
+        result
+    }
+
+    /// Refuses to go on with files that are not what they were when they were opened: the model's, its adapters', the draft model's.
+    fn check_files(&self) -> Result<()> {
+        self.model.gguf().check_unchanged()?;
+        if let Speculation::Draft { model, .. } = self.speculation() {
+            model.gguf().check_unchanged()?;
+        }
+        let mut adapters = self.adapters().iter();
+        adapters.try_for_each(|(adapter, _)| adapter.gguf().check_unchanged())
     }
 
     /// Evaluates one token after what is in the cache, and returns the logits `[vocabulary]` that follow it.
@@ -332,15 +348,13 @@ impl Session {
     /// # Errors
     /// As [`Session::prefill`].
     pub fn evaluate(&mut self, ids: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
-        self.reset();
-        self.check(ids)?;
-        self.check_room(ids.len())?;
-        let result = self.evaluate_each(ids, each);
-        self.cancellation.next();
-        result
+        self.request(|session| session.evaluate_each(ids, each))
     }
 
     fn evaluate_each(&mut self, ids: &[u32], each: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+        self.reset();
+        self.check(ids)?;
+        self.check_room(ids.len())?;
         let (tokens, logit_rows) = (self.scratch.tokens, self.scratch.logit_rows);
         for part in ids.chunks(tokens) {
             let mut decoder =
@@ -348,7 +362,7 @@ impl Session {
             decoder.run(part, self.position, Want::All, &self.cancellation)?;
             for first in (0..part.len()).step_by(logit_rows) {
                 let rows = first..part.len().min(first + logit_rows);
-                let logits = decoder.logits(rows.clone());
+                let logits = decoder.logits(rows.clone())?;
                 for (row, logits) in rows.zip(logits.chunks_exact(self.model.config().vocabulary)) {
                     each(self.position + row, logits);
                 }
@@ -361,13 +375,20 @@ impl Session {
 
     /// The vectors `[ids, embedding]` of an encoder's text, evaluated from an empty cache.
     pub(crate) fn vectors(&mut self, ids: &[u32]) -> Result<&[f32]> {
-        self.reset();
-        self.check(ids)?;
-        self.check_room(ids.len())?;
-        let mut decoder = Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
-        let result = decoder.run(ids, 0, Want::All, &self.cancellation);
-        self.cancellation.next();
-        result?;
+        self.request(|session| {
+            session.reset();
+            session.check(ids)?;
+            session.check_room(ids.len())?;
+            let Session {
+                model,
+                pool,
+                cache,
+                scratch,
+                ..
+            } = session;
+            let mut decoder = Decoder::new(model, pool, cache, scratch);
+            decoder.run(ids, 0, Want::All, &session.cancellation)
+        })?;
         Ok(&self.scratch.x[..ids.len() * self.model.config().embedding_length])
     }
 
@@ -414,8 +435,9 @@ impl Session {
                 self.ids.truncate(self.position);
                 return Err(error);
             }
-            if is_last {
-                decoder.logits(0..1);
+            if is_last && let Err(error) = decoder.logits(0..1) {
+                self.ids.truncate(self.position);
+                return Err(error);
             }
             self.position = end;
         }

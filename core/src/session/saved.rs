@@ -4,12 +4,13 @@
 //! [`KvCache::save`](crate::kv::KvCache::save) hands them out; a hash of everything before it, 8 bytes.
 
 use super::Session;
+use crate::files::{Access, NewFile};
 use crate::hash::Hash;
 use crate::kv::CacheFormat;
 use crate::{Error, Result};
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const MAGIC: [u8; 8] = *b"DRAMSEQ\0";
 /// Grows with every change to what is written, and to what the forward pass leaves in the cache.
@@ -100,29 +101,25 @@ impl Session {
     }
 
     /// Writes the sequence, its tokens with their keys and values, to a file, from which [`Session::restore`] takes it up with the same model and
-    /// adapters. The file is written beside `path` and then renamed, so that a crash leaves the old one. It holds the conversation in the clear.
+    /// adapters. The file is written beside `path` and then renamed, so that an error or a crash leaves the old one, and of several saves at the same
+    /// time one stays whole. It holds the conversation in the clear; nobody but its owner may read it.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::FileChanged`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let beside = beside(path);
-        let written = self
-            .write_to(&beside)
-            .and_then(|()| fs::rename(&beside, path));
-        written.map_err(|source| {
-            // What is left of a failed attempt is of no use; that it cannot be removed is the lesser trouble.
-            let _ = fs::remove_file(&beside);
-            Error::Io {
-                path: path.to_owned(),
-                source,
-            }
+        self.check_files()?;
+        let written = NewFile::create(path, Access::Private).and_then(|mut new| {
+            self.write_to(new.file())?;
+            new.commit()
+        });
+        written.map_err(|source| Error::Io {
+            path: path.to_owned(),
+            source,
         })
     }
 
-    fn write_to(&self, path: &Path) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).open(path)?;
+    fn write_to(&self, file: &mut File) -> io::Result<()> {
         let mut out = Hashed::new(BufWriter::with_capacity(1 << 16, file));
         let header = Header {
             version: VERSION,
@@ -139,7 +136,7 @@ impl Session {
             .save(self.position, &mut |bytes| out.put(bytes))?;
         let checksum = out.hash.finish();
         out.inner.write_all(&checksum.to_le_bytes())?;
-        out.inner.into_inner()?.sync_all()
+        out.inner.flush()
     }
 
     /// Takes up the sequence that [`Session::save`] wrote, in place of this one. A request whose prompt begins with its tokens then evaluates only
@@ -154,6 +151,7 @@ impl Session {
             path: path.to_owned(),
             source,
         };
+        self.check_files()?;
         let mut file = File::open(path).map_err(io)?;
         let positions = self.check_saved(path, &mut file)?;
         file.seek(SeekFrom::Start(HEADER as u64)).map_err(io)?;
@@ -308,11 +306,4 @@ fn refuse(path: &Path, expected: impl ToString, got: impl ToString, advice: &'st
         got: got.to_string(),
         advice,
     }
-}
-
-/// The name of a file beside `path` that no other process writes.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    path.with_file_name(name)
 }

@@ -9,6 +9,7 @@
 mod ahead;
 mod cores;
 mod shares;
+mod sync;
 
 pub use cores::default_threads;
 pub(crate) use shares::share;
@@ -17,12 +18,14 @@ use crate::{Error, Result};
 use ahead::Ahead;
 use shares::Shares;
 use std::any::Any;
-use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{JoinHandle, Thread};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, TryLockError};
+use std::time::Duration;
+use sync::{
+    Arc, AtomicBool, AtomicU32, AtomicUsize, Builder, Instant, JoinHandle, Mutex, MutexGuard,
+    Thread, Turns,
+};
 
 /// How long a worker looks out for the next region before it sleeps. Longer than the serial work between two regions of a token, shorter
 /// than what a person's battery notices between two tokens that wait for a screen.
@@ -79,7 +82,7 @@ struct Shared {
     unclaimed: Shares,
     /// Chunks that are not done.
     unfinished: AtomicUsize,
-    job: UnsafeCell<Job>,
+    job: Turns<Job>,
     /// What each thread will read in the next region.
     ahead: Box<[Ahead]>,
     /// Set when a chunk panicked: chunks that are still claimed are not executed.
@@ -124,7 +127,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             unclaimed: Shares::new(workers + 1),
             unfinished: AtomicUsize::new(0),
-            job: UnsafeCell::new(Job { work: &|_, _| {} }),
+            job: Turns::new(Job { work: &|_, _| {} }),
             ahead: (0..=workers).map(|_| Ahead::default()).collect(),
             panicked: AtomicBool::new(false),
             payload: Mutex::new(None),
@@ -142,7 +145,7 @@ impl Pool {
         };
         for index in 0..workers {
             let shared = Arc::clone(&pool.shared);
-            let thread = std::thread::Builder::new().name(format!("dram-{}", index + 1));
+            let thread = Builder::new().name(format!("dram-{}", index + 1));
             let worker = thread
                 .spawn(move || {
                     cores::prefer_fast(workers + 1);
@@ -180,7 +183,12 @@ impl Pool {
         let running = if self.threads() == 1 || chunks < 2 {
             None
         } else {
-            self.shared.running.try_lock().ok()
+            match self.shared.running.try_lock() {
+                Ok(running) => Some(running),
+                // A chunk panicked. All the others had ended when its panic went through here, so the pool is as good as new.
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            }
         };
         match running {
             Some(running) => self.run_shared(chunks, work, &running),
@@ -208,7 +216,7 @@ impl Pool {
         let work: *const (dyn Fn(usize, usize) + Sync + 'static) =
             unsafe { std::mem::transmute(work) };
         // SAFETY: `running` is held and no chunk is unclaimed or unfinished, so nobody reads the job.
-        unsafe { *shared.job.get() = Job { work } };
+        unsafe { shared.job.set(Job { work }) };
         shared.late.store(false, Ordering::Relaxed);
         shared.unfinished.store(chunks, Ordering::Relaxed);
         let threads = self.threads().min(chunks);
@@ -254,7 +262,7 @@ impl Shared {
     fn execute_one(&self, worker: usize) -> Option<bool> {
         let chunk = self.unclaimed.claim(worker)?;
         // SAFETY: the claim succeeded, so this is the current job, and it stays until `unfinished` is lowered below.
-        let work = unsafe { &*(*self.job.get()).work };
+        let work = unsafe { &*self.job.get().work };
         if !self.panicked.load(Ordering::Relaxed)
             && let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(chunk, worker)))
         {
@@ -280,7 +288,7 @@ impl Shared {
         if spin(WAIT, || self.unfinished.load(Ordering::Acquire) == 0) {
             return;
         }
-        *lock(&self.caller) = Some(std::thread::current());
+        *lock(&self.caller) = Some(sync::current());
         let begun = Instant::now();
         loop {
             self.caller_sleeps.store(true, Ordering::SeqCst);
@@ -289,10 +297,10 @@ impl Shared {
                 return;
             }
             match patience.checked_sub(begun.elapsed()) {
-                Some(left) => std::thread::park_timeout(left),
+                Some(left) => sync::park_timeout(left),
                 None => {
                     self.late.store(true, Ordering::Relaxed);
-                    std::thread::park();
+                    sync::park();
                 }
             }
         }
@@ -323,7 +331,7 @@ impl Shared {
             }
             self.states[index].store(ASLEEP, Ordering::SeqCst);
             if !due() {
-                std::thread::park();
+                sync::park();
             }
             self.states[index].store(AWAKE, Ordering::SeqCst);
         }
@@ -337,7 +345,7 @@ impl Shared {
             .checked_sub(begun.elapsed())
             .filter(|_| !self.stop.load(Ordering::SeqCst))
         {
-            std::thread::park_timeout(left);
+            sync::park_timeout(left);
         }
     }
 }
@@ -345,14 +353,17 @@ impl Shared {
 /// Looks at `done` until it holds or the time is over, and says whether it held.
 fn spin(most: Duration, done: impl Fn() -> bool) -> bool {
     /// Looks between two questions to the clock.
-    const LOOKS: usize = 32;
+    const LOOKS: usize = if cfg!(loom) { 1 } else { 32 };
     let mut start = None;
     loop {
         for _ in 0..LOOKS {
             if done() {
                 return true;
             }
-            std::hint::spin_loop();
+            sync::spin_loop();
+        }
+        if cfg!(loom) {
+            return done();
         }
         if start.get_or_insert_with(Instant::now).elapsed() > most {
             return false;
@@ -365,9 +376,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
 
     #[test]
     fn every_chunk_runs_once_by_any_number_of_threads() {
@@ -448,6 +460,16 @@ mod tests {
             });
             assert_eq!(sum.into_inner(), 120);
         }
+        // Two chunks that wait for each other need two threads.
+        let begun = AtomicUsize::new(0);
+        pool.run(2, &|_, _| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            let start = Instant::now();
+            while begun.load(Ordering::SeqCst) < 2 {
+                assert!(start.elapsed().as_secs() < 20, "the pool is serial");
+                std::thread::yield_now();
+            }
+        });
     }
 
     #[test]
@@ -468,5 +490,62 @@ mod tests {
             }
         });
         assert_eq!(sum.into_inner(), 3 * 50 * 4 * 3);
+    }
+}
+
+/// `RUSTFLAGS="--cfg loom" cargo test --release -p dram-core --lib threads::loom_tests`: every order of steps with at most so many preemptions.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    const PREEMPTIONS: usize = 2;
+
+    /// LOOM_MAX_PREEMPTIONS asks for more than CI has time for.
+    fn check(body: impl Fn() + Sync + Send + 'static) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound.get_or_insert(PREEMPTIONS);
+        model.check(body);
+    }
+
+    /// Two regions after each other: every chunk once, with its own region's work, whether the worker is awake, falls asleep or sleeps.
+    #[test]
+    fn regions_follow_each_other() {
+        check(|| {
+            let pool = Pool::new(Some(2)).unwrap();
+            for region in 1..3 {
+                let done = [const { AtomicUsize::new(0) }; 2];
+                pool.run(2, &|chunk, _| {
+                    done[chunk].fetch_add(region, Ordering::Relaxed);
+                });
+                assert!(done.iter().all(|n| n.load(Ordering::Relaxed) == region));
+            }
+        });
+    }
+
+    /// One region: the worker may begin it, help, or come too late, and ends with the pool.
+    #[test]
+    fn two_threads_share_a_region() {
+        check(|| {
+            let pool = Pool::new(Some(2)).unwrap();
+            let done = [const { AtomicUsize::new(0) }; 2];
+            pool.run(2, &|chunk, _| {
+                done[chunk].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(done.iter().all(|n| n.load(Ordering::Relaxed) == 1));
+        });
+    }
+
+    /// Chunks of one region by three threads.
+    #[test]
+    fn three_threads_share_a_region() {
+        check(|| {
+            let pool = Pool::new(Some(3)).unwrap();
+            let done = [const { AtomicUsize::new(0) }; 3];
+            pool.run(3, &|chunk, _| {
+                done[chunk].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(done.iter().all(|n| n.load(Ordering::Relaxed) == 1));
+        });
     }
 }

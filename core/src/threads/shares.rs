@@ -1,8 +1,9 @@
 //! Which thread does which chunks: each has a run of neighbouring ones, and takes from the end of another's when its own are done. So a thread
 //! walks through memory in order, and one that lost its core is left the least.
 
+use super::sync::AtomicU64;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Chunks that nobody has claimed, `start .. end` in one word, on cache lines of its own.
 #[derive(Default)]

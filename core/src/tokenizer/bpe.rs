@@ -158,7 +158,11 @@ impl Bpe {
                 if a.id == NO_TOKEN || b.id == NO_TOKEN {
                     return None;
                 }
-                let id = vocabulary.find(&word.as_bytes()[a.start as usize..b.end as usize])?;
+                let joined = &word.as_bytes()[a.start as usize..b.end as usize];
+                if joined.len() > vocabulary.longest() {
+                    return None;
+                }
+                let id = vocabulary.find(joined)?;
                 Some((self.merges.rank(id, a.end - a.start)?, id))
             });
             for symbol in &symbols {

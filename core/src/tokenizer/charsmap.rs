@@ -7,7 +7,7 @@ use super::bad;
 use crate::Result;
 use crate::gguf::File;
 
-/// Longer than any replacement that a normal form of Unicode makes of a character.
+/// Longer, in bytes, than any replacement that a normal form of Unicode makes of a character, and than what a rule replaces.
 const LONGEST: usize = 256;
 
 #[derive(Default)]
@@ -82,7 +82,7 @@ impl Charsmap {
         let node = |index: u32| self.nodes.get(index as usize).copied();
         let base = |node: u32| (node >> 10) << ((node & 1 << 9) >> 6);
         let (mut index, mut found) = (base(node(0)?), None);
-        for (at, &byte) in text.iter().enumerate() {
+        for (at, &byte) in text.iter().enumerate().take(LONGEST) {
             index ^= u32::from(byte);
             let label = |node: &u32| byte != 0 && node & (1 << 31 | 0xff) == u32::from(byte);
             let Some(here) = node(index).filter(label) else {
@@ -104,6 +104,20 @@ impl Charsmap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A map whose array leads back to itself matches as far as there are `a`s, and nothing: quadratic time would take a minute.
+    #[test]
+    fn a_rule_without_end_takes_linear_time() {
+        let mut nodes = [0_u32; 256];
+        nodes[usize::from(b'a')] = u32::from(b'a') << 10 | u32::from(b'a');
+        let bytes = [1024_u32].iter().chain(&nodes);
+        let bytes: Vec<u8> = bytes.flat_map(|number| number.to_le_bytes()).collect();
+        let map = Charsmap::parse(&bytes).unwrap();
+        let (mut count, start) = (0, std::time::Instant::now());
+        map.apply(&"a".repeat(400_000), &mut |_| count += 1);
+        assert_eq!(count, 400_000);
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    }
 
     /// Any damage is an error or another map, never a panic; nothing grows beyond the longest replacement.
     #[test]

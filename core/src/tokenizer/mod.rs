@@ -30,6 +30,8 @@ use vocabulary::Vocabulary;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum TokenType {
+    /// 0, and every number without a meaning.
+    Undefined = 0,
     Normal = 1,
     Unknown = 2,
     Control = 3,
@@ -39,16 +41,16 @@ pub(crate) enum TokenType {
 }
 
 impl TokenType {
-    fn from_id(id: i32) -> Option<TokenType> {
-        Some(match id {
+    fn from_id(id: i32) -> TokenType {
+        match id {
             1 => TokenType::Normal,
             2 => TokenType::Unknown,
             3 => TokenType::Control,
             4 => TokenType::UserDefined,
             5 => TokenType::Unused,
             6 => TokenType::Byte,
-            _ => return None,
-        })
+            _ => TokenType::Undefined,
+        }
     }
 }
 
@@ -132,7 +134,7 @@ impl Tokenizer {
                 .or_else(|| named("[SEP]"));
             unknown = unknown.or_else(|| named("[UNK]"));
             adds_eos = true;
-            Algorithm::Wpm(wpm::Wpm::from_gguf(file, &vocabulary)?)
+            Algorithm::Wpm(wpm::Wpm::from_gguf(file)?)
         };
 
         let mut ends = roles::recognise(file, &mut vocabulary)?;
@@ -210,7 +212,8 @@ impl Tokenizer {
     /// The token whose text is exactly `text`, special tokens among them.
     #[must_use]
     pub fn token_id(&self, text: &str) -> Option<u32> {
-        self.vocabulary.find(text.as_bytes())
+        let special = self.special.exact(text.as_bytes(), &self.vocabulary);
+        special.or_else(|| self.vocabulary.find(text.as_bytes()))
     }
 
     /// Token ids of a whole text, with the tokens around it that the model asks for: BOS and EOS, or an encoder's `[CLS]` and `[SEP]`.
@@ -274,7 +277,7 @@ impl Tokenizer {
             return;
         }
         match self.vocabulary.kind(id) {
-            TokenType::Control | TokenType::Unknown | TokenType::Unused => {}
+            TokenType::Control | TokenType::Unknown | TokenType::Unused | TokenType::Undefined => {}
             _ => self.raw_bytes(id, out),
         }
     }
@@ -359,7 +362,7 @@ fn bad(file: &File, key: &str, expected: String, got: String) -> Error {
     }
 }
 
-/// A token id from the metadata. llama.cpp writes -1 or 2³²−1 where there is none.
+/// A token id from the metadata. One that is no token (-1 and 2³²−1 are written where there is none) counts as absent, as in llama.cpp.
 fn special_id(
     file: &File,
     metadata: &Metadata<'_>,
@@ -370,14 +373,7 @@ fn special_id(
         return Ok(None);
     };
     match value.as_integer() {
-        Some(-1 | 0xffff_ffff) => Ok(None),
-        Some(id) if (0..tokens as i128).contains(&id) => Ok(Some(id as u32)),
-        Some(id) => Err(bad(
-            file,
-            key,
-            format!("a token below {tokens}"),
-            id.to_string(),
-        )),
+        Some(id) => Ok(u32::try_from(id).ok().filter(|&id| (id as usize) < tokens)),
         None => Err(bad(
             file,
             key,

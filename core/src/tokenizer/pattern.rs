@@ -99,6 +99,7 @@ impl Pattern {
     /// The end of the match of the steps from `step` that begins at `at`.
     fn matches(&self, mut step: usize, text: &str, mut at: usize) -> Option<usize> {
         loop {
+            count_step();
             match &self.program[step] {
                 Step::Done => return Some(at),
                 Step::Jump(next) => step = *next,
@@ -124,6 +125,7 @@ impl Pattern {
                         if count == *max || !set.contains(c) {
                             break;
                         }
+                        count_step();
                         count += 1;
                         end += c.len_utf8();
                     }
@@ -145,12 +147,25 @@ impl Pattern {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Steps that this thread's matches took.
+    pub(super) static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+#[inline(always)]
+fn count_step() {
+    #[cfg(test)]
+    STEPS.with(|steps| steps.set(steps.get() + 1));
+}
+
 /// The length of [`WORDS`] at the beginning of `text`.
 fn words(text: &str) -> Option<usize> {
     let first = |c: char| category(c) & categories("L") != 0;
     let inside = |c: char| category(c) & (categories("L") | categories("M")) != 0;
     let mut end = text.chars().next().filter(|&c| first(c))?.len_utf8();
     loop {
+        count_step();
         let mut next = text[end..].chars();
         match (next.next(), next.next()) {
             (Some(c), _) if inside(c) => end += c.len_utf8(),

@@ -171,6 +171,7 @@ fn is_word(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pattern::STEPS;
     use super::*;
 
     /// `tests/golden/make_splits.py`, which states the expressions on its own, ran them with the Python package `regex`.
@@ -207,6 +208,38 @@ mod tests {
         assert!(names.iter().all(|name| Pretokenizer::named(name).is_some()));
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+
+    /// Four times the text takes about four times the steps, whatever it repeats: sixteen times would be quadratic.
+    #[test]
+    fn steps_grow_as_the_text_does() {
+        const SYMBOLS: [&str; 15] = [
+            "a", "A", "s", "中", "\u{2b0}", "\u{301}", "7", "½", " ", "\u{3000}", "\n", "\r", "'",
+            "/", "\u{200d}",
+        ];
+        let mut units: Vec<String> = SYMBOLS.map(String::from).into();
+        for a in SYMBOLS {
+            units.extend(SYMBOLS.map(|b| format!("{a}{b}")));
+            units.extend(SYMBOLS.map(|b| format!("{a}{b}{b}{a}s")));
+        }
+        for family in FAMILIES {
+            let pretokenizer = Pretokenizer::named(family.names[0]).unwrap();
+            let steps = |text: &str| {
+                STEPS.set(0);
+                pretokenizer.split(text, &mut |_| ());
+                STEPS.get()
+            };
+            for unit in &units {
+                for end in ["", "x", "\n"] {
+                    let [few, many] = [50, 200].map(|n| steps(&(unit.repeat(n) + end)));
+                    assert!(
+                        many <= 7 * few + 100,
+                        "{:?}: {unit:?}, {end:?}: {few}, {many}",
+                        family.names
+                    );
+                }
+            }
+        }
     }
 
     /// Quadratic time would take minutes.

@@ -4,7 +4,7 @@ use super::TokenType;
 use super::vocabulary::Vocabulary;
 use crate::Result;
 use crate::gguf::File;
-use std::cmp::Reverse;
+use std::ops::Range;
 
 /// A piece of a text: one special token, or what lies between.
 pub(super) enum Part<'a> {
@@ -15,9 +15,9 @@ pub(super) enum Part<'a> {
 pub(super) struct Special {
     /// Sorted by their bytes.
     ids: Vec<u32>,
-    /// [256]: the lengths of those that begin with this byte, longest first.
-    lengths: Vec<Vec<usize>>,
-    /// Tokens that swallow the white space before them, and those that swallow what follows.
+    /// [256]: those of `ids` that begin with this byte.
+    begin: Vec<Range<usize>>,
+    /// Tokens that swallow the white space before them, and those that swallow what follows; ascending.
     strips_left: Vec<u32>,
     strips_right: Vec<u32>,
 }
@@ -35,14 +35,13 @@ impl Special {
             .collect();
         ids.sort_by_key(|&id| vocabulary.bytes(id));
         ids.dedup_by_key(|id| vocabulary.bytes(*id));
-        let mut lengths = vec![Vec::new(); 256];
-        for &id in &ids {
-            let bytes = vocabulary.bytes(id);
-            lengths[usize::from(bytes[0])].push(bytes.len());
-        }
-        for lengths in &mut lengths {
-            lengths.sort_unstable_by_key(|&length| Reverse(length));
-            lengths.dedup();
+        let mut begin = vec![0..0; 256];
+        for (index, &id) in ids.iter().enumerate() {
+            let range = &mut begin[usize::from(vocabulary.bytes(id)[0])];
+            if range.start == range.end {
+                range.start = index;
+            }
+            range.end = index + 1;
         }
 
         let metadata = file.metadata();
@@ -62,13 +61,16 @@ impl Special {
         let keeps: [&[u8]; 3] = [b"<unk>", b"<s>", b"<|endoftext|>"];
         let those = |chosen: &dyn Fn(&[u8]) -> bool| {
             let ids = ids.iter().copied();
-            ids.filter(|&id| chosen(vocabulary.bytes(id))).collect()
+            let ids = ids.filter(|&id| chosen(vocabulary.bytes(id)));
+            let mut ids: Vec<u32> = ids.collect();
+            ids.sort_unstable();
+            ids
         };
         Ok(Special {
             strips_left: those(&|text| text == mask),
             strips_right: those(&|text| phi3 && !keeps.contains(&text)),
             ids,
-            lengths,
+            begin,
         })
     }
 
@@ -87,7 +89,7 @@ impl Special {
                 continue;
             };
             let mut before = &text[start..at];
-            if self.strips_left.contains(&id) {
+            if self.strips_left.binary_search(&id).is_ok() {
                 before = before.trim_end();
             }
             if !before.is_empty() {
@@ -95,7 +97,7 @@ impl Special {
             }
             parts.push(Part::Token(id));
             at += vocabulary.bytes(id).len();
-            if self.strips_right.contains(&id) {
+            if self.strips_right.binary_search(&id).is_ok() {
                 at = text.len() - text[at..].trim_start().len();
             }
             start = at;
@@ -106,17 +108,28 @@ impl Special {
         parts
     }
 
+    /// The token with exactly these bytes.
+    pub(super) fn exact(&self, bytes: &[u8], vocabulary: &Vocabulary) -> Option<u32> {
+        let index = self
+            .ids
+            .binary_search_by(|&id| vocabulary.bytes(id).cmp(bytes));
+        Some(self.ids[index.ok()?])
+    }
+
     /// The longest token that `bytes`, which are not empty, begin with.
     fn find(&self, bytes: &[u8], control: bool, vocabulary: &Vocabulary) -> Option<u32> {
-        let lengths = &self.lengths[usize::from(bytes[0])];
-        lengths.iter().find_map(|&length| {
-            let wanted = bytes.get(..length)?;
-            let index = self
-                .ids
-                .binary_search_by(|&id| vocabulary.bytes(id).cmp(wanted))
-                .ok()?;
-            let id = self.ids[index];
-            (control || vocabulary.kind(id) == TokenType::UserDefined).then_some(id)
-        })
+        let mut found = None;
+        let mut range = &self.ids[self.begin[usize::from(bytes[0])].clone()];
+        for (depth, &byte) in bytes.iter().enumerate() {
+            range = vocabulary.narrow(range, depth, byte);
+            let Some(&first) = range.first() else {
+                break;
+            };
+            let ends = vocabulary.bytes(first).len() == depth + 1;
+            if ends && (control || vocabulary.kind(first) == TokenType::UserDefined) {
+                found = Some(first);
+            }
+        }
+        found
     }
 }

@@ -29,8 +29,6 @@ struct Tables {
     bytes: [u32; 256],
     /// Characters that some token holds before a space.
     before_space: HashSet<char>,
-    /// Bytes of the longest token.
-    longest: usize,
 }
 
 impl Spm {
@@ -110,7 +108,7 @@ impl Spm {
         }));
         merge(symbols, |a, b| {
             let joined = &bytes[a.start as usize..b.end as usize];
-            if joined.len() > tables.longest {
+            if joined.len() > vocabulary.longest() {
                 return None;
             }
             let id = vocabulary.find(joined)?;
@@ -141,11 +139,9 @@ const SPACE_CHAR: char = '\u{2581}';
 
 impl Tables {
     fn new(vocabulary: &Vocabulary) -> Tables {
-        let ids = 0..vocabulary.len() as u32;
         Tables {
             bytes: byte_tokens(vocabulary),
             before_space: before_space(vocabulary),
-            longest: ids.map(|id| vocabulary.bytes(id).len()).max().unwrap_or(0),
         }
     }
 }
@@ -166,8 +162,8 @@ pub(super) fn before_space(vocabulary: &Vocabulary) -> HashSet<char> {
 pub(super) fn scores(file: &File, vocabulary: &Vocabulary) -> Result<Vec<f32>> {
     const SCORES: &str = "tokenizer.ggml.scores";
     let scores = file.metadata().opt_f32s(SCORES)?;
-    let scores = scores.unwrap_or_else(|| vec![0.0; vocabulary.len()]);
-    if scores.len() != vocabulary.len() {
+    let mut scores = scores.unwrap_or_else(|| vec![0.0; vocabulary.len()]);
+    if scores.len() < vocabulary.len() {
         return Err(bad(
             file,
             SCORES,
@@ -175,6 +171,7 @@ pub(super) fn scores(file: &File, vocabulary: &Vocabulary) -> Result<Vec<f32>> {
             scores.len().to_string(),
         ));
     }
+    scores.truncate(vocabulary.len());
     if let Some(score) = scores.iter().find(|score| score.is_nan()) {
         return Err(bad(file, SCORES, "numbers".into(), score.to_string()));
     }

@@ -3,10 +3,10 @@
 //!
 //! A text is cut word by word where no token can lie across, as in `spm`; the sums begin anew there.
 
-use super::TokenType;
 use super::charsmap::Charsmap;
 use super::spm::{SPACE, before_space, scores};
 use super::vocabulary::Vocabulary;
+use super::{TokenType, bad};
 use crate::Result;
 use crate::gguf::File;
 use std::collections::HashSet;
@@ -14,6 +14,10 @@ use std::sync::OnceLock;
 
 /// By how much an unknown character is worse than the worst token, as in SentencePiece.
 const UNKNOWN_PENALTY: f32 = 10.0;
+
+/// Most bytes of a token: the time that a text takes grows with its length times this. SentencePiece's trainer makes pieces of 16 characters
+/// unless it is told otherwise.
+const LONGEST: usize = 512;
 
 pub(super) struct Unigram {
     /// One for each token.
@@ -42,6 +46,16 @@ struct Best {
 
 impl Unigram {
     pub(super) fn from_gguf(file: &File, vocabulary: &Vocabulary) -> Result<Unigram> {
+        let is_long = |&id: &u32| {
+            let kind = vocabulary.kind(id);
+            matches!(kind, TokenType::Normal | TokenType::Unused)
+                && vocabulary.bytes(id).len() > LONGEST
+        };
+        if let Some(id) = (0..vocabulary.len() as u32).find(is_long) {
+            let got = format!("one of {}, token {id}", vocabulary.bytes(id).len());
+            let expected = format!("tokens of at most {LONGEST} bytes");
+            return Err(bad(file, "tokenizer.ggml.tokens", expected, got));
+        }
         let metadata = file.metadata();
         let flag = |key| metadata.opt_bool(key).map(|flag| flag.unwrap_or(false));
         Ok(Unigram {
@@ -153,11 +167,8 @@ impl Unigram {
             // The tokens that begin with bytes[start..end].
             let mut range = &tables.sorted[..];
             for end in start + 1..=bytes.len() {
-                let (depth, byte) = (end - start - 1, bytes[end - 1]);
-                let at = |id: u32| vocabulary.bytes(id).get(depth).copied();
-                let from = range.partition_point(|&id| at(id) < Some(byte));
-                range = &range[from..];
-                range = &range[..range.partition_point(|&id| at(id) == Some(byte))];
+                let depth = end - start - 1;
+                range = vocabulary.narrow(range, depth, bytes[end - 1]);
                 let Some(&first) = range.first() else {
                     break;
                 };
@@ -186,8 +197,9 @@ impl Unigram {
         let worst = worst.fold(f32::MAX, f32::min);
         let mut sorted: Vec<u32> = ids
             .filter(|&id| {
+                // A longer one is the user's, and is cut out of the text before.
                 matches!(vocabulary.kind(id), Normal | Unused | UserDefined)
-                    && !vocabulary.bytes(id).is_empty()
+                    && (1..=LONGEST).contains(&vocabulary.bytes(id).len())
             })
             .collect();
         sorted.sort_by_key(|&id| vocabulary.bytes(id));

@@ -11,6 +11,10 @@ pub(crate) struct Vocabulary {
     /// Token i is `bytes[ends[i - 1]..ends[i]]`.
     ends: Vec<u32>,
     kinds: Vec<TokenType>,
+    /// Tokens that [`Vocabulary::find`] passes over, ascending.
+    hidden: Vec<u32>,
+    /// Bytes of the longest token.
+    longest: usize,
     by_bytes: OnceLock<Table>,
 }
 
@@ -32,7 +36,8 @@ impl Vocabulary {
         }
         let kinds = match metadata.opt_i32s(TYPES)? {
             None => vec![TokenType::Normal; count],
-            Some(kinds) if kinds.len() != count => {
+            // Those past the tokens mean nothing, as in llama.cpp.
+            Some(kinds) if kinds.len() < count => {
                 return Err(bad(
                     file,
                     TYPES,
@@ -40,26 +45,34 @@ impl Vocabulary {
                     kinds.len().to_string(),
                 ));
             }
-            Some(kinds) => kinds
-                .iter()
-                .map(|&id| {
-                    TokenType::from_id(id)
-                        .ok_or_else(|| bad(file, TYPES, "types from 1 to 6".into(), id.to_string()))
-                })
-                .collect::<Result<_>>()?,
+            Some(kinds) => {
+                let kinds = kinds.into_iter().take(count);
+                kinds.map(TokenType::from_id).collect()
+            }
         };
         let mut vocabulary = Vocabulary {
             bytes: Vec::with_capacity(count * 8),
             ends: Vec::with_capacity(count),
             kinds,
+            hidden: Vec::new(),
+            longest: 0,
             by_bytes: OnceLock::new(),
         };
-        for (token, kind) in tokens.bytes().zip(&vocabulary.kinds) {
-            if byte_level && matches!(kind, TokenType::Normal | TokenType::Unused) {
-                from_byte_alphabet(token, &mut vocabulary.bytes);
+        for (id, (token, kind)) in tokens.bytes().zip(&vocabulary.kinds).enumerate() {
+            use TokenType::{Normal, Undefined, Unused};
+            let start = vocabulary.bytes.len();
+            // The words of a byte-level vocabulary are looked up in the byte alphabet. A token with other characters is none of them, and one
+            // that is written as it is only where both ways of writing agree.
+            let is_word = if byte_level && matches!(kind, Normal | Unused | Undefined) {
+                from_byte_alphabet(token, &mut vocabulary.bytes)
             } else {
                 vocabulary.bytes.extend_from_slice(token);
+                !byte_level || token.iter().all(u8::is_ascii_graphic)
+            };
+            if !is_word {
+                vocabulary.hidden.push(id as u32);
             }
+            vocabulary.longest = vocabulary.longest.max(vocabulary.bytes.len() - start);
             let end = u32::try_from(vocabulary.bytes.len()).map_err(|_| {
                 bad(
                     file,
@@ -92,7 +105,22 @@ impl Vocabulary {
         self.kinds[id as usize] = kind;
     }
 
-    /// The token with exactly these bytes: of several the first.
+    /// Those tokens of `sorted` whose byte at `depth` is `byte`. `sorted` is in the order of the tokens' bytes, which agree before `depth`; a token
+    /// that ends there comes first.
+    pub(super) fn narrow<'a>(&self, sorted: &'a [u32], depth: usize, byte: u8) -> &'a [u32] {
+        let at = |id: u32| self.bytes(id).get(depth).copied();
+        let from = near_start(sorted, |id| at(id) < Some(byte));
+        let sorted = &sorted[from..];
+        &sorted[..near_end(sorted, |id| at(id) == Some(byte))]
+    }
+
+    /// Bytes of the longest token.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// The token that a word with exactly these bytes is: of several the first. In a byte-level vocabulary a token with a character that the byte
+    /// alphabet lacks is no word.
     pub(super) fn find(&self, bytes: &[u8]) -> Option<u32> {
         self.table().find(self, bytes)
     }
@@ -100,7 +128,8 @@ impl Vocabulary {
     /// [`Vocabulary::find`], faster where one of the tokens `likely` has these bytes.
     pub(super) fn find_near<const N: usize>(&self, likely: [u32; N], bytes: &[u8]) -> Option<u32> {
         let table = self.table();
-        let has = |id: u32| (id as usize) < self.len() && self.bytes(id) == bytes;
+        let is_hidden = |id| self.hidden.binary_search(&id).is_ok();
+        let has = |id: u32| (id as usize) < self.len() && self.bytes(id) == bytes && !is_hidden(id);
         let mut likely = likely.into_iter().filter(|_| table.all_differ);
         likely
             .find(|&id| has(id))
@@ -116,7 +145,7 @@ impl Vocabulary {
 struct Table {
     slots: Vec<Slot>,
     seed: u64,
-    /// Whether no two tokens have the same bytes.
+    /// Whether no two words have the same bytes.
     all_differ: bool,
 }
 
@@ -139,7 +168,11 @@ impl Table {
             seed: RandomState::new().hash_one(0),
             all_differ: true,
         };
+        let mut hidden = vocabulary.hidden.iter().copied().peekable();
         for id in 0..vocabulary.len() as u32 {
+            if hidden.next_if_eq(&id).is_some() {
+                continue;
+            }
             let (slot, tag) = table.search(vocabulary, vocabulary.bytes(id));
             if table.slots[slot].id == EMPTY.id {
                 table.slots[slot] = Slot { id, tag };
@@ -171,6 +204,28 @@ impl Table {
     }
 }
 
+/// [`slice::partition_point`], in few steps where the point is near the beginning.
+fn near_start(ids: &[u32], is_before: impl Fn(u32) -> bool) -> usize {
+    let mut high = 0;
+    while high < ids.len() && is_before(ids[high]) {
+        high = high * 2 + 1;
+    }
+    let low = high / 2;
+    let high = high.min(ids.len());
+    low + ids[low..high].partition_point(|&id| is_before(id))
+}
+
+/// [`slice::partition_point`], in few steps where the point is near the end.
+fn near_end(ids: &[u32], is_before: impl Fn(u32) -> bool) -> usize {
+    let mut back = 0;
+    while back < ids.len() && !is_before(ids[ids.len() - 1 - back]) {
+        back = back * 2 + 1;
+    }
+    let low = ids.len() - back.min(ids.len());
+    let high = ids.len() - back / 2;
+    low + ids[low..high].partition_point(|&id| is_before(id))
+}
+
 /// Eight bytes at a time, each multiplied to 128 bits whose halves are folded into one (as in wyhash). Each table has another `seed`, so that
 /// no file can know what collides.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
@@ -195,14 +250,17 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
     mix(state, end)
 }
 
-/// Undoes GPT-2's byte alphabet, in which every byte is a printable character: `Ġ` is a space. Other characters stand for themselves.
-pub(super) fn from_byte_alphabet(mut text: &[u8], out: &mut Vec<u8>) {
+/// Undoes GPT-2's byte alphabet, in which every byte is a printable character: `Ġ` is a space. Other characters stand for themselves; returns
+/// whether there were none.
+pub(super) fn from_byte_alphabet(mut text: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut all = true;
     loop {
         let ascii = text.iter().position(|byte| !byte.is_ascii());
         let (same, rest) = text.split_at(ascii.unwrap_or(text.len()));
+        all &= same.iter().all(u8::is_ascii_graphic);
         out.extend_from_slice(same);
         let Some((&first, rest)) = rest.split_first() else {
-            return;
+            return all;
         };
         let byte = match rest.first() {
             Some(&next) if (0xc2..=0xc5).contains(&first) => {
@@ -210,6 +268,7 @@ pub(super) fn from_byte_alphabet(mut text: &[u8], out: &mut Vec<u8>) {
             }
             _ => None, // of a character of three or four bytes
         };
+        all &= byte.is_some();
         out.push(byte.unwrap_or(first));
         text = if byte.is_some() { &rest[1..] } else { rest };
     }
@@ -231,6 +290,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn points_near_either_end_are_the_same() {
+        for length in 0..40_u32 {
+            let ids: Vec<u32> = (0..length).collect();
+            for point in 0..=length {
+                let found = [near_start, near_end].map(|find: fn(&[u32], _) -> usize| {
+                    find(
+                        &ids,
+                        Box::new(move |id| id < point) as Box<dyn Fn(u32) -> bool>,
+                    )
+                });
+                assert_eq!(found, [point as usize; 2], "of {length}");
+            }
+        }
+    }
+
+    #[test]
     fn the_byte_alphabet_covers_every_byte_once() {
         let mut seen = [0; 256];
         for byte in (0..0x200).filter_map(byte_of) {
@@ -238,8 +313,13 @@ mod tests {
         }
         assert_eq!(seen, [1; 256]);
         let mut out = Vec::new();
-        from_byte_alphabet("Ġa 中\u{80}ĊŃſñ".as_bytes(), &mut out);
+        assert!(!from_byte_alphabet("Ġa 中\u{80}ĊŃſñ".as_bytes(), &mut out));
         let expected = [" a 中\u{80}\n".as_bytes(), b"\xad", "ſ".as_bytes(), b"\xf1"];
         assert_eq!(out, expected.concat());
+        out.clear();
+        assert!(from_byte_alphabet("Ġa!ĊŃñ".as_bytes(), &mut out));
+        for other in ["a b", "\n", "\u{7f}", "\u{80}", "ſ", "\u{200d}", "中"] {
+            assert!(!from_byte_alphabet(other.as_bytes(), &mut out), "{other:?}");
+        }
     }
 }

@@ -15,23 +15,19 @@ const MAX_WORD: usize = 100;
 pub(super) struct Wpm {
     lowers: bool,
     strips_accents: bool,
-    /// Bytes of the longest token.
-    longest: usize,
 }
 
 impl Wpm {
-    pub(super) fn from_gguf(file: &File, vocabulary: &Vocabulary) -> Result<Wpm> {
+    pub(super) fn from_gguf(file: &File) -> Result<Wpm> {
         let metadata = file.metadata();
         let lowers = metadata
             .opt_bool("tokenizer.ggml.normalizer.lowercase")?
             .unwrap_or(true);
-        let ids = 0..vocabulary.len() as u32;
         Ok(Wpm {
             lowers,
             strips_accents: metadata
                 .opt_bool("tokenizer.ggml.normalizer.strip_accents")?
                 .unwrap_or(lowers),
-            longest: ids.map(|id| vocabulary.bytes(id).len()).max().unwrap_or(0),
         })
     }
 
@@ -47,7 +43,7 @@ impl Wpm {
         let mut finish = |word: &mut String, length: &mut usize| {
             if *length > 0 {
                 let first = ids.len();
-                if *length > MAX_WORD || !self.cut(word, vocabulary, ids) {
+                if *length > MAX_WORD || !Wpm::cut(word, vocabulary, ids) {
                     ids.truncate(first);
                     ids.extend(unknown);
                 }
@@ -92,10 +88,10 @@ impl Wpm {
     }
 
     /// The longest tokens from the left; whether they cover the word.
-    fn cut(&self, word: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) -> bool {
+    fn cut(word: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) -> bool {
         let mut rest = word.as_bytes();
         while !rest.is_empty() {
-            let most = rest.len().min(self.longest);
+            let most = rest.len().min(vocabulary.longest());
             let found = (1..=most)
                 .rev()
                 .find_map(|length| Some((length, vocabulary.find(&rest[..length])?)));

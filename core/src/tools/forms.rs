@@ -95,7 +95,7 @@ impl Form {
         FORMS.iter().find(fits).unwrap_or(&FORMS[FORMS.len() - 1])
     }
 
-    /// A Lark grammar of one call of `tools`, or, if `parallel`, of several; with `or_text` also of any text that is no call.
+    /// A Lark grammar, without the arguments `args_0`, `args_1`, …, of one call of `tools`, or, if `parallel`, of several; with `or_text` also of any text that is no call.
     pub(super) fn grammar<'a>(
         &self,
         tools: impl Iterator<Item = &'a Tool>,
@@ -103,7 +103,7 @@ impl Form {
         parallel: bool,
         tokenizer: &Tokenizer,
     ) -> String {
-        let (mut calls, mut more, mut rules) = (Vec::new(), Vec::new(), String::new());
+        let (mut calls, mut more) = (Vec::new(), Vec::new());
         let is_list = matches!(self.shape, Shape::Object { list: true, .. });
         for (i, tool) in tools.enumerate() {
             let name = pattern(&tool.name);
@@ -135,7 +135,6 @@ impl Form {
                 ),
             };
             calls.push(format!("{before} args_{i} {after}"));
-            let _ = writeln!(rules, "args_{i}: %json {}", tool.parameters);
         }
         let calls = calls.join(" | ");
         let (list, close) = match (is_list, parallel) {
@@ -167,7 +166,7 @@ impl Form {
                 )
             }
         };
-        format!("{start}\ncall: ({calls}) {close} {end}\n{list}{rules}")
+        format!("{start}\ncall: ({calls}) {close} {end}\n{list}")
     }
 
     /// The calls that `text`, control tokens included, ends with.

@@ -59,10 +59,11 @@ const MOST_TOOLS: usize = 256;
 
 impl Tools {
     /// Reads a list as OpenAI's interface has it: `[{"type": "function", "function": {"name": …, "description": …, "parameters": SCHEMA}}, …]`. Of
-    /// `parameters` that list properties and do not say so themselves, no others are allowed.
+    /// `parameters` are as for [`Constraint::json_schema`]: where they list properties, no others are allowed unless they say so, and what cannot be
+    /// followed token by token is checked on the finished call.
     ///
     /// # Errors
-    /// [`Error::Tools`]. The schemas are checked when a request begins.
+    /// [`Error::Tools`]. The schemas are checked when a request begins; an error names the tool.
     pub fn from_json(text: &str, choice: ToolChoice) -> Result<Tools> {
         let wrong = |expected, got: String| Err(Error::Tools { expected, got });
         let expected =
@@ -97,7 +98,7 @@ impl Tools {
             };
             list.push(Tool {
                 name: name.to_owned(),
-                parameters: closed(parameters),
+                parameters: typed(parameters),
             });
         }
         if let ToolChoice::Named(name) = &choice
@@ -154,19 +155,17 @@ impl Tools {
             self.parallel,
             model.tokenizer(),
         );
-        Some(Constraint::lark(&grammar))
+        let schemas = self
+            .callable()
+            .map(|tool| (tool.name.clone(), tool.parameters.clone()));
+        Some(Constraint::tools(grammar, schemas.collect()))
     }
 }
 
-/// A schema of arguments that says what it leaves open.
-fn closed(mut schema: Json) -> Json {
+/// A schema of arguments, which are an object.
+fn typed(mut schema: Json) -> Json {
     if let Json::Object(map) = &mut schema {
         map.entry("type").or_insert_with(|| json!("object"));
-        let combines = ["allOf", "anyOf", "oneOf", "$ref", "patternProperties"];
-        if map.contains_key("properties") && !combines.iter().any(|&key| map.contains_key(key)) {
-            map.entry("additionalProperties").or_insert(json!(false));
-        }
-        Constraint::bound_white_space(map);
     }
     schema
 }

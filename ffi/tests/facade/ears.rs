@@ -135,7 +135,9 @@ pub(crate) fn ask(
     let mut events = Vec::new();
     for heard in all(&hears) {
         match heard {
-            Heard::Event(GenerationEvent::Finished { completion }) => {
+            Heard::Event(
+                GenerationEvent::Finished { completion } | GenerationEvent::Rejected { completion },
+            ) => {
                 return (events, Ok(completion));
             }
             Heard::Event(event) => events.push(event),

@@ -2,8 +2,8 @@
 
 use crate::ears::{self, STUDENT, open, request, user};
 use dram_ffi::{
-    Completion, Constraint, DramError, FinishReason, GenerationRequest, Limit, Prompt,
-    SessionOptions, ToolChoice, Tools,
+    Completion, Constraint, DramError, FinishReason, GenerationEvent, GenerationRequest, Limit,
+    Prompt, SessionOptions, ToolChoice, Tools,
 };
 use std::path::Path;
 
@@ -74,10 +74,23 @@ fn an_answer_has_the_form_that_is_asked_for() {
         constraint: Some(Constraint::JsonSchema { schema }),
         ..request(4, 3)
     };
-    assert_eq!(
-        ears::complete(&session, request).finish,
-        FinishReason::Unfinished {
-            limit: Limit::MaxTokens
-        }
+    // Who waits for `Finished` does not take a cut answer for a good one.
+    let (listener, hears) = ears::ears();
+    session.generate(request, listener).unwrap().join();
+    let last = ears::all(&hears).pop();
+    let Some(ears::Heard::Event(GenerationEvent::Rejected { completion })) = last else {
+        panic!("{last:?}");
+    };
+    let limit = Limit::MaxTokens;
+    assert_eq!(completion.finish, FinishReason::Unfinished { limit });
+
+    let grammar = "root ::= [0-9]{3}".to_owned();
+    let (_, digits) = ears::ask(
+        &session,
+        GenerationRequest {
+            constraint: Some(Constraint::Gbnf { grammar }),
+            ..self::request(4, 9)
+        },
     );
+    assert_eq!(digits.unwrap().text.len(), 3);
 }

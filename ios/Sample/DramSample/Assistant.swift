@@ -43,7 +43,7 @@ final class Assistant {
                 for try await event in session.generate(GenerationRequest(prompt: .chat(messages: [said]), maxTokens: 128)) {
                     switch event {
                     case .piece(let text, _, _): self.answer += text
-                    case .finished(let completion): self.latency = Self.describe(completion)
+                    case .finished(let completion), .rejected(let completion): self.latency = Self.describe(completion)
                     case .prefilled, .slid: break
                     }
                 }

@@ -22,7 +22,14 @@ public final class DramModel: Sendable {
         info = native.info()
     }
 
-    /// Opens the GGUF file at `url`, a file URL.
+    /// Opens the GGUF file at `url`, a file URL. Of a model in several files (`NAME-00001-of-00003.gguf`) any one may be named.
+    ///
+    /// The file must stay as it is while the model or one of its sessions lives. To bring an update, write a new file, rename it over
+    /// the old one and open it: never write to a file that is open. Each call of a session looks first whether the file was truncated,
+    /// written to or replaced, and throws `DramError.FileProblem` if so. Where the file is truncated in the middle of a generation, that
+    /// ends with `DramError.FileProblem` too; for this the library installs a handler for SIGBUS, which passes faults outside its models
+    /// on to the handler that was there before. An app whose crash reporter handles SIGBUS starts it before it opens the first model,
+    /// or calls `handleMapFaults(on: false)`; a truncated file then ends the process.
     ///
     /// - Parameter memoryLimit: the most bytes that the file and one session may take together; nil: no limit.
     /// - Throws: `DramError.FileProblem` when the file is missing, unreadable or damaged, `.UnsupportedModel` when this version
@@ -126,6 +133,8 @@ public final class DramSession: Sendable {
     ///
     /// Where the prompt begins with what the session has read, as that of a chat's next turn does, only the rest is read.
     ///
+    /// The last event is `.finished`, or `.rejected` where the answer is not what the request's constraint or tools ask for.
+    ///
     /// The stream throws `DramError.SessionBusy` when another generation has the session, `.InvalidRequest` when the request is
     /// wrong, `.Internal` for a fault of the library. A cancelled stream ends without an error.
     public func generate(_ request: GenerationRequest) -> AsyncThrowingStream<GenerationEvent, any Error> {
@@ -134,10 +143,15 @@ public final class DramSession: Sendable {
 
     /// The end of `generate` alone: the whole answer, its tool call, its log-probabilities. Cancelling the task stops the decode.
     ///
-    /// - Throws: what the stream of `generate` throws; `CancellationError` when the task is cancelled.
+    /// - Throws: what the stream of `generate` throws; `RejectedAnswer` when the answer was cut before it was what the request's
+    ///   constraint or tools ask for, or breaks its schema; `CancellationError` when the task is cancelled.
     public func complete(_ request: GenerationRequest) async throws -> Completion {
         for try await event in generate(request) {
-            if case .finished(let completion) = event { return completion }
+            switch event {
+            case .finished(let completion): return completion
+            case .rejected(let completion): throw RejectedAnswer(completion: completion)
+            default: continue
+            }
         }
         throw CancellationError()
     }
@@ -317,11 +331,29 @@ private final class StreamListener<Output: Sendable>: GenerationListener {
 
     func onEvent(event: GenerationEvent) throws {
         if let output = select(event) { continuation.yield(output) }
-        if case .finished = event { continuation.finish() }
+        switch event {
+        case .finished, .rejected: continuation.finish()
+        default: break
+        }
     }
 
     func onError(error: DramError) throws {
         continuation.finish(throwing: error)
+    }
+}
+
+/// An answer that is not what the request's constraint or tools ask for: it was cut before (`.unfinished`: `maxTokens` or the context is
+/// too small), or breaks its schema (`.invalid`).
+public struct RejectedAnswer: LocalizedError {
+    /// The answer as it is.
+    public let completion: Completion
+
+    public var errorDescription: String? {
+        switch completion.finish {
+        case .unfinished(let limit): "the answer is cut short, before it had the form that was asked for: \(limit)"
+        case .invalid(let what): "the answer breaks its schema: \(what)"
+        default: "the answer is not what was asked for: \(completion.finish)"
+        }
     }
 }
 

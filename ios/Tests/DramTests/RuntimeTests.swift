@@ -23,8 +23,15 @@ final class RuntimeTests: XCTestCase {
         let time = try JSONDecoder().decode(Time.self, from: Data(answer.text.utf8))
         XCTAssertTrue((0...23).contains(time.hour), answer.text)
         XCTAssertEqual(answer.finish, .endOfText)
-        let cut = try await session.complete(GenerationRequest(prompt: said, maxTokens: 2, constraint: json))
-        XCTAssertEqual(cut.finish, .unfinished(limit: .maxTokens))
+        do {
+            let cut = try await session.complete(GenerationRequest(prompt: said, maxTokens: 2, constraint: json))
+            XCTFail("a cut answer came as a good one: \(cut)")
+        } catch let cut as RejectedAnswer {
+            XCTAssertEqual(cut.completion.finish, .unfinished(limit: .maxTokens))
+        }
+        let three = Constraint.gbnf(grammar: "root ::= [0-9]{3}")
+        let digits = try await session.complete(GenerationRequest(prompt: said, maxTokens: 8, constraint: three))
+        XCTAssertEqual(digits.text.count, 3)
         let broken = GenerationRequest(prompt: said, constraint: .regex(expression: "("))
         await refused(.invalidRequest) { _ = try await session.complete(broken) }
     }

@@ -167,7 +167,9 @@ pub(super) fn write_copy(
     payload: &mut dyn FnMut(usize) -> Result<Vec<u8>>,
 ) -> Result<()> {
     let kept = source.metadata().iter().filter(|(key, _)| {
-        *key != "general.alignment" && !changed.iter().any(|(other, _)| other == key)
+        // The copy is one file.
+        let of_file = *key == "general.alignment" || key.starts_with("split.");
+        !of_file && !changed.iter().any(|(other, _)| other == key)
     });
     let mut head = Head::default();
     for (key, value) in kept.chain(changed.iter().copied()) {
@@ -175,7 +177,8 @@ pub(super) fn write_copy(
     }
     write_file(path, &head, tensors, &mut |index, out| {
         out.put(&payload(index)?)
-    })
+    })?;
+    Ok(source.check_unchanged()?)
 }
 
 fn put_string(out: &mut Vec<u8>, text: &str) {

@@ -10,18 +10,9 @@ use dram_core::gguf::File;
 use dram_core::quant::{Format, format_by_name};
 use gguf_rs::writer::MetadataValue as Value;
 
+use super::file_type::file_type;
 use super::write::{Entry, Plan};
 use crate::student::{Config, Layout, Parameter, Role, Scheme};
-
-/// llama.cpp's number for what most of the file holds (`general.file_type`).
-fn file_type(scheme: &Scheme) -> u32 {
-    match scheme.linear.name {
-        "f16" => 1,
-        "q4_0" => 2,
-        "q8_0" => 7,
-        _ => 0,
-    }
-}
 
 /// The format of a tensor; norms are always f32.
 fn format_of(scheme: &Scheme, role: Role) -> Result<&'static Format> {
@@ -186,7 +177,10 @@ pub(super) fn metadata(config: &Config, scheme: &Scheme, name: &str) -> Result<V
             "general.size_label".into(),
             Value::String(size_label(config.parameters())),
         ),
-        ("general.file_type".into(), Value::Uint32(file_type(scheme))),
+        (
+            "general.file_type".into(),
+            Value::Uint32(file_type(scheme.linear.name).context("a format without a file type")?),
+        ),
         ("general.quantization_version".into(), Value::Uint32(2)),
         llama("vocab_size", number(config.vocabulary)?),
         llama("context_length", number(config.context_length)?),

@@ -9,6 +9,7 @@ use dram_core::gguf::{File, Tensor, Value};
 use dram_core::quant::{FORMATS, Format, format_by_name};
 
 use super::copy::write_copy;
+use super::file_type::file_type;
 use super::write::Plan;
 use crate::checkpoint::write_beside;
 use crate::parallel::for_each;
@@ -24,32 +25,14 @@ pub struct Mixture {
     base: &'static Format,
 }
 
-/// The mixtures, what most of the file holds, and llama.cpp's number for them (`general.file_type`).
-const MIXTURES: &[(&str, &str, u32)] = &[
-    ("q2_k", "q2_k", 10),
-    ("q3_k_m", "q3_k", 12),
-    ("q4_k_s", "q4_k", 14),
-    ("q4_k_m", "q4_k", 15),
-    ("q5_k_s", "q5_k", 16),
-    ("q5_k_m", "q5_k", 17),
-];
-
-/// `general.file_type` of files that hold mostly one format.
-const FILE_TYPES: &[(&str, u32)] = &[
-    ("f32", 0),
-    ("f16", 1),
-    ("q4_0", 2),
-    ("q4_1", 3),
-    ("q8_0", 7),
-    ("q5_0", 8),
-    ("q5_1", 9),
-    ("q6_k", 18),
-    ("iq4_nl", 25),
-    ("iq4_xs", 30),
-    ("bf16", 32),
-    ("tq1_0", 36),
-    ("tq2_0", 37),
-    ("mxfp4", 38),
+/// The mixtures, and what most of the file holds.
+const MIXTURES: &[(&str, &str)] = &[
+    ("q2_k", "q2_k"),
+    ("q3_k_m", "q3_k"),
+    ("q4_k_s", "q4_k"),
+    ("q4_k_m", "q4_k"),
+    ("q5_k_s", "q5_k"),
+    ("q5_k_m", "q5_k"),
 ];
 
 /// Where a matrix stands among those of its kind.
@@ -76,11 +59,11 @@ impl Mixture {
         let name = name.to_lowercase();
         let base = MIXTURES
             .iter()
-            .find(|(mixture, _, _)| *mixture == name)
-            .map_or(&*name, |(_, base, _)| base);
+            .find(|(mixture, _)| *mixture == name)
+            .map_or(&*name, |(_, base)| base);
         let base = format_by_name(base).with_context(|| {
             let formats = FORMATS.iter().map(|f| f.name);
-            let mixtures = MIXTURES.iter().map(|(name, _, _)| *name);
+            let mixtures = MIXTURES.iter().map(|(name, _)| *name);
             let names: Vec<&str> = formats
                 .chain(mixtures.filter(|m| format_by_name(m).is_none()))
                 .collect();
@@ -90,14 +73,6 @@ impl Mixture {
             )
         })?;
         Ok(Mixture { name, base })
-    }
-
-    fn file_type(&self) -> Option<u32> {
-        let mixture = MIXTURES.iter().map(|(name, _, number)| (*name, *number));
-        mixture
-            .chain(FILE_TYPES.iter().copied())
-            .find(|(name, _)| *name == self.name)
-            .map(|(_, number)| number)
     }
 
     /// The name of the format of the matrix with this `kind` ("attn_v").
@@ -246,14 +221,11 @@ impl Requantize<'_> {
             );
         }
         let plans = self.plan(source, &tensors)?;
-        let file_type = self
-            .mixture
-            .file_type()
-            .map(|number| ("general.file_type", Value::U32(number)));
-        let changed: Vec<_> = file_type
-            .into_iter()
-            .chain([("general.quantization_version", Value::U32(2))])
-            .collect();
+        let file_type = file_type(&self.mixture.name).context("a mixture without a file type")?;
+        let changed = [
+            ("general.file_type", Value::U32(file_type)),
+            ("general.quantization_version", Value::U32(2)),
+        ];
         write_beside(target, |beside| {
             write_copy(beside, source, &changed, &plans, &mut |index| {
                 let (tensor, plan) = (tensors[index], &plans[index]);

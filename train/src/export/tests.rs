@@ -595,6 +595,53 @@ fn a_vocabulary_survives_a_file() {
     assert_eq!(fs::read(first).unwrap(), fs::read(second).unwrap());
 }
 
+/// llama.cpp's number for each format and mixture, by both writers.
+#[test]
+fn files_say_what_they_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |path: &Path| {
+        let file = dram_core::gguf::File::open(path).unwrap();
+        file.metadata().u32("general.file_type").unwrap()
+    };
+    let wide = decoder(Config {
+        embedding_length: 256,
+        head_dim: 64,
+        feed_forward_length: 256,
+        ..config(true)
+    });
+    let path = dir.path().join("student.gguf");
+    for (name, number) in [
+        ("q2_k", 10),
+        ("q3_k", 11),
+        ("q4_k", 14),
+        ("q5_k", 16),
+        ("q6_k", 18),
+        ("q4_0", 2),
+        ("q8_0", 7),
+        ("f16", 1),
+        ("f32", 0),
+    ] {
+        let scheme = Scheme::by_name(name, "f16", "f16").unwrap();
+        export(&wide, &scheme, &vocabulary())
+            .unverified(&path)
+            .unwrap();
+        assert_eq!(of(&path), number, "{name}");
+    }
+    let source = dram_core::gguf::File::open(&path).unwrap();
+    for (name, _, number) in FILE_TYPES {
+        let target = dir.path().join(name);
+        Requantize {
+            mixture: &Mixture::by_name(name).unwrap(),
+            rules: &[],
+            importance: None,
+            threads: 2,
+        }
+        .run(&source, &target, &mut |_| ())
+        .unwrap();
+        assert_eq!(of(&target), number, "{name}");
+    }
+}
+
 /// In many layers float rounding decides between int8 values until it shows: the gate measures how much, allows it, and refuses what is more.
 #[test]
 fn the_gate_tells_float_rounding_from_an_error() {

@@ -51,8 +51,12 @@ class RuntimeTest {
         val json = session.complete(GenerationRequest(said, 64u, constraint = Constraint.JsonSchema(schema)))
         val hour = Regex("""\{\s*"hour"\s*:\s*(\d+)\s*}""").matchEntire(json.text)?.groupValues?.get(1)
         assertTrue(hour?.toInt() in 0..23, json.text)
-        val cut = session.complete(GenerationRequest(said, 2u, constraint = Constraint.JsonSchema(schema)))
-        assertEquals(FinishReason.Unfinished(Limit.MAX_TOKENS), cut.finish)
+        val cut = assertFailsWith<RejectedAnswerException> {
+            session.complete(GenerationRequest(said, 2u, constraint = Constraint.JsonSchema(schema)))
+        }
+        assertEquals(FinishReason.Unfinished(Limit.MAX_TOKENS), cut.completion.finish)
+        val digits = session.complete(GenerationRequest(said, 8u, constraint = Constraint.Gbnf("root ::= [0-9]{3}")))
+        assertTrue(Regex("[0-9]{3}").matches(digits.text), digits.text)
         val broken = GenerationRequest(said, 64u, constraint = Constraint.Regex("("))
         assertFailsWith<DramException.InvalidRequest> { session.complete(broken) }
         Unit

@@ -101,6 +101,14 @@ public class DramModel private constructor(internal val native: NativeModel) : A
     public companion object {
         /**
          * Opens the GGUF file [file]. An asset has to be copied out of the APK first: it is mapped, which needs a file of its own.
+         * Of a model in several files (`NAME-00001-of-00003.gguf`) any one may be named.
+         *
+         * The file must stay as it is while the model or one of its sessions lives. To bring an update, write a new file, rename it
+         * over the old one and open it: never write to a file that is open. Each call of a session looks first whether the file was
+         * truncated, written to or replaced, and throws [DramException.FileProblem] if so. Where the file is truncated in the middle of
+         * a generation, that ends with [DramException.FileProblem] too; for this the library installs a handler for SIGBUS, which
+         * passes faults outside its models on to the handler that was there before. An app whose crash reporter handles SIGBUS starts
+         * it before it opens the first model, or calls `handleMapFaults(false)`; a truncated file then ends the process.
          *
          * @param memoryLimit the most bytes that the file and one session may take together; null: no limit
          * @throws DramException.FileProblem when the file is missing, unreadable or damaged
@@ -140,6 +148,8 @@ public class DramSession internal constructor(private val native: NativeSession)
      *
      * Where the prompt begins with what the session has read, as that of a chat's next turn does, only the rest is read.
      *
+     * The last event is [GenerationEvent.Finished], or [GenerationEvent.Rejected] where the answer is not what the request's constraint or tools ask for.
+     *
      * The flow throws
      * - [DramException.SessionBusy] when another generation has the session,
      * - [DramException.InvalidRequest] when the request is wrong,
@@ -159,9 +169,15 @@ public class DramSession internal constructor(private val native: NativeSession)
 
     /**
      * The end of [generate] alone: the whole answer, its tool call, its log-probabilities. Cancelling the coroutine stops the decode.
+     *
+     * @throws RejectedAnswerException when the answer was cut before it was what the request's constraint or tools ask for, or breaks its schema
      */
     public suspend fun complete(request: GenerationRequest): Completion =
-        generate(request).filterIsInstance<GenerationEvent.Finished>().first().completion
+        when (val end = generate(request).first { it is GenerationEvent.Finished || it is GenerationEvent.Rejected }) {
+            is GenerationEvent.Finished -> end.completion
+            is GenerationEvent.Rejected -> throw RejectedAnswerException(end.completion)
+            else -> error("a generation ends with one of these")
+        }
 
     /** The text of [generate] alone, from a plain prompt. */
     public fun stream(
@@ -243,6 +259,21 @@ public class DramSession internal constructor(private val native: NativeSession)
     }
 }
 
+/**
+ * An answer that is not what the request's constraint or tools ask for: it was cut before ([FinishReason.Unfinished]: `maxTokens` or the context is too
+ * small), or breaks its schema ([FinishReason.Invalid]).
+ */
+public class RejectedAnswerException(
+    /** The answer as it is. */
+    public val completion: Completion,
+) : Exception(
+    when (val finish = completion.finish) {
+        is FinishReason.Unfinished -> "the answer is cut short, before it had the form that was asked for: ${finish.limit}"
+        is FinishReason.Invalid -> "the answer breaks its schema: ${finish.what}"
+        else -> "the answer is not what was asked for: $finish"
+    },
+)
+
 /** Turns texts into vectors whose dot product says how alike the texts are. Calls wait for each other. */
 public class DramEncoder internal constructor(private val native: NativeEncoder) : AutoCloseable {
     /** Most tokens that a text may have. */
@@ -273,7 +304,7 @@ private class ChannelListener(private val channel: SendChannel<GenerationEvent>)
             attached = true
         }
         channel.trySend(event)
-        if (event is GenerationEvent.Finished) channel.close()
+        if (event is GenerationEvent.Finished || event is GenerationEvent.Rejected) channel.close()
     }
 
     override fun onError(error: DramException) {

@@ -80,6 +80,7 @@ class MainActivity : Activity() {
                     when (event) {
                         is GenerationEvent.Piece -> answer.append(event.text)
                         is GenerationEvent.Finished -> latency.text = describe(event.completion)
+                        is GenerationEvent.Rejected -> latency.text = describe(event.completion)
                         is GenerationEvent.Prefilled, is GenerationEvent.Slid -> Unit
                     }
                 }

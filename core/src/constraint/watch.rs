@@ -1,0 +1,92 @@
+//! Stops the engine where a request is cancelled, or a token takes too long.
+
+use crate::cancel::Cancellation;
+use crate::{Error, Result};
+use llguidance::CancellationHandle;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What one operation of the engine may take: fuel bounds it to some ten milliseconds on one core at 2 GHz, but for texts that are forced.
+const MOST_TIME: Duration = Duration::from_millis(1000);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A thread that looks now and then while a request runs: operations cost it nothing.
+pub(super) struct Watch {
+    state: Arc<State>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct State {
+    birth: Instant,
+    /// Microseconds from `birth` to the begin of the operation that runs; 0: none runs.
+    began: AtomicU64,
+    is_closed: AtomicBool,
+    ran_out: AtomicBool,
+}
+
+impl State {
+    fn now(&self) -> u64 {
+        self.birth.elapsed().as_micros() as u64 + 1
+    }
+}
+
+impl Watch {
+    pub(super) fn new(handle: CancellationHandle, cancellation: Cancellation) -> Result<Watch> {
+        let state = Arc::new(State {
+            birth: Instant::now(),
+            began: AtomicU64::new(0),
+            is_closed: AtomicBool::new(false),
+            ran_out: AtomicBool::new(false),
+        });
+        let watched = Arc::clone(&state);
+        let body = move || {
+            while !watched.is_closed.load(Ordering::Acquire) {
+                let began = watched.began.load(Ordering::Acquire);
+                let ran_out = began != 0
+                    && watched.now().saturating_sub(began) > MOST_TIME.as_micros() as u64;
+                if ran_out || cancellation.requested() {
+                    watched.ran_out.store(ran_out, Ordering::Release);
+                    handle.cancel();
+                    return;
+                }
+                std::thread::park_timeout(LOOK);
+            }
+        };
+        let builder = std::thread::Builder::new()
+            .name("dram-watch".into())
+            .stack_size(64 << 10);
+        let thread = builder
+            .spawn(body)
+            .map_err(|source| Error::Thread { index: 0, source })?;
+        Ok(Watch {
+            state,
+            thread: Some(thread),
+        })
+    }
+
+    /// Runs an operation of the engine.
+    pub(super) fn during<T>(&self, operation: impl FnOnce() -> T) -> T {
+        self.state.began.store(self.state.now(), Ordering::Release);
+        let result = operation();
+        self.state.began.store(0, Ordering::Release);
+        result
+    }
+
+    /// Whether an operation was stopped because it took too long.
+    pub(super) fn ran_out(&self) -> bool {
+        self.state.ran_out.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.state.is_closed.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
