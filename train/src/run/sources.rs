@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 
 use super::Event;
-use crate::checkpoint::fingerprint;
 use crate::data::actions::{self, ActionExamples, Set};
 use crate::data::{
     Batch, Batches, Crops, Example, Grouped, TextTokenizer, Turn, Vocabulary, encode_records,
@@ -14,6 +13,7 @@ use crate::data::{
 };
 use crate::eval::Case;
 use crate::export::vocabulary_of_gguf;
+use crate::identity::hash_of;
 use crate::recipe::{Kind, Recipe};
 use crate::teacher::Teacher;
 
@@ -24,8 +24,12 @@ pub(super) struct Sources {
     pub(super) logits_length: usize,
     pub(super) training: Box<dyn Batches>,
     pub(super) held_out: Vec<HeldOut>,
-    /// Differs where tokenizer or files differ.
-    pub(super) fingerprint: String,
+    /// Differs where tokens or merges differ.
+    pub(super) tokens_print: String,
+    /// Differs where what is learnt from differs.
+    pub(super) data_print: String,
+    /// Longest sequence in tokens.
+    pub(super) sequence: usize,
 }
 
 /// One held-out set.
@@ -59,7 +63,9 @@ impl Sources {
                 .check_tokens(&vocabulary.tokens)
                 .context("[teacher]")?;
         }
-        let mut print = fingerprint(&format!("{:?} {:?}", vocabulary.tokens, vocabulary.merges));
+        let tokens_print =
+            hash_of(format!("{:?} {:?}", vocabulary.tokens, vocabulary.merges).as_bytes());
+        let mut data_print = String::new();
         let sequence = match (recipe.data.sequence, &recipe.student.init) {
             (Some(sequence), _) => sequence,
             (None, None) => recipe.student.context_length,
@@ -82,7 +88,7 @@ impl Sources {
             }
             Kind::Text => {
                 let (training, held_out) = files.text.split(recipe)?;
-                print += &fingerprint(training);
+                data_print = hash_of(training.as_bytes());
                 let ids = tokenizer.encode(training, true)?;
                 let mut rest = tokenizer.encode(held_out, true)?;
                 listener(Event::Note(&format!(
@@ -109,7 +115,7 @@ impl Sources {
             }
             Kind::Jsonl => {
                 let (training, held_out) = files.records(&tokenizer, sequence, recipe, listener)?;
-                print += &fingerprint(&format!("{training:?}"));
+                data_print = hash_of(format!("{training:?}").as_bytes());
                 let batches = evaluation_batches(&held_out, EVALUATION_BATCH);
                 (
                     Box::new(Grouped::new(Arc::new(training), batch, WINDOW, seed)?),
@@ -126,7 +132,9 @@ impl Sources {
             logits_length,
             training,
             held_out,
-            fingerprint: print,
+            tokens_print,
+            data_print,
+            sequence,
         })
     }
 }
