@@ -48,9 +48,7 @@ pub fn save(path: &Path, state: &State, buffers: &[(&str, &[f32])]) -> Result<()
         .iter()
         .map(|(name, b)| (*name, b.iter().flat_map(|x| x.to_le_bytes()).collect()))
         .collect();
-    let mut sum = Checksum::default();
-    bytes.iter().for_each(|(_, b)| sum.add(b));
-    let metadata = HashMap::from([
+    let mut metadata = HashMap::from([
         ("format".to_string(), FORMAT.to_string()),
         ("step".to_string(), state.step.to_string()),
         ("updates".to_string(), state.updates.to_string()),
@@ -62,8 +60,10 @@ pub fn save(path: &Path, state: &State, buffers: &[(&str, &[f32])]) -> Result<()
             "schedule".to_string(),
             serde_json::to_string(&state.schedule)?,
         ),
-        ("checksum".to_string(), format!("{:016x}", sum.0)),
     ]);
+    let mut sum = Checksum::of(&metadata);
+    bytes.iter().for_each(|(_, b)| sum.add(b));
+    metadata.insert("checksum".to_string(), format!("{:016x}", sum.0));
     let views = bytes
         .iter()
         .map(|(name, b)| Ok((*name, TensorView::new(Dtype::F32, vec![b.len() / 4], b)?)))
@@ -109,7 +109,7 @@ pub fn load(path: &Path, identity: &Identity, buffers: &mut [(&str, &mut [f32])]
             differences.join("\n  ")
         );
         let tensors = SafeTensors::deserialize(&bytes).context("damaged")?;
-        let mut sum = Checksum::default();
+        let mut sum = Checksum::of(metadata);
         for (name, buffer) in buffers.iter_mut() {
             let tensor = tensors
                 .tensor(name)
@@ -158,6 +158,15 @@ impl Default for Checksum {
 }
 
 impl Checksum {
+    /// Begins with everything that the metadata say.
+    fn of(metadata: &HashMap<String, String>) -> Self {
+        let mut sum = Checksum::default();
+        for key in ["format", "step", "updates", "identity", "schedule"] {
+            sum.add(metadata.get(key).map_or("", String::as_str).as_bytes());
+        }
+        sum
+    }
+
     fn add(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
@@ -171,13 +180,6 @@ impl Checksum {
                 .rotate_left(23);
         }
     }
-}
-
-/// A short name of a text: 16 hexadecimal digits.
-pub fn fingerprint(text: &str) -> String {
-    let mut sum = Checksum::default();
-    sum.add(text.as_bytes());
-    format!("{:016x}", sum.0)
 }
 
 /// Writes `path` by way of a file beside it that is synced and then renamed, so that a reader, or a crash, never sees half of it.

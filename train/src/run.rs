@@ -24,7 +24,7 @@ use crate::identity::hash_of_model;
 use crate::loss::{Losses, Sizes};
 use crate::recipe::Recipe;
 use crate::report::Table;
-use crate::stop::{Watch, stopped};
+use crate::stop::{self, Watch, stopped};
 use crate::student::{Decoder, Products, QuantMode};
 use crate::teacher::{self, Scored, Teacher, Trained};
 use crate::trainer::{Outcome, Step, Trainer};
@@ -392,6 +392,7 @@ fn finish(
     listener: &mut dyn FnMut(Event),
 ) -> Result<()> {
     let threads = recipe.train.all_threads();
+    stop::check(place.stop)?;
     decoder.save_hugging_face(&summary.folder)?;
     if let Err(error) = add_tokenizer(
         &summary.folder,

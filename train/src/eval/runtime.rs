@@ -148,6 +148,8 @@ impl Runtime {
         let mut parts: Vec<Result<Vec<(usize, T)>>> = Vec::new();
         std::thread::scope(|scope| {
             let (run, finished, tokens) = (&run, &finished, &tokens);
+            // Set in a panic, too: the scope waits for the thread that looks at it.
+            let end = Raised(finished);
             let watcher = scope.spawn(move || {
                 while !finished.load(Ordering::Acquire) {
                     if stop.load(Ordering::Relaxed) {
@@ -169,7 +171,7 @@ impl Runtime {
                 h.join()
                     .unwrap_or_else(|_| Err(anyhow!("a worker panicked")))
             }));
-            finished.store(true, Ordering::Release);
+            drop(end);
             watcher.thread().unpark();
         });
         let mut all = Vec::with_capacity(count);
@@ -183,6 +185,15 @@ impl Runtime {
         }
         all.sort_by_key(|(item, _)| *item);
         Ok(all.into_iter().map(|(_, value)| value).collect())
+    }
+}
+
+/// Raises a flag when it goes.
+struct Raised<'a>(&'a AtomicBool);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
