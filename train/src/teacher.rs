@@ -219,6 +219,9 @@ impl Scorer for Trained<'_> {
     }
 }
 
+/// Multiply-adds of a part's pass through one layer, unless it is one sequence: what lies between two looks at the stop flag.
+const LAYER_WORK: usize = 1 << 32;
+
 /// Logits of a batch whose sequences are shared out among `threads` threads.
 fn stream(
     model: &Prepared<'_>,
@@ -227,9 +230,12 @@ fn stream(
     stop: &AtomicBool,
     take: Take<'_>,
 ) -> Result<()> {
-    let most = most_positions(model.decoder().config().vocabulary, threads);
+    let config = model.decoder().config();
+    let most = most_positions(config.vocabulary, threads);
+    let row = config.parameters() / config.layers.max(1) * batch.length;
+    let parts = batch.batch.div_ceil((LAYER_WORK / row.max(1)).max(1));
     let mut next = 0;
-    let parts = batch.split(threads).into_iter().map(|part| {
+    let parts = batch.split(parts.max(threads)).into_iter().map(|part| {
         next += part.targets.len();
         (next - part.targets.len(), part)
     });
