@@ -127,10 +127,13 @@ fn description(vocabulary: &Vocabulary) -> Result<Json> {
             vocab.insert(token.clone(), json!(id)).is_none(),
             "token {id}, {token:?}, occurs twice"
         );
-        if matches!(*kind, token_type::CONTROL | token_type::USER_DEFINED) {
+        if matches!(
+            *kind,
+            token_type::CONTROL | token_type::USER_DEFINED | token_type::UNKNOWN
+        ) {
             added.push(json!({
                 "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-                "special": *kind == token_type::CONTROL,
+                "special": *kind != token_type::USER_DEFINED,
             }));
         }
     }

@@ -77,76 +77,83 @@ fn sentence_piece_vocabulary() -> Vocabulary {
     vocabulary
 }
 
-/// A folder made of weights and a vocabulary, converted, is the exported file: tokens, what goes around them, and logits.
 #[test]
 fn a_converted_folder_is_the_exported_file() {
-    for vocabulary in [byte_level_vocabulary(), sentence_piece_vocabulary()] {
-        let dir = tempfile::tempdir().unwrap();
-        let config = Config {
-            vocabulary: vocabulary.tokens.len(),
-            embedding_length: 64,
-            layers: 2,
-            heads: 4,
-            kv_heads: 2,
-            head_dim: 16,
-            feed_forward_length: 96,
-            rope_factors: (0..8).map(|i| 1.0 + i as f32 / 3.0).collect(),
-            ..Config::default()
-        };
-        let decoder = Decoder::random(config, 3).unwrap();
-        let (folder, own, converted) = (
-            dir.path().join("model"),
-            dir.path().join("own.gguf"),
-            dir.path().join("converted.gguf"),
-        );
-        decoder.save_hugging_face(&folder).unwrap();
-        add_tokenizer(&folder, &vocabulary, None).unwrap();
-        let scheme = Scheme::by_name("f32", "f32", "f32").unwrap();
-        Export {
-            name: "own",
-            config: decoder.config(),
-            weights: decoder.parameters(),
-            scheme: &scheme,
-            vocabulary: &vocabulary,
-            metadata: Vec::new(),
-        }
-        .unverified(&own)
-        .unwrap();
-        let made = Convert::default()
-            .run(&folder, &converted, &mut |_| {})
-            .unwrap();
-        assert!(
-            made.verified
-                .is_some_and(|v| v.texts > 100 && v.apart.is_empty())
-        );
+    convert_and_compare(&byte_level_vocabulary());
+}
 
-        let open = |path: &Path| Runtime::open(path, 1, None).unwrap();
-        let (a, b) = (open(&own), open(&converted));
-        let (left, right) = (a.model().tokenizer(), b.model().tokenizer());
-        assert_eq!(left.len(), right.len());
-        for text in TEXTS {
-            for specials in [false, true] {
-                assert_eq!(
-                    left.encode_with_ends(text, specials),
-                    right.encode_with_ends(text, specials),
-                    "{} {text:?}",
-                    vocabulary.model
-                );
-            }
-        }
-        for key in [
-            "tokenizer.ggml.eos_token_id",
-            "tokenizer.ggml.add_bos_token",
-            "tokenizer.chat_template",
-            "tokenizer.ggml.token_type",
-        ] {
-            let value = |r: &Runtime| format!("{:?}", r.model().gguf().metadata().get(key));
-            assert_eq!(value(&a), value(&b), "{key}");
-        }
-        let example = Example::prompt_completion(&[1], &left.encode(TEXTS[0], false));
-        let batch = &evaluation_batches(&[example], 1)[0];
-        assert_eq!(a.logits(batch).unwrap(), b.logits(batch).unwrap());
+#[test]
+fn so_it_is_with_sentencepiece() {
+    convert_and_compare(&sentence_piece_vocabulary());
+}
+
+/// A folder made of weights and a vocabulary, converted, is the exported file: tokens, what goes around them, and logits.
+fn convert_and_compare(vocabulary: &Vocabulary) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        vocabulary: vocabulary.tokens.len(),
+        embedding_length: 64,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 16,
+        feed_forward_length: 96,
+        rope_factors: (0..8).map(|i| 1.0 + i as f32 / 3.0).collect(),
+        ..Config::default()
+    };
+    let decoder = Decoder::random(config, 3).unwrap();
+    let (folder, own, converted) = (
+        dir.path().join("model"),
+        dir.path().join("own.gguf"),
+        dir.path().join("converted.gguf"),
+    );
+    decoder.save_hugging_face(&folder).unwrap();
+    add_tokenizer(&folder, vocabulary, None).unwrap();
+    let scheme = Scheme::by_name("f32", "f32", "f32").unwrap();
+    Export {
+        name: "own",
+        config: decoder.config(),
+        weights: decoder.parameters(),
+        scheme: &scheme,
+        vocabulary,
+        metadata: Vec::new(),
     }
+    .unverified(&own)
+    .unwrap();
+    let made = Convert::default()
+        .run(&folder, &converted, &mut |_| {})
+        .unwrap();
+    assert!(
+        made.verified
+            .is_some_and(|v| v.texts > 100 && v.apart.is_empty())
+    );
+
+    let open = |path: &Path| Runtime::open(path, 1, None).unwrap();
+    let (a, b) = (open(&own), open(&converted));
+    let (left, right) = (a.model().tokenizer(), b.model().tokenizer());
+    assert_eq!(left.len(), right.len());
+    for text in TEXTS {
+        for specials in [false, true] {
+            assert_eq!(
+                left.encode_with_ends(text, specials),
+                right.encode_with_ends(text, specials),
+                "{} {text:?}",
+                vocabulary.model
+            );
+        }
+    }
+    for key in [
+        "tokenizer.ggml.eos_token_id",
+        "tokenizer.ggml.add_bos_token",
+        "tokenizer.chat_template",
+        "tokenizer.ggml.token_type",
+    ] {
+        let value = |r: &Runtime| format!("{:?}", r.model().gguf().metadata().get(key));
+        assert_eq!(value(&a), value(&b), "{key}");
+    }
+    let example = Example::prompt_completion(&[1], &left.encode(TEXTS[0], false));
+    let batch = &evaluation_batches(&[example], 1)[0];
+    assert_eq!(a.logits(batch).unwrap(), b.logits(batch).unwrap());
 }
 
 /// Where the tokenizer came from a folder, that folder's files count.
