@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
@@ -13,7 +12,6 @@ use dram_core::files::{Access, NewFile};
 use dram_core::{
     Adapter, CacheFormat, CancelToken, ContextPolicy, Model, Session, SessionOptions, Speculation,
 };
-use indicatif::ProgressBar;
 
 /// Adapters that several subcommands take.
 #[derive(clap::Args, Clone, Debug)]
@@ -156,20 +154,6 @@ pub(crate) fn acceptance(accepted: usize, drafted: usize) -> String {
     format!("{accepted} of {drafted} drafted tokens accepted ({share:.0} %)")
 }
 
-/// A flag that Ctrl-C raises. The second Ctrl-C ends the process at once.
-pub(crate) fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-        eprintln!("\nstopping at the next safe point (Ctrl-C again: at once)");
-    })
-    .context("cannot listen for Ctrl-C")?;
-    Ok(stop)
-}
-
 /// Lets Ctrl-C stop the answer that is being made, in its prefill too. When none is, Ctrl-C ends the process as usual.
 pub(crate) struct Interrupt(Arc<Mutex<Option<CancelToken>>>);
 
@@ -194,15 +178,6 @@ impl Interrupt {
         let result = work();
         set(None);
         result
-    }
-}
-
-/// A line above the bar; where no terminal draws the bar, a plain line on standard error.
-pub(crate) fn say(bar: &ProgressBar, line: impl AsRef<str>) {
-    if bar.is_hidden() {
-        eprintln!("{}", line.as_ref());
-    } else {
-        bar.println(line);
     }
 }
 

@@ -23,7 +23,7 @@ Examples:
   dram convert Llama-3.2-1B --out llama-f16.gguf --type f16
   dram quantize qwen3.gguf qwen3-q4_k_m.gguf --format q4_k_m    then smaller
   dram run qwen3-q4_k_m.gguf \"Why is the sky blue?\"
-  dram convert out/mine/checkpoint --out mine.gguf --tokenizer out/mine/model.gguf    a student, with its tokenizer from elsewhere")]
+  dram convert out/mine/model --out mine-f16.gguf --type f16    a student, from what `dram distill` leaves")]
 pub(crate) struct Args {
     /// A Hugging Face model folder
     folder: PathBuf,

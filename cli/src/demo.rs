@@ -6,8 +6,8 @@ use anyhow::Result;
 use dram_train::demo::{self, DemoOptions, Event, Outcome, Source};
 use serde_json::json;
 
-use crate::common::{say, stop_on_ctrl_c, write_json};
-use crate::distill::training_bar;
+use crate::common::write_json;
+use crate::progress::Training;
 
 /// Distil the built-in teacher into a 1M-parameter student and compare
 ///
@@ -54,36 +54,27 @@ pub(crate) fn run(args: Args) -> Result<()> {
     options.held_out = args.held_out.unwrap_or(options.held_out);
     options.threads = args.threads.unwrap_or(options.threads);
 
-    let stop = stop_on_ctrl_c()?;
-    let bar = training_bar(options.steps)?;
+    let mut training = Training::new(options.steps)?;
+    let stop = training.stop();
     let outcome = demo::run(&options, &stop, &mut |event| match event {
         Event::Stage { number, of, title } => {
-            bar.reset();
-            bar.set_message("");
-            bar.set_prefix(format!("[{number}/{of}] {title} "));
-            say(&bar, format!("[{number}/{of}] {title}"));
+            training.stage(&format!("[{number}/{of}] {title}"));
         }
-        Event::Step { step, .. } => {
-            bar.set_position(step.step);
-            bar.set_message(format!(
-                "loss {:.4}  {:.0} tokens/s  {} left",
-                step.loss,
-                step.tokens as f64 / step.seconds.max(1e-9),
-                indicatif::HumanDuration(bar.eta())
-            ));
+        Event::Step { step, of } => {
+            let rate = step.tokens as f64 / step.seconds.max(1e-9);
+            let left = training.left(step.step, of);
+            training.step(step, of, rate, left);
         }
-        Event::Note(note) => say(&bar, format!("      {note}")),
-        Event::Answer(answer) => say(
-            &bar,
-            format!(
-                "      {}\n        {}  ({:.1} ms)",
-                answer.request,
-                answer.call,
-                answer.total.as_secs_f64() * 1e3
-            ),
-        ),
+        Event::Working { what, done, of } => training.working(what, done, of),
+        Event::Note(note) => training.say(&format!("      {note}")),
+        Event::Answer(answer) => training.say(&format!(
+            "      {}\n        {}  ({:.1} ms)",
+            answer.request,
+            answer.call,
+            answer.total.as_secs_f64() * 1e3
+        )),
     })?;
-    bar.finish_and_clear();
+    training.finish();
     let Outcome::Finished(demo) = outcome else {
         eprintln!("stopped; the same command goes on from there");
         return Ok(());

@@ -2,26 +2,26 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use dram_train::recipe::Recipe;
 use dram_train::run::{Event, Summary};
-use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::common::{bytes, say, stop_on_ctrl_c, table, write_json};
+use crate::common::{bytes, table, write_json};
+use crate::progress::Training;
 
 const OUTPUT: &str = "\
 What is left in the output folder:
   model.gguf               what an app opens; it passed the parity gate
-  model/                   the f32 weights as a Hugging Face checkpoint
+  model/                   the f32 weights as a Hugging Face folder, with tokenizer: transformers and `dram convert` open it
   report.md                teacher, control and student side by side, and the loss curve
   summary.json             the same for machines
   train.jsonl              every step: losses, learning rate, gradient norm
   checkpoint.safetensors   where the next start goes on
   .lock                    held by the run that writes here: there is one at a time
 
-Ctrl-C stops after the running step; the same command goes on from there, bit for bit as if it had not stopped.";
+Ctrl-C stops after the running step, and within a second in what is no training; the same command goes on from there, bit for bit as if it had not
+stopped. It may lie elsewhere, its files too, as long as they hold the same; train.steps may grow.";
 
 /// Train a model from data alone
 ///
@@ -99,11 +99,13 @@ type Train = fn(&Recipe, &Path, &AtomicBool, &mut dyn FnMut(Event<'_>)) -> Resul
 
 fn train(args: &Common, train: Train) -> Result<()> {
     let recipe = read_recipe(&args.recipe, &args.set)?;
-    let stop = stop_on_ctrl_c()?;
-    let bar = training_bar(recipe.train.steps)?;
+    let mut training = Training::new(recipe.train.steps)?;
+    let stop = training.stop();
     let summary = train(&recipe, &args.out, &stop, &mut |event| match event {
-        Event::Note(note) => say(&bar, note),
-        Event::Step(progress) => show_step(&bar, &progress),
+        Event::Note(note) => training.say(note),
+        Event::Begun { step } => training.begun(step),
+        Event::Working { what, done, of } => training.working(what, done, of),
+        Event::Step(p) => training.step(p.step, p.of, p.tokens_per_second, p.eta),
         Event::Evaluated { step, figures } => {
             for (set, f) in figures {
                 let teacher = match (f.kl, f.top1) {
@@ -113,18 +115,15 @@ fn train(args: &Common, train: Train) -> Result<()> {
                     ),
                     _ => String::new(),
                 };
-                say(
-                    &bar,
-                    format!(
-                        "step {step}, {set}: NLL {:.4}, perplexity {:.3}{teacher}",
-                        f.nll,
-                        f.perplexity()
-                    ),
-                );
+                training.say(&format!(
+                    "step {step}, {set}: NLL {:.4}, perplexity {:.3}{teacher}",
+                    f.nll,
+                    f.perplexity()
+                ));
             }
         }
     })?;
-    bar.finish_and_clear();
+    training.finish();
     if let Some(path) = &args.json {
         write_json(path, &serde_json::to_value(&summary)?)?;
     }
@@ -171,23 +170,6 @@ fn read_recipe(path: &Path, set: &[String]) -> Result<Recipe> {
         .with_context(|| format!("recipe {} with {}", path.display(), set.join(", ")))?;
     recipe.resolve(path.parent().unwrap_or(Path::new("")));
     Ok(recipe)
-}
-
-/// A bar for training steps: also `dram demo`'s.
-pub(crate) fn training_bar(steps: u64) -> Result<ProgressBar> {
-    let style = ProgressStyle::with_template("{prefix}{wide_bar} {pos}/{len} {msg}")?;
-    Ok(ProgressBar::new(steps).with_style(style))
-}
-
-fn show_step(bar: &ProgressBar, progress: &dram_train::run::Progress<'_>) {
-    let eta = Duration::from_secs(progress.eta.as_secs());
-    bar.set_position(progress.step.step);
-    bar.set_message(format!(
-        "loss {:.4}  {:.0} tokens/s  {} left",
-        progress.step.loss,
-        progress.tokens_per_second,
-        indicatif::HumanDuration(eta)
-    ));
 }
 
 fn print_summary(summary: &Summary) {

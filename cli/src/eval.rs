@@ -1,16 +1,20 @@
 //! `dram eval`: how good GGUF models are on held-out data.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, ensure};
 use dram_core::Model;
 use dram_train::data::actions;
+use dram_train::eval::Reference;
 use dram_train::recipe::{Data, Eval, Kind, Recipe};
 use dram_train::report::{Measure, Table};
 use dram_train::run::{Event, held_out_sets};
+use dram_train::stop::Watch;
 use dram_train::teacher::{self, Scored};
 
 use crate::common::LoraArgs;
+use crate::progress::{show_work, working_bar};
 
 /// Evaluate GGUF models on held-out data
 ///
@@ -118,8 +122,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
         .map(|set| &set.cases[..])
         .filter(|cases| !cases.is_empty())
         .collect();
+    let reference = scored.as_ref().map(|scored| Reference::new(scored, None));
     let measure = Measure {
-        teacher: scored.as_ref().map(|s| s as _),
+        teacher: reference.as_ref(),
         batches: &batches,
         cases: &cases,
         same: &actions::exact_match,
@@ -141,17 +146,23 @@ pub(crate) fn run(args: Args) -> Result<()> {
             measure.speed_note(),
         ],
     };
+    let bar = working_bar()?;
     for path in &args.models {
         let name = path
             .file_stem()
             .unwrap_or(path.as_os_str())
             .to_string_lossy();
         let model = Model::open(path)?;
-        table
-            .rows
-            .push(measure.row_of(&name, &model, &args.lora.open(&model)?)?);
+        let mut tell = |done, of| show_work(&bar, &name, done, of);
+        // Ctrl-C ends the process: there is nothing to save.
+        let never = AtomicBool::new(false);
+        let mut watch = Watch::new(&never, &mut tell);
+        let adapters = args.lora.open(&model)?;
+        let row = measure.row_of(&name, &model, &adapters, &mut watch)?;
+        table.rows.push(row);
     }
     table.notes.extend(left_out);
+    bar.finish_and_clear();
     table.notes.extend(args.lora.note());
     if args.json {
         println!("{}", table.json()?)

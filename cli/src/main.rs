@@ -25,6 +25,7 @@ mod form;
 mod imatrix;
 mod inspect;
 mod logits;
+mod progress;
 mod quantize;
 mod run;
 mod sampling;

@@ -103,17 +103,18 @@ pub fn measure(
     options: &LatencyOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Latency> {
-    measure_with(model, &[], options, progress)
+    measure_with(model, &[], options, &|| false, progress)
 }
 
-/// [`measure`] with adapters, each with its scale.
+/// [`measure`] with adapters, each with its scale, until `stop` says so: it is asked before each prefill and each token.
 ///
 /// # Errors
-/// Also what [`Session::set_adapters`] can give.
+/// Also what [`Session::set_adapters`] can give, and [`Error::Cancelled`].
 pub fn measure_with(
     model: &Model,
     adapters: &[(Adapter, f32)],
     options: &LatencyOptions,
+    stop: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Latency> {
     let LatencyOptions {
@@ -178,6 +179,7 @@ pub fn measure_with(
             ..*options
         },
         &mut Vec::new(),
+        stop,
     )?;
     progress(Progress {
         done: 0,
@@ -188,7 +190,7 @@ pub fn measure_with(
         (Vec::new(), Vec::new(), Vec::new());
     for done in 1..=repetitions {
         let start = intervals.len();
-        let (prefill, first_token) = once(&mut session, &ids, *options, &mut intervals)?;
+        let (prefill, first_token) = once(&mut session, &ids, *options, &mut intervals, stop)?;
         first_tokens.push(first_token);
         prefill_rates.push(rate(prompt, prefill));
         decode_rates.push(rate(generate, intervals[start..].iter().sum()));
@@ -232,7 +234,16 @@ fn once(
     ids: &[u32],
     options: LatencyOptions,
     intervals: &mut Vec<Duration>,
+    stop: &dyn Fn() -> bool,
 ) -> Result<(Duration, Duration)> {
+    let check = || {
+        if stop() {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
+        }
+    };
+    check()?;
     session.truncate(options.depth);
     let start = Instant::now();
     let (mut id, mut prefill, mut first_token) = (ids[0], Duration::ZERO, Duration::ZERO);
@@ -244,6 +255,7 @@ fn once(
     }
     let mut last = Instant::now();
     for _ in 0..options.generate {
+        check()?;
         id = likeliest(session.decode(id)?).ok_or(Error::NoLogits)?;
         let now = Instant::now();
         intervals.push(now - last);

@@ -6,6 +6,7 @@ use dram_tests::toy::splitmix;
 use dram_train::data::{Batch, Crops, TextTokenizer, sequential_blocks, split_text};
 use dram_train::eval::{Scorer, evaluate};
 use dram_train::export::{Export, Gate, Limits, verify};
+use dram_train::identity::Identity;
 use dram_train::loss::{Asked, Losses, Mapping, Sizes};
 use dram_train::optim::AdamW;
 use dram_train::student::{Config, Decoder, QuantMode, Scheme};
@@ -203,15 +204,19 @@ fn text_to_teacher_to_student_to_answer() {
     let checkpoint = folder.path().join("checkpoint");
     let mut first = distilling(&world, teacher.as_ref(), 1);
     assert_eq!(run(&mut first, Some(STEPS / 2 + 7)), Outcome::Stopped);
-    first.save(&checkpoint, "end to end").unwrap();
+    first
+        .save(&checkpoint, &Identity::of("recipe", "end to end"))
+        .unwrap();
     let mut second = distilling(&world, teacher.as_ref(), 2);
-    second.resume(&checkpoint, "end to end").unwrap();
+    second
+        .resume(&checkpoint, &Identity::of("recipe", "end to end"))
+        .unwrap();
     assert_eq!(
         (second.step(), run(&mut second, None)),
         (STEPS / 2 + 7, Outcome::Finished)
     );
     let other = distilling(&world, teacher.as_ref(), 1)
-        .resume(&checkpoint, "another recipe")
+        .resume(&checkpoint, &Identity::of("recipe", "another"))
         .unwrap_err();
     println!("another recipe's checkpoint: {other:#}");
 

@@ -2,8 +2,9 @@
 //! that names the place, and none brings the program down.
 
 use dram_tests::toy::{Shape, splitmix};
-use dram_train::checkpoint::{self, State};
+use dram_train::checkpoint::{self, Schedule, State};
 use dram_train::data::{TextTokenizer, read_records, read_text};
+use dram_train::identity::Identity;
 use dram_train::recipe::Recipe;
 use dram_train::student::Decoder;
 use std::path::Path;
@@ -178,39 +179,45 @@ fn checkpoints() {
     let state = State {
         step: 1234,
         updates: 1234,
-        fingerprint: "the recipe".into(),
+        identity: Identity::of("recipe", "this one"),
+        schedule: Schedule {
+            steps: 2000,
+            warmup: 100,
+            quantise_from: Some(1000),
+        },
     };
     let values: Vec<f32> = (0..64).map(|i| i as f32).collect();
     checkpoint::save(&path, &state, &[("weights", &values), ("moments", &values)]).unwrap();
     let good = std::fs::read(&path).unwrap();
-    let load = |bytes: &[u8], fingerprint: &str, length: usize| {
+    let load = |bytes: &[u8], recipe: &str, length: usize| {
         std::fs::write(&path, bytes).unwrap();
         let (mut a, mut b) = (vec![0f32; length], vec![0f32; length]);
         let state = checkpoint::load(
             &path,
-            fingerprint,
+            &Identity::of("recipe", recipe),
             &mut [("weights", &mut a), ("moments", &mut b)],
         )?;
         anyhow::Ok((state, a, b))
     };
     let whole = (state, values.clone(), values);
-    assert_eq!(load(&good, "the recipe", 64).unwrap(), whole);
-    assert!(message("another recipe", load(&good, "another", 64)).contains("another recipe"));
-    assert!(message("another shape", load(&good, "the recipe", 65)).contains("weights"));
+    assert_eq!(load(&good, "this one", 64).unwrap(), whole);
+    assert!(
+        message("another recipe", load(&good, "another", 64))
+            .contains("expected this one, got another")
+    );
+    assert!(message("another shape", load(&good, "this one", 65)).contains("weights"));
     for length in [0, 1, 8, 9, 100, good.len() / 2, good.len() - 1] {
-        assert!(
-            message("cut short", load(&good[..length], "the recipe", 64)).contains("checkpoint")
-        );
+        assert!(message("cut short", load(&good[..length], "this one", 64)).contains("checkpoint"));
     }
     assert!(
         message(
             "with a tail",
-            load(&[&good[..], &[0; 4]].concat(), "the recipe", 64)
+            load(&[&good[..], &[0; 4]].concat(), "this one", 64)
         )
         .contains("checkpoint")
     );
     for round in 0..1000 {
-        if let Ok(loaded) = load(&changed(&good, round, good.len()), "the recipe", 64) {
+        if let Ok(loaded) = load(&changed(&good, round, good.len()), "this one", 64) {
             assert!(
                 loaded == whole,
                 "round {round}: a damaged checkpoint was taken for good: {:?}",

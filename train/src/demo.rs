@@ -18,6 +18,7 @@ use dram_core::{Finish, Model, Prompt, Request, SessionOptions};
 use crate::data::actions;
 use crate::export::Parity;
 use crate::report::{Curve, Table};
+use crate::stop::stopped;
 use crate::student::Config;
 use crate::trainer::Step;
 use world::World;
@@ -67,9 +68,7 @@ impl DemoOptions {
             learning_rate: 2e-3,
             student: Config::default(),
             held_out: 500,
-            threads: std::thread::available_parallelism()
-                .map_or(2, usize::from)
-                .min(8),
+            threads: std::thread::available_parallelism().map_or(2, usize::from),
         }
     }
 
@@ -100,6 +99,12 @@ pub enum Event<'a> {
         number: usize,
         of: usize,
         title: &'a str,
+    },
+    /// How far something is that takes its time.
+    Working {
+        what: &'a str,
+        done: usize,
+        of: usize,
     },
     /// One more step of the stage's model.
     Step { step: &'a Step, of: u64 },
@@ -148,11 +153,22 @@ const ALOUD: [&str; 3] = [
 
 const STAGES: usize = 6;
 
-/// Runs the demo, or goes on with one that was stopped. `stop` is looked at between steps and stages.
+/// Runs the demo, or goes on with one that was stopped. `stop` is looked at between steps, and several times a second in what else takes long.
 ///
 /// # Errors
 /// When another run has the folder, the teacher cannot teach the task, training diverges, a file does not pass the gate, or the disk refuses.
 pub fn run(
+    options: &DemoOptions,
+    stop: &AtomicBool,
+    listener: &mut dyn FnMut(Event<'_>),
+) -> Result<Outcome> {
+    match stages(options, stop, listener) {
+        Err(error) if stopped(&error) => Ok(Outcome::Stopped),
+        other => other,
+    }
+}
+
+fn stages(
     options: &DemoOptions,
     stop: &AtomicBool,
     listener: &mut dyn FnMut(Event<'_>),
@@ -188,10 +204,14 @@ pub fn run(
     let [plain, student, control] = models.as_slice() else {
         anyhow::bail!("expected three trained models, got {}", models.len())
     };
-    let exported = world.export(&plain.decoder, &student.decoder, &control.decoder, listener)?;
-    let Some(table) = world.measure(&exported, stop, listener)? else {
-        return Ok(Outcome::Stopped);
-    };
+    let exported = world.export(
+        &plain.decoder,
+        &student.decoder,
+        &control.decoder,
+        stop,
+        listener,
+    )?;
+    let table = world.measure(&exported, stop, listener)?;
 
     if !begin("three requests", listener) {
         return Ok(Outcome::Stopped);

@@ -1,17 +1,31 @@
 //! Held-out evaluation of anything that gives logits: perplexity, KL to the teacher, top-1 agreement, and exact match by greedy generation.
 //!
-//! The teacher is asked once per batch and every candidate is compared with those answers, so nothing of size tokens × vocabulary is kept.
+//! Logits of size tokens × vocabulary are never in memory as a whole. A candidate's go by in portions of [`LOGITS_BYTES`]; the teacher's are computed
+//! once and kept ([`Reference`]).
 
 mod exact;
+mod portions;
+mod reference;
 mod runtime;
 
 pub use exact::{Case, ExactMatch, exact_match};
+pub use portions::LOGITS_BYTES;
+pub(crate) use portions::{most_positions, pieces, portions, scratch_folder};
+pub(crate) use reference::Answers;
+pub use reference::Reference;
 pub use runtime::Runtime;
 
-use anyhow::{Result, ensure};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
 use crate::data::Batch;
+use crate::stop::Watch;
+
+/// What takes logits: the index of the first target that they belong to, and `[targets in a row, vocabulary]`.
+pub type Take<'a> = &'a (dyn Fn(usize, &[f32]) -> Result<()> + Sync);
 
 /// Something that gives logits at the positions of a batch that count.
 pub trait Scorer {
@@ -21,11 +35,29 @@ pub trait Scorer {
     /// Number of tokens.
     fn vocabulary(&self) -> usize;
 
+    /// Hands over the logits at `batch.targets`, each once, in portions and from any thread.
+    ///
+    /// # Errors
+    /// When the model cannot take the batch, `take` fails, or `stop` is set ([`crate::stop::Stopped`]).
+    fn visit(&self, batch: &Batch, stop: &AtomicBool, take: Take<'_>) -> Result<()>;
+
     /// Logits at `batch.targets`, in their order: `[targets, vocabulary]`.
     ///
     /// # Errors
     /// When the model cannot take the batch.
-    fn logits(&self, batch: &Batch) -> Result<Vec<f32>>;
+    fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
+        let vocabulary = self.vocabulary();
+        let all = Mutex::new(vec![f32::NAN; batch.targets.len() * vocabulary]);
+        self.visit(batch, &AtomicBool::new(false), &|first, logits| {
+            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            all.get_mut(first * vocabulary..)
+                .and_then(|rest| rest.get_mut(..logits.len()))
+                .context("more logits than positions that count")?
+                .copy_from_slice(logits);
+            Ok(())
+        })?;
+        Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Means over all held-out positions.
@@ -70,30 +102,51 @@ pub fn evaluate(
     teacher: Option<&dyn Scorer>,
     batches: &[Batch],
 ) -> Result<Vec<Figures>> {
+    let reference = teacher.map(|teacher| Reference::new(teacher, None));
+    evaluate_with(
+        candidates,
+        reference.as_ref(),
+        batches,
+        &mut Watch::default(),
+    )
+}
+
+/// [`evaluate`] with a teacher whose answers are kept, and a watch that hears of every portion.
+///
+/// # Errors
+/// As there, and [`crate::stop::Stopped`].
+pub fn evaluate_with(
+    candidates: &[&dyn Scorer],
+    reference: Option<&Reference<'_>>,
+    batches: &[Batch],
+    watch: &mut Watch<'_>,
+) -> Result<Vec<Figures>> {
+    for (candidate, teacher) in candidates.iter().flat_map(|c| reference.map(|r| (c, r))) {
+        ensure!(
+            teacher.vocabulary() == candidate.vocabulary(),
+            "{} has {} tokens and {} has {}; logits of different vocabularies cannot be compared",
+            teacher.name(),
+            teacher.vocabulary(),
+            candidate.name(),
+            candidate.vocabulary()
+        );
+    }
+    let kept = reference.map(Scorer::vocabulary);
+    let portions: Vec<Batch> = batches
+        .iter()
+        .flat_map(|batch| portions(batch, kept))
+        .collect();
     let mut sums = vec![Sums::default(); candidates.len()];
-    for batch in batches.iter().filter(|b| !b.targets.is_empty()) {
-        let reference = teacher.map(|t| checked(t, batch)).transpose()?;
+    for (done, portion) in portions.iter().enumerate() {
+        watch.at(done, portions.len())?;
+        let answers = reference
+            .map(|teacher| teacher.answers(portion, watch.stop()))
+            .transpose()?;
         for (candidate, sums) in candidates.iter().zip(&mut sums) {
-            let logits = checked(*candidate, batch)?;
-            if let Some(teacher) = teacher {
-                ensure!(
-                    teacher.vocabulary() == candidate.vocabulary(),
-                    "{} has {} tokens and {} has {}; logits of different vocabularies cannot be compared",
-                    teacher.name(),
-                    teacher.vocabulary(),
-                    candidate.name(),
-                    candidate.vocabulary()
-                );
-            }
-            add(
-                sums,
-                &logits,
-                reference.as_deref(),
-                candidate.vocabulary(),
-                batch,
-            );
+            add(sums, *candidate, answers.as_deref(), portion, watch.stop())?;
         }
     }
+    watch.at(portions.len(), portions.len())?;
     ensure!(
         sums.iter().all(|s| s.positions > 0),
         "the held-out data has no position that counts"
@@ -104,59 +157,66 @@ pub fn evaluate(
         .map(|s| Figures {
             positions: s.positions,
             nll: mean(s.nll, s),
-            kl: teacher.map(|_| mean(s.kl, s)),
-            top1: teacher.map(|_| mean(s.agreed as f64, s)),
+            kl: reference.map(|_| mean(s.kl, s)),
+            top1: reference.map(|_| mean(s.agreed as f64, s)),
             accuracy: mean(s.right as f64, s),
         })
         .collect())
 }
 
-/// Asks and checks the size of the answer.
-pub(crate) fn checked(scorer: &dyn Scorer, batch: &Batch) -> Result<Vec<f32>> {
-    let logits = scorer.logits(batch)?;
-    let expected = batch.targets.len() * scorer.vocabulary();
-    ensure!(
-        logits.len() == expected,
-        "{}: expected {expected} logits, got {}",
-        scorer.name(),
-        logits.len()
-    );
-    Ok(logits)
-}
-
+/// Adds what `candidate` says of a batch, position by position in their order.
 fn add(
     sums: &mut Sums,
-    logits: &[f32],
-    reference: Option<&[f32]>,
-    vocabulary: usize,
+    candidate: &dyn Scorer,
+    answers: Option<&Answers>,
     batch: &Batch,
-) {
-    let rows: Vec<(f64, f64, bool, bool)> = logits
-        .par_chunks_exact(vocabulary)
-        .zip(&batch.targets)
-        .enumerate()
-        .map(|(i, (row, &(_, target)))| {
-            let log_sum = log_sum_exp(row);
-            let nll = row
-                .get(target as usize)
-                .map_or(f64::INFINITY, |&l| log_sum - f64::from(l));
-            let best = argmax(row);
-            let (mut kl, mut agreed) = (0.0, false);
-            if let Some(reference) = reference {
-                let teacher = &reference[i * vocabulary..][..vocabulary];
-                kl = forward_kl(teacher, row, log_sum);
-                agreed = argmax(teacher) == best;
-            }
-            (nll, kl, agreed, best == target as usize)
-        })
-        .collect();
-    for (nll, kl, agreed, right) in rows {
+    stop: &AtomicBool,
+) -> Result<()> {
+    let (vocabulary, name) = (candidate.vocabulary(), candidate.name());
+    // (NLL, KL, same most likely token, right)
+    let rows: Mutex<Vec<Option<(f64, f64, bool, bool)>>> =
+        Mutex::new(vec![None; batch.targets.len()]);
+    candidate.visit(batch, stop, &|first, logits| {
+        let targets = batch
+            .targets
+            .get(first..first + logits.len() / vocabulary)
+            .with_context(|| format!("{name}: more logits than positions"))?;
+        let reference = answers
+            .map(|answers| answers.read(first * vocabulary, logits.len()))
+            .transpose()?;
+        let found: Vec<_> = logits
+            .par_chunks_exact(vocabulary)
+            .zip(targets)
+            .enumerate()
+            .map(|(i, (row, &(_, target)))| {
+                let log_sum = log_sum_exp(row);
+                let nll = row
+                    .get(target as usize)
+                    .map_or(f64::INFINITY, |&l| log_sum - f64::from(l));
+                let best = argmax(row);
+                let (mut kl, mut agreed) = (0.0, false);
+                if let Some(reference) = &reference {
+                    let teacher = &reference[i * vocabulary..][..vocabulary];
+                    kl = forward_kl(teacher, row, log_sum);
+                    agreed = argmax(teacher) == best;
+                }
+                Some((nll, kl, agreed, best == target as usize))
+            })
+            .collect();
+        rows.lock().unwrap_or_else(PoisonError::into_inner)[first..][..found.len()]
+            .copy_from_slice(&found);
+        Ok(())
+    })?;
+    for row in rows.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let (nll, kl, agreed, right) =
+            row.with_context(|| format!("{name}: fewer logits than positions"))?;
         sums.positions += 1;
         sums.nll += nll;
         sums.kl += kl;
         sums.agreed += u64::from(agreed);
         sums.right += u64::from(right);
     }
+    Ok(())
 }
 
 /// log Σ exp(x), `x: [vocabulary]`.
@@ -214,8 +274,8 @@ mod tests {
             3
         }
 
-        fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
-            Ok(self.0[..batch.targets.len() * 3].to_vec())
+        fn visit(&self, batch: &Batch, _: &AtomicBool, take: Take<'_>) -> Result<()> {
+            (0..batch.targets.len()).try_for_each(|i| take(i, &self.0[i * 3..][..3]))
         }
     }
 

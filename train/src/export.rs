@@ -7,6 +7,7 @@
 mod checkpoint;
 mod copy;
 mod file_type;
+mod folder;
 mod imatrix;
 mod llama;
 mod parity;
@@ -18,12 +19,15 @@ pub use checkpoint::Checkpoint;
 pub use file_type::{FILE_TYPES, file_type};
 pub use imatrix::{Collect, Collected};
 pub use llama::{gguf_name, import, scheme_of};
-pub use parity::{Limits, NEAR_TIE, Noise, Parity, ROOM, compare, verify};
+pub use parity::{
+    Limits, NEAR_TIE, Noise, Parity, ROOM, compare, compare_with, verify, verify_with,
+};
 pub use requantize::{Done, Importance, Mixture, Requantize, Rule};
 pub use vocabulary::{same_tokens, vocabulary_of_folder, vocabulary_of_gguf};
 pub use write::Entry;
 
 pub(crate) use copy::{Head, Payload, write_file};
+pub(crate) use folder::add_tokenizer;
 pub(crate) use llama::source_row;
 pub(crate) use write::Plan;
 
@@ -36,6 +40,7 @@ use gguf_rs::writer::MetadataValue as Value;
 
 use crate::checkpoint::write_beside;
 use crate::data::{Batch, Vocabulary};
+use crate::stop::Watch;
 use crate::student::{Config, Layout, Scheme};
 use crate::teacher::Trained;
 
@@ -88,11 +93,24 @@ impl Export<'_> {
     /// # Errors
     /// As [`Export::unverified`]; when the comparison fails, with its figures. The file then lies beside `path` as `*.rejected`.
     pub fn verified(&self, path: &Path, gate: &Gate<'_>) -> Result<Parity> {
+        self.verified_with(path, gate, &mut Watch::default())
+    }
+
+    /// [`Export::verified`] with a watch that hears how far the comparison is.
+    ///
+    /// # Errors
+    /// As there, and [`crate::stop::Stopped`]; there is no file then.
+    pub fn verified_with(
+        &self,
+        path: &Path,
+        gate: &Gate<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Parity> {
         make_folder(path)?;
         let mut parity = Parity::default();
         write_beside(path, |beside| {
             self.write(beside, true)?;
-            parity = verify(beside, gate.reference, gate.batches, gate.workers)?;
+            parity = verify_with(beside, gate.reference, gate.batches, gate.workers, watch)?;
             if let Err(reason) = parity.check(&gate.limits) {
                 let rejected = rejected_name(path);
                 fs::rename(beside, &rejected)

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::loss::{Asked, Mapping};
 use crate::optim::AdamW;
 use crate::student::{Config, Products, Scheme};
-use crate::trainer::Settings;
+use crate::trainer::{Settings, default_warmup};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -226,7 +226,8 @@ impl From<Precision> for Products {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Train {
-    /// Optimiser updates. Default 2000.
+    /// Optimiser updates. Default 2000. A run may go on with more: the steps that follow have the learning rates that the larger number gives
+    /// them, and rounding begins at its share of the larger number, unless it has begun.
     pub steps: u64,
     /// Sequences per batch. Default 32.
     pub batch: usize,
@@ -253,9 +254,11 @@ pub struct Train {
     /// "f32" or "bf16": what products are computed with, a llama-family teacher's too. bf16 is about 1.5 times as fast where the processor
     /// has AVX512-BF16, and no faster elsewhere. Default "f32".
     pub precision: Precision,
-    /// Parts that a batch is cut into, one thread each. Results depend on it in the last bits, and not on how many threads there are. Default 2.
-    pub shards: usize,
-    /// Threads. Default: the machine's, at most one per shard.
+    /// Parts that a batch is cut into, one thread each. Results depend on it in the last bits, and not on how many threads there are. Default: one
+    /// for each core that the process may use, at least 2, at most one per sequence of the batch, and no more than whose gradients take 4 GiB; a
+    /// run that goes on keeps its number. Give it for the same bits on machines with other numbers of cores.
+    pub shards: Option<usize>,
+    /// Threads. Default: the cores that the process may use; training uses at most one per shard, evaluation all.
     pub threads: Option<usize>,
     /// Seconds between checkpoints. Default 30.
     pub checkpoint_seconds: u64,
@@ -277,21 +280,36 @@ impl Default for Train {
             clip: 1.0,
             seed: 0,
             precision: Precision::F32,
-            shards: 2,
+            shards: None,
             threads: None,
             checkpoint_seconds: 30,
         }
     }
 }
 
+/// Gradients of all shards together take at most this much by default; in bytes.
+const GRADIENTS: usize = 4 << 30;
+
 impl Train {
-    /// Threads to use.
+    /// Threads that train.
     pub fn threads(&self) -> usize {
-        let all = self
-            .threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        all.clamp(1, self.shards.max(1))
+        self.all_threads().clamp(1, self.shards.unwrap_or(2).max(1))
     }
+
+    /// Threads that evaluate: all that the recipe or the machine allows.
+    pub fn all_threads(&self) -> usize {
+        self.threads.unwrap_or_else(cores).max(1)
+    }
+
+    /// Shards of a student with this many parameters, where the recipe does not say.
+    pub(crate) fn default_shards(&self, parameters: usize) -> usize {
+        let room = GRADIENTS / 4 / parameters.max(1);
+        cores().min(self.batch).min(room).max(2)
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// `[quant]`: the formats that the student is trained for and exported in.
@@ -428,9 +446,9 @@ impl Recipe {
             "[train] batch and accumulate must be at least 1"
         );
         ensure!(
-            (1..=1024).contains(&t.shards),
+            t.shards.is_none_or(|shards| (1..=1024).contains(&shards)),
             "[train] shards = {}; expected 1 to 1024",
-            t.shards
+            t.shards.unwrap_or_default()
         );
         ensure!(
             t.threads != Some(0),
@@ -534,6 +552,18 @@ impl Recipe {
         Ok(())
     }
 
+    /// The folder that the tokenizer comes from, where it does come from one.
+    pub(crate) fn tokenizer_folder(&self) -> Option<&Path> {
+        let teacher = self.teacher.as_ref().map(|teacher| &teacher.path);
+        let named = [
+            self.data.tokenizer.as_ref(),
+            teacher,
+            self.student.init.as_ref(),
+        ];
+        let first = named.into_iter().flatten().next()?;
+        first.is_dir().then_some(first)
+    }
+
     /// The formats of the exported file.
     ///
     /// # Errors
@@ -573,7 +603,7 @@ impl Recipe {
         Settings {
             steps: t.steps,
             learning_rate: t.learning_rate,
-            warmup: t.warmup.unwrap_or(t.steps / 20),
+            warmup: t.warmup.unwrap_or(default_warmup(t.steps)),
             final_share: t.final_share,
             optimiser: AdamW {
                 beta1: t.beta1,
@@ -583,7 +613,7 @@ impl Recipe {
             },
             clip: t.clip,
             accumulate: t.accumulate,
-            shards: t.shards,
+            shards: t.shards.unwrap_or(2),
             threads: t.threads(),
             quantise_from: self
                 .quant
@@ -605,23 +635,6 @@ impl Recipe {
             },
             ..self.clone()
         }
-    }
-
-    /// A text that differs where the course of training would. Threads, checkpoints, evaluation and export are left out.
-    pub(crate) fn course(&self) -> Result<String> {
-        let train = Train {
-            threads: None,
-            checkpoint_seconds: 0,
-            ..self.train.clone()
-        };
-        Ok(serde_json::to_string(&(
-            &self.data,
-            &self.student,
-            &self.teacher,
-            self.asked(),
-            train,
-            &self.quant,
-        ))?)
     }
 
     /// # Errors

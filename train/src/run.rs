@@ -1,12 +1,14 @@
 //! From a recipe to a trained, evaluated and exported model: `dram pretrain` and `dram distill`.
 
+mod identity;
+mod log;
+mod pace;
 mod records;
 mod render;
 mod report;
 mod sources;
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -14,14 +16,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::checkpoint::{fingerprint, write_beside};
+use self::log::Log;
+use self::pace::Pace;
+use crate::checkpoint::{self, write_beside};
 use crate::data::{Batch, actions};
-use crate::eval::{Figures, Scorer, evaluate};
-use crate::export::{Export, Gate, Limits, Parity};
+use crate::eval::{Figures, Reference, evaluate_with};
+use crate::export::{Export, Gate, Limits, Parity, add_tokenizer};
+use crate::identity::hash_of_model;
 use crate::lock::FolderLock;
 use crate::loss::{Losses, Sizes};
 use crate::recipe::{Kind, Recipe};
 use crate::report::Table;
+use crate::stop::{self, Watch, stopped};
 use crate::student::{Decoder, Products, QuantMode};
 use crate::teacher::{self, Scored, Teacher, Trained};
 use crate::trainer::{Outcome, Step, Trainer};
@@ -33,6 +39,14 @@ use sources::Sources;
 pub enum Event<'a> {
     /// Something worth a line.
     Note(&'a str),
+    /// Training begins after so many steps: from now on there is something to lose.
+    Begun { step: u64 },
+    /// How far something is that takes its time, such as "evaluating".
+    Working {
+        what: &'a str,
+        done: usize,
+        of: usize,
+    },
     /// One more step.
     Step(Progress<'a>),
     /// Held-out figures during training, one for each set.
@@ -84,6 +98,17 @@ struct Place<'a> {
     out: &'a Path,
     /// The finished control.
     control: Option<&'a Path>,
+    stop: &'a AtomicBool,
+}
+
+/// A teacher and what stands for it.
+#[derive(Clone, Copy)]
+struct Learnt<'a> {
+    teacher: &'a dyn Teacher,
+    /// Hash of its file or folder.
+    contents: &'a str,
+    /// Its answers on held-out data.
+    reference: &'a Reference<'a>,
 }
 
 /// Names of what lies in the output folder.
@@ -107,8 +132,12 @@ pub fn pretrain(
     recipe.expect_no_teacher()?;
     let _lock = FolderLock::take(out)?;
     let sources = Sources::new(recipe, None, listener)?;
-    let place = Place { out, control: None };
-    execute(recipe, None, &sources, &place, stop, listener)
+    let place = Place {
+        out,
+        control: None,
+        stop,
+    };
+    execute(recipe, None, &sources, &place, listener)
 }
 
 /// Trains with a teacher.
@@ -123,9 +152,22 @@ pub fn distill(
 ) -> Result<Summary> {
     recipe.check()?;
     let _lock = FolderLock::take(out)?;
-    let teacher = teacher::open(&recipe.expect_teacher()?.path, recipe.train.threads())
-        .context("[teacher]")?;
+    let path = &recipe.expect_teacher()?.path;
+    let threads = recipe.train.all_threads();
+    let teacher = teacher::open(path, threads).context("[teacher]")?;
+    let contents = hash_of_model(path, stop).context("[teacher]")?;
     let sources = Sources::new(recipe, Some(&*teacher), listener)?;
+    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let scored = Scored {
+        teacher: &*teacher,
+        threads,
+    };
+    let reference = Reference::new(&scored, Some(out));
+    let learnt = Learnt {
+        teacher: &*teacher,
+        contents: &contents,
+        reference: &reference,
+    };
     let control = if recipe.eval.control {
         let _lock = FolderLock::take(&out.join(CONTROL))?;
         listener(Event::Note("the control: the student without a teacher"));
@@ -136,8 +178,8 @@ pub fn distill(
             &Place {
                 out: &out.join(CONTROL),
                 control: None,
+                stop,
             },
-            stop,
             listener,
         )?;
         if !control.finished {
@@ -150,13 +192,13 @@ pub fn distill(
     };
     execute(
         recipe,
-        Some(&*teacher),
+        Some(learnt),
         &sources,
         &Place {
             out,
             control: control.as_deref(),
+            stop,
         },
-        stop,
         listener,
     )
 }
@@ -190,74 +232,99 @@ pub fn held_out_sets(recipe: &Recipe, listener: &mut dyn FnMut(Event)) -> Result
 /// Trains one model, and reports it beside its teacher and its control.
 fn execute(
     recipe: &Recipe,
-    teacher: Option<&dyn Teacher>,
+    learnt: Option<Learnt<'_>>,
     sources: &Sources,
     place: &Place<'_>,
-    stop: &AtomicBool,
     listener: &mut dyn FnMut(Event),
 ) -> Result<Summary> {
     let started = Instant::now();
-    let out = place.out;
+    let (out, stop) = (place.out, place.stop);
+    let checkpoint = out.join(CHECKPOINT);
     let student = student(recipe, sources)?;
+    let recipe = &sharded(recipe, student.layout().total, &checkpoint);
     listener(Event::Note(&format!(
         "{} parameters, {} tokens in the vocabulary, {} threads",
         student.layout().total,
         student.config().vocabulary,
         recipe.train.threads()
     )));
+    let identity = identity::identity(recipe, learnt.as_ref(), sources, &student)?;
     // Evaluation asks the teacher itself, in f32; training may ask a twin with faster products.
+    let teacher = learnt.map(|l| l.teacher);
     let ask = teacher.map(|teacher| teacher::ask(teacher, recipe.train.precision.into()));
     let losses = losses(recipe, &student, teacher)?;
     let names = losses.names();
     let mut trainer = Trainer::new(student, recipe.settings(), losses, &*sources.training, ask)?;
 
-    let fingerprint = fingerprint(&format!("{} {}", recipe.course()?, sources.fingerprint));
-    let checkpoint = out.join(CHECKPOINT);
     if checkpoint.is_file() {
-        trainer.resume(&checkpoint, &fingerprint)?;
+        let before = trainer.resume(&checkpoint, &identity)?;
+        let grown = if before < recipe.train.steps {
+            format!(
+                "; its {before} steps have become {}, whose learning rates it has from here on",
+                recipe.train.steps
+            )
+        } else {
+            String::new()
+        };
         listener(Event::Note(&format!(
-            "going on after step {}",
+            "going on after step {}{grown}",
             trainer.step()
         )));
     }
+    listener(Event::Begun {
+        step: trainer.step(),
+    });
     let mut log = Log::open(&out.join(LOG), trainer.step())?;
-    let mut pace = Pace::new();
+    let mut pace = Pace::default();
     let mut saved = Instant::now();
     let of = recipe.train.steps;
     let mut tokens = 0;
-    let outcome = trainer.run(stop, &mut |trainer, step| {
-        tokens += step.tokens;
-        pace.add(step);
-        log.step(step, &names)?;
-        listener(Event::Step(Progress {
-            step,
-            of,
-            losses: &names,
-            tokens_per_second: pace.tokens_per_second(),
-            eta: Duration::from_secs_f64(pace.seconds_per_step() * (of - step.step) as f64),
-        }));
-        let every = recipe.eval.every;
-        if every > 0 && step.step.is_multiple_of(every) && step.step < of {
-            let figures = held_out(
-                trainer.decoder(),
-                trainer.current_mode(),
-                teacher,
-                &sources.held_out,
-                recipe.train.threads(),
-            )?;
-            log.figures(step.step, &figures)?;
+    let figures =
+        |trainer: &Trainer<'_>, log: &mut Log, listener: &mut dyn FnMut(Event)| -> Result<()> {
+            let (step, every) = (trainer.step(), recipe.eval.every);
+            if every == 0 || !step.is_multiple_of(every) || step >= of || log.evaluated(step) {
+                return Ok(());
+            }
+            let decoder = (trainer.decoder(), trainer.current_mode());
+            let figures = held_out(recipe, decoder, learnt.as_ref(), sources, place, listener)?;
+            log.figures(step, &figures)?;
             listener(Event::Evaluated {
-                step: step.step,
+                step,
                 figures: &figures,
             });
-        }
-        if saved.elapsed().as_secs() >= recipe.train.checkpoint_seconds {
-            trainer.save(&checkpoint, &fingerprint)?;
-            saved = Instant::now();
-        }
+            Ok(())
+        };
+    // An evaluation that was cut short by the last stop is made good.
+    let begun = if trainer.step() > 0 {
+        figures(&trainer, &mut log, listener)
+    } else {
         Ok(())
-    })?;
-    trainer.save(&checkpoint, &fingerprint)?;
+    };
+    let outcome = begun.and_then(|()| {
+        trainer.run(stop, &mut |trainer, step| {
+            tokens += step.tokens;
+            pace.add(step);
+            log.step(step, &names)?;
+            listener(Event::Step(Progress {
+                step,
+                of,
+                losses: &names,
+                tokens_per_second: pace.tokens_per_second(),
+                eta: Duration::from_secs_f64(pace.seconds_per_step() * (of - step.step) as f64),
+            }));
+            figures(trainer, &mut log, listener)?;
+            if saved.elapsed().as_secs() >= recipe.train.checkpoint_seconds {
+                trainer.save(&checkpoint, &identity)?;
+                saved = Instant::now();
+            }
+            Ok(())
+        })
+    });
+    let outcome = match outcome {
+        Err(error) if stopped(&error) => Outcome::Stopped,
+        other => other?,
+    };
+    trainer.save(&checkpoint, &identity)?;
     let mut summary = Summary {
         name: recipe.name.clone(),
         parameters: trainer.decoder().layout().total,
@@ -272,28 +339,35 @@ fn execute(
         gguf: None,
         table: None,
     };
-    if outcome == Outcome::Stopped {
+    if summary.finished {
+        let mut decoder = trainer.into_decoder();
+        decoder.set_products(Products::F32);
+        summary.seconds = started.elapsed().as_secs_f64();
+        let finished = finish(
+            recipe,
+            &decoder,
+            learnt.as_ref(),
+            sources,
+            place,
+            &mut summary,
+            listener,
+        );
+        match finished {
+            Err(error) if stopped(&error) => summary.finished = false,
+            other => other?,
+        }
+    }
+    summary.seconds = started.elapsed().as_secs_f64();
+    if !summary.finished {
         listener(Event::Note(&format!(
             "stopped after step {}; the next start goes on from there",
-            trainer.step()
+            summary.steps
         )));
-        summary.seconds = started.elapsed().as_secs_f64();
         return Ok(summary);
     }
-    let mut decoder = trainer.into_decoder();
-    decoder.set_products(Products::F32);
-    summary.seconds = started.elapsed().as_secs_f64();
-    finish(
-        recipe,
-        &decoder,
-        teacher,
-        sources,
-        place,
-        &mut summary,
-        listener,
-    )?;
-    log.figures(summary.steps, &summary.figures)?;
-    summary.seconds = started.elapsed().as_secs_f64();
+    if !log.evaluated(summary.steps) {
+        log.figures(summary.steps, &summary.figures)?;
+    }
     let text = serde_json::to_string_pretty(&summary)?;
     write_beside(&out.join("summary.json"), |path| {
         Ok(fs::write(path, text + "\n")?)
@@ -301,19 +375,50 @@ fn execute(
     Ok(summary)
 }
 
+/// The recipe with its number of shards: where it names none, that of the run that goes on, or as many as there are threads.
+fn sharded(recipe: &Recipe, parameters: usize, checkpoint: &Path) -> Recipe {
+    let mut recipe = recipe.clone();
+    if recipe.train.shards.is_none() {
+        let before = checkpoint::identity_of(checkpoint);
+        let before = before.and_then(|identity| identity.get("train.shards")?.parse().ok());
+        recipe.train.shards =
+            Some(before.unwrap_or_else(|| recipe.train.default_shards(parameters)));
+    }
+    recipe
+}
+
 /// Saves, exports, evaluates.
 fn finish(
     recipe: &Recipe,
     decoder: &Decoder,
-    teacher: Option<&dyn Teacher>,
+    learnt: Option<&Learnt<'_>>,
     sources: &Sources,
     place: &Place<'_>,
     summary: &mut Summary,
     listener: &mut dyn FnMut(Event),
 ) -> Result<()> {
-    let threads = recipe.train.threads();
+    let threads = recipe.train.all_threads();
+    stop::check(place.stop)?;
     decoder.save_hugging_face(&summary.folder)?;
-    summary.figures = held_out(decoder, QuantMode::On, teacher, &sources.held_out, threads)?;
+    if let Err(error) = add_tokenizer(
+        &summary.folder,
+        &sources.vocabulary,
+        recipe.tokenizer_folder(),
+    ) {
+        // The weights are as good without, and the GGUF file has a tokenizer of its own.
+        listener(Event::Note(&format!(
+            "{} has no tokenizer: {error:#}",
+            summary.folder.display()
+        )));
+    }
+    summary.figures = held_out(
+        recipe,
+        (decoder, QuantMode::On),
+        learnt,
+        sources,
+        place,
+        listener,
+    )?;
     if !recipe.export.gguf {
         return Ok(());
     }
@@ -344,31 +449,47 @@ fn finish(
         limits: Limits::default(),
         workers: threads,
     };
-    summary.parity = Some(export.verified(&path, &gate)?);
+    let mut tell = |done, of| {
+        listener(Event::Working {
+            what: "comparing",
+            done,
+            of,
+        });
+    };
+    let mut watch = Watch::new(place.stop, &mut tell);
+    summary.parity = Some(export.verified_with(&path, &gate, &mut watch)?);
     summary.gguf = Some(path);
-    report::report(recipe, teacher, sources, place, summary)
+    report::report(recipe, learnt, sources, place, summary, listener)
 }
 
 /// Held-out batches of each set that the gate looks at.
 const GATE_BATCHES: usize = 8;
 
-/// Figures on every held-out set.
+/// Figures of a decoder on every held-out set.
 fn held_out(
-    decoder: &Decoder,
-    mode: QuantMode,
-    teacher: Option<&dyn Teacher>,
-    sets: &[HeldOut],
-    threads: usize,
+    recipe: &Recipe,
+    (decoder, mode): (&Decoder, QuantMode),
+    learnt: Option<&Learnt<'_>>,
+    sources: &Sources,
+    place: &Place<'_>,
+    listener: &mut dyn FnMut(Event),
 ) -> Result<Vec<(String, Figures)>> {
-    let student = Trained::new("student", decoder, mode, threads)?;
-    let scored = teacher.map(|teacher| Scored { teacher, threads });
-    sets.iter()
+    let student = Trained::new("student", decoder, mode, recipe.train.all_threads())?;
+    let reference = learnt.map(|l| l.reference);
+    sources
+        .held_out
+        .iter()
         .map(|set| {
-            let figures = evaluate(
-                &[&student],
-                scored.as_ref().map(|t| t as &dyn Scorer),
-                &set.batches,
-            )?;
+            let what = format!("evaluating {}", set.name);
+            let mut tell = |done, of| {
+                listener(Event::Working {
+                    what: &what,
+                    done,
+                    of,
+                });
+            };
+            let mut watch = Watch::new(place.stop, &mut tell);
+            let figures = evaluate_with(&[&student], reference, &set.batches, &mut watch)?;
             Ok((set.name.clone(), figures[0]))
         })
         .collect()
@@ -412,87 +533,6 @@ fn losses(recipe: &Recipe, student: &Decoder, teacher: Option<&dyn Teacher>) -> 
         asked.iter().map(|(name, asked)| (name.as_str(), asked)),
         sizes,
     )
-}
-
-/// Rates over the last seconds, so that they follow what else the machine does.
-struct Pace {
-    seconds: f64,
-    tokens: f64,
-    steps: f64,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Pace {
-            seconds: 0.0,
-            tokens: 0.0,
-            steps: 0.0,
-        }
-    }
-
-    fn add(&mut self, step: &Step) {
-        // Halves the weight of what lies ten seconds back.
-        let keep = 0.5f64.powf(step.seconds / 10.0);
-        self.seconds = self.seconds * keep + step.seconds;
-        self.tokens = self.tokens * keep + step.tokens as f64;
-        self.steps = self.steps * keep + 1.0;
-    }
-
-    fn tokens_per_second(&self) -> f64 {
-        self.tokens / self.seconds.max(1e-9)
-    }
-
-    fn seconds_per_step(&self) -> f64 {
-        self.seconds / self.steps.max(1.0)
-    }
-}
-
-/// One JSON object a line: steps, and held-out figures.
-struct Log(fs::File);
-
-impl Log {
-    /// Keeps what an earlier start wrote up to `step`.
-    fn open(path: &Path, step: u64) -> Result<Self> {
-        let kept: String = match fs::read_to_string(path) {
-            Ok(text) if step > 0 => {
-                let old = |line: &&str| {
-                    serde_json::from_str::<serde_json::Value>(line)
-                        .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step))
-                };
-                text.lines()
-                    .filter(old)
-                    .flat_map(|line| [line, "\n"])
-                    .collect()
-            }
-            _ => String::new(),
-        };
-        write_beside(path, |beside| Ok(fs::write(beside, kept)?))?;
-        let file = OpenOptions::new()
-            .append(true)
-            .open(path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
-        Ok(Log(file))
-    }
-
-    fn step(&mut self, step: &Step, names: &[&str]) -> Result<()> {
-        let mut line = serde_json::to_value(step)?;
-        line["terms"] = names
-            .iter()
-            .zip(&step.terms)
-            .map(|(n, t)| ((*n).to_string(), serde_json::Value::from(*t)))
-            .collect();
-        Ok(writeln!(self.0, "{line}")?)
-    }
-
-    fn figures(&mut self, step: u64, figures: &[(String, Figures)]) -> Result<()> {
-        for (set, figures) in figures {
-            let mut line = serde_json::to_value(figures)?;
-            line["step"] = step.into();
-            line["set"] = set.as_str().into();
-            writeln!(self.0, "{line}")?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

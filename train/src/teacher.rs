@@ -19,13 +19,16 @@ pub use hf::{Engine, HuggingFace};
 pub use crate::student::Output as Targets;
 
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::data::{Batch, Vocabulary};
-use crate::eval::Scorer;
+use crate::eval::{Scorer, Take, most_positions, pieces};
 use crate::export::same_tokens;
 use crate::parallel;
+use crate::stop;
 use crate::student::{Decoder, Prepared, Products, QuantMode, Want};
 use crate::trainer::Ask;
 
@@ -64,6 +67,33 @@ pub trait Teacher: Send + Sync {
     /// # Errors
     /// When the batch does not fit the model, or hidden states are wanted of a teacher that has none to give.
     fn targets(&self, batch: &Batch, want: &Want) -> Result<Targets>;
+
+    /// Hands over the logits at `batch.targets` as [`Scorer::visit`] does, on up to `threads` threads.
+    ///
+    /// # Errors
+    /// As there. A model of candle's looks at `stop` only between sequences, or several short ones.
+    fn visit(
+        &self,
+        batch: &Batch,
+        threads: usize,
+        stop: &AtomicBool,
+        take: Take<'_>,
+    ) -> Result<()> {
+        if let Some(decoder) = self.decoder() {
+            return stream(
+                &decoder.prepare(QuantMode::Off, 1)?,
+                batch,
+                threads,
+                stop,
+                take,
+            );
+        }
+        for (first, piece) in pieces(batch, self.logits_length()) {
+            stop::check(stop)?;
+            take(first, &self.targets(&piece, &wanted(&piece))?.logits)?;
+        }
+        Ok(())
+    }
 
     /// Checks that a student with these token strings speaks the same tokens.
     ///
@@ -136,15 +166,8 @@ impl Scorer for Scored<'_> {
         self.teacher.logits_length()
     }
 
-    fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
-        let threads = if self.teacher.decoder().is_some() {
-            self.threads
-        } else {
-            1
-        };
-        sharded(batch, threads, |part| {
-            Ok(self.teacher.targets(part, &wanted(part))?.logits)
-        })
+    fn visit(&self, batch: &Batch, stop: &AtomicBool, take: Take<'_>) -> Result<()> {
+        self.teacher.visit(batch, self.threads, stop, take)
     }
 }
 
@@ -191,38 +214,49 @@ impl Scorer for Trained<'_> {
         self.model.decoder().config().vocabulary
     }
 
-    fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
-        sharded(batch, self.threads, |part| {
-            Ok(self
-                .model
-                .forward(&part.ids, part.length, &wanted(part))?
-                .logits)
-        })
+    fn visit(&self, batch: &Batch, stop: &AtomicBool, take: Take<'_>) -> Result<()> {
+        stream(&self.model, batch, self.threads, stop, take)
     }
 }
 
-/// Answers for shards of a batch, one after the other in the result whichever thread made them.
-fn sharded(
+/// Multiply-adds of a part's pass through one layer, unless it is one sequence: what lies between two looks at the stop flag.
+const LAYER_WORK: usize = 1 << 32;
+
+/// Logits of a batch whose sequences are shared out among `threads` threads.
+fn stream(
+    model: &Prepared<'_>,
     batch: &Batch,
     threads: usize,
-    answer: impl Fn(&Batch) -> Result<Vec<f32>> + Sync,
-) -> Result<Vec<f32>> {
-    let parts = batch.split(threads);
-    let mut answers: Vec<Result<Vec<f32>>> = parts.iter().map(|_| Ok(Vec::new())).collect();
-    parallel::for_each(
-        threads,
-        parts.iter().zip(&mut answers).collect(),
-        |(part, out)| {
-            *out = if part.targets.is_empty() {
-                Ok(Vec::new())
-            } else {
-                answer(part)
-            };
-        },
-    );
-    let mut all = Vec::new();
-    for part in answers {
-        all.extend(part.context("evaluating a shard of the batch")?);
+    stop: &AtomicBool,
+    take: Take<'_>,
+) -> Result<()> {
+    let config = model.decoder().config();
+    let most = most_positions(config.vocabulary, threads);
+    let row = config.parameters() / config.layers.max(1) * batch.length;
+    let parts = batch.batch.div_ceil((LAYER_WORK / row.max(1)).max(1));
+    let mut next = 0;
+    let parts = batch.split(parts.max(threads)).into_iter().map(|part| {
+        next += part.targets.len();
+        (next - part.targets.len(), part)
+    });
+    let failed = Mutex::new(None);
+    parallel::for_each(threads, parts.collect(), |(first, part): (usize, Batch)| {
+        if part.targets.is_empty() {
+            return;
+        }
+        let done = model.forward_in_portions(
+            (&part.ids, part.length),
+            &wanted(&part).positions,
+            most,
+            stop,
+            &mut |at, logits| take(first + at, logits),
+        );
+        if let Err(error) = done {
+            *failed.lock().unwrap_or_else(|e| e.into_inner()) = Some(error);
+        }
+    });
+    match failed.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        Some(error) => Err(error.context("evaluating a shard of the batch")),
+        None => Ok(()),
     }
-    Ok(all)
 }

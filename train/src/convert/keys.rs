@@ -9,6 +9,7 @@ use dram_core::gguf::File;
 use super::config::{Fields, Shape};
 use crate::data::tokenizer::MetadataValue as Value;
 use crate::export::Head;
+use crate::student::same_for_all_lengths;
 
 /// Metadata of a file to be written; setting a key again replaces its value.
 pub(super) struct Keys {
@@ -126,6 +127,7 @@ fn scaling(rope: &Fields, keys: &mut Keys) -> Result<()> {
             keys.own("rope.scaling.type", Value::Text(kind.into()));
             keys.float("rope.scaling.factor", rope.float("factor").context("RoPE")?);
         }
+        "longrope" if same_for_all_lengths(&rope.0) => {}
         "longrope" | "su" => keys.own("rope.scaling.type", Value::Text("longrope".into())),
         other => bail!(
             "config.json: RoPE scaling {other:?} is not known; known are linear, yarn, llama3 and longrope"

@@ -10,6 +10,7 @@ use super::families::{Family, Need, Part};
 use super::keys::rope_type;
 use super::source::{Source, Stored};
 use crate::export::{Payload, Plan, source_row};
+use crate::student::same_for_all_lengths;
 
 /// Values converted at a time.
 const CHUNK: usize = 1 << 18;
@@ -318,6 +319,9 @@ impl<'a> Planner<'a> {
         match rope_type(&rope) {
             "llama3" => put("rope_freqs.weight", llama3(&rope, 2 * half)?),
             "factors" => put("rope_freqs.weight", list("factors")?),
+            "longrope" if same_for_all_lengths(&rope.0) => {
+                put("rope_freqs.weight", list("short_factor")?)
+            }
             "longrope" | "su" => {
                 put("rope_factors_long.weight", list("long_factor")?)?;
                 put("rope_factors_short.weight", list("short_factor")?)

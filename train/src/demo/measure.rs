@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 
@@ -10,18 +10,19 @@ use super::Event;
 use super::world::{Exported, World};
 use crate::checkpoint::write_beside;
 use crate::data::actions;
-use crate::eval::{Case, Scorer};
+use crate::eval::{Case, Reference};
 use crate::report::{Measure, Row, Table};
+use crate::stop::{self, Watch};
 use crate::teacher::Scored;
 
 impl World<'_> {
-    /// Measures every file; rows that an interrupted start measured are taken from the output folder. `None` when it was stopped.
+    /// Measures every file; rows that an interrupted start measured are taken from the output folder.
     pub(super) fn measure(
         &self,
         files: &Exported,
         stop: &AtomicBool,
         listener: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Option<Table>> {
+    ) -> Result<Table> {
         let files: [(&str, &Path, bool); 5] = [
             ("teacher", &files.teacher, false),
             ("control, Q4_0", &files.control, true),
@@ -33,6 +34,7 @@ impl World<'_> {
             teacher: self.teacher.as_ref(),
             threads: self.options.threads,
         };
+        let reference = Reference::new(&scored, Some(&self.options.out_dir));
         let cases: Vec<&[Case]> = self.sets.iter().map(|s| &s.cases[..]).collect();
         let held = &self.sets[0];
         let measure = |teacher| Measure {
@@ -47,9 +49,7 @@ impl World<'_> {
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let mut rows = Vec::with_capacity(files.len());
         for (name, path, compared) in files {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
+            stop::check(stop)?;
             let kept = folder
                 .join(path.file_name().context("a file without a name")?)
                 .with_extension("json");
@@ -59,8 +59,16 @@ impl World<'_> {
             {
                 Some(row) => row,
                 None => {
+                    let mut tell = |done, of| {
+                        listener(Event::Working {
+                            what: name,
+                            done,
+                            of,
+                        });
+                    };
+                    let mut watch = Watch::new(stop, &mut tell);
                     let row =
-                        measure(compared.then_some(&scored as &dyn Scorer)).row(name, path)?;
+                        measure(compared.then_some(&reference)).row(name, path, &mut watch)?;
                     let text = serde_json::to_string_pretty(&row)?;
                     write_beside(&kept, |beside| Ok(fs::write(beside, text)?))?;
                     row
@@ -78,7 +86,7 @@ impl World<'_> {
             )));
             rows.push(row);
         }
-        Ok(Some(Table {
+        Ok(Table {
             sets: self.sets.iter().map(|s| s.name.to_owned()).collect(),
             rows,
             notes: vec![
@@ -92,6 +100,6 @@ impl World<'_> {
                     .to_owned(),
                 measure(None).speed_note(),
             ],
-        }))
+        })
     }
 }

@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use super::Event;
 use super::world::World;
 use crate::checkpoint::write_beside;
+use crate::export::add_tokenizer;
+use crate::identity::Identity;
 use crate::loss::{Asked, Losses, Mapping, Sizes};
 use crate::optim::AdamW;
 use crate::student::{Decoder, Products, bf16_is_native};
@@ -84,12 +86,13 @@ impl World<'_> {
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
 
         let mut trainer = self.trainer(run)?;
+        let identity = Identity::of("options", &self.fingerprint);
         let shared = self.path(RUNS[0].name).join(HALFWAY);
         if checkpoint.is_file() {
-            trainer.resume(&checkpoint, &self.fingerprint)?;
+            trainer.resume(&checkpoint, &identity)?;
             listener(Event::Note(&format!("going on at step {}", trainer.step())));
         } else if run.distilled && run.quantised && shared.is_file() {
-            trainer.resume(&shared, &self.fingerprint)?;
+            trainer.resume(&shared, &identity)?;
             losses = read_losses(&self.path(RUNS[0].name).join("loss.json"));
         }
         losses.retain(|(step, _)| *step <= trainer.step() as f64);
@@ -98,14 +101,14 @@ impl World<'_> {
         let of = self.options.steps;
         let save = |trainer: &Trainer<'_>, losses: &[(f64, f64)]| -> Result<()> {
             write_losses(&losses_path, losses)?;
-            trainer.save(&checkpoint, &self.fingerprint)
+            trainer.save(&checkpoint, &identity)
         };
         let outcome = trainer.run(stop, &mut |trainer, step| {
             // The first term of every run is the cross entropy, which all share.
             losses.push((step.step as f64, step.terms[0]));
             listener(Event::Step { step, of });
             if run.distilled && !run.quantised && step.step == self.quantise_from {
-                trainer.save(&shared, &self.fingerprint)?;
+                trainer.save(&shared, &identity)?;
             }
             if saved.elapsed() > SAVE_EVERY && step.step < of {
                 save(trainer, &losses)?;
@@ -125,6 +128,13 @@ impl World<'_> {
         let mut decoder = trainer.into_decoder();
         decoder.set_products(Products::F32);
         decoder.save_hugging_face(&folder)?;
+        if let Err(error) = add_tokenizer(&folder, self.teacher.vocabulary(), None) {
+            // What follows does not need it.
+            listener(Event::Note(&format!(
+                "{} has no tokenizer: {error:#}",
+                folder.display()
+            )));
+        }
         let _ = fs::remove_file(&checkpoint);
         Ok(Some(Finished {
             title: run.title,

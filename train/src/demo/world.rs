@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
 use gguf_rs::writer::MetadataValue;
@@ -14,6 +15,7 @@ use crate::data::{Batch, Example, Grouped, TextTokenizer, evaluation_batches};
 use crate::eval::Case;
 use crate::export::{Export, Gate, Limits, Parity};
 use crate::report::{Curve, Page, duration};
+use crate::stop::Watch;
 use crate::student::{Config, Decoder, QuantMode, Scheme};
 use crate::teacher::{self, Teacher, Trained};
 
@@ -94,7 +96,7 @@ impl<'a> World<'a> {
         decoder: &Decoder,
         name: &str,
         scheme: &Scheme,
-        verified: bool,
+        watch: Option<&mut Watch<'_>>,
     ) -> Result<(PathBuf, Parity)> {
         let path = self.path(name);
         let export = Export {
@@ -112,10 +114,10 @@ impl<'a> World<'a> {
                 ),
             ],
         };
-        if !verified {
+        let Some(watch) = watch else {
             export.unverified(&path)?;
             return Ok((path, Parity::default()));
-        }
+        };
         let reference = Trained::new(name, decoder, QuantMode::On, self.options.threads)?;
         let gate = Gate {
             reference: &reference,
@@ -123,7 +125,7 @@ impl<'a> World<'a> {
             limits: Limits::default(),
             workers: self.options.threads,
         };
-        let parity = export.verified(&path, &gate)?;
+        let parity = export.verified_with(&path, &gate, watch)?;
         Ok((path, parity))
     }
 
@@ -133,15 +135,33 @@ impl<'a> World<'a> {
         plain: &Decoder,
         student: &Decoder,
         control: &Decoder,
+        stop: &AtomicBool,
         listener: &mut dyn FnMut(Event<'_>),
     ) -> Result<Exported> {
+        let mut tell = |done, of| {
+            listener(Event::Working {
+                what: "comparing",
+                done,
+                of,
+            });
+        };
+        let mut watch = Watch::new(stop, &mut tell);
         let full = Scheme::by_name("f32", "f32", "f32")?;
-        let (control, _) = self.write_export(control, "control-q4_0.gguf", &self.scheme, true)?;
-        let (f32, _) = self.write_export(plain, "student-f32.gguf", &full, false)?;
-        let (rounded, _) =
-            self.write_export(plain, "student-rounded-q4_0.gguf", &self.scheme, true)?;
-        let (student, parity) =
-            self.write_export(student, "student-qat-q4_0.gguf", &self.scheme, true)?;
+        let (control, _) =
+            self.write_export(control, "control-q4_0.gguf", &self.scheme, Some(&mut watch))?;
+        let (f32, _) = self.write_export(plain, "student-f32.gguf", &full, None)?;
+        let (rounded, _) = self.write_export(
+            plain,
+            "student-rounded-q4_0.gguf",
+            &self.scheme,
+            Some(&mut watch),
+        )?;
+        let (student, parity) = self.write_export(
+            student,
+            "student-qat-q4_0.gguf",
+            &self.scheme,
+            Some(&mut watch),
+        )?;
         listener(Event::Note(&format!("parity: {parity}")));
         Ok(Exported {
             teacher: self.path("teacher.gguf"),

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use dram_core::{Finish, Prompt, Request};
 
 use super::Runtime;
+use crate::stop::{self, Watch};
 
 /// One held-out request.
 #[derive(Clone, Debug)]
@@ -35,16 +36,18 @@ impl ExactMatch {
     }
 }
 
-/// Answers every case greedily; `same(expected, got)` decides.
+/// Answers every case greedily; `same(expected, got)` decides. The watch hears of every case.
 ///
 /// # Errors
-/// When the runtime refuses a prompt.
+/// When the runtime refuses a prompt; [`crate::stop::Stopped`].
 pub fn exact_match(
     runtime: &Runtime,
     cases: &[Case],
     same: &(dyn Fn(&str, &str) -> bool + Sync),
+    watch: &mut Watch<'_>,
 ) -> Result<ExactMatch> {
-    let answers = runtime.each(cases.len(), |session, index| {
+    let stop = watch.stop();
+    let answers = runtime.each(cases.len(), watch, |session, index| {
         let case = &cases[index];
         let request = Request {
             max_tokens: case.max_tokens,
@@ -53,6 +56,7 @@ pub fn exact_match(
         let completion = session
             .generate(&request, &mut |_| ControlFlow::Continue(()))
             .with_context(|| format!("held-out request {index}"))?;
+        stop::check(stop)?;
         let ended = matches!(completion.finish, Finish::EndOfText | Finish::StopString(_));
         Ok((completion.text, ended))
     })?;

@@ -1,14 +1,16 @@
 //! Logits from the runtime: one session per worker, each on a thread of its own.
 
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use dram_core::{Adapter, Model, Session, SessionOptions};
+use dram_core::{Adapter, CancelToken, Model, Session, SessionOptions};
 
-use super::Scorer;
+use super::{Scorer, Take};
 use crate::data::Batch;
+use crate::stop::{self, Stopped, Watch};
 
 /// A GGUF file as the runtime evaluates it. For small models whole sequences in parallel beat threads inside one.
 pub struct Runtime {
@@ -104,25 +106,36 @@ impl Runtime {
         self.context
     }
 
-    /// Calls `work(session, item)` for items `0..count`, on one thread per session; results in order.
+    /// Calls `work(session, item)` for items `0..count`, on one thread per session; results in order. When the watch says stop, what the sessions do
+    /// is cancelled.
     ///
     /// # Errors
-    /// The first error; the other workers stop at their next item.
+    /// The first error; the other workers stop at their next item. [`Stopped`].
     pub(crate) fn each<T: Send>(
         &self,
         count: usize,
+        watch: &mut Watch<'_>,
         work: impl Fn(&mut Session, usize) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
+        let stop = watch.stop();
         let next = AtomicUsize::new(0);
-        let run = |session: &Mutex<Session>| -> Result<Vec<(usize, T)>> {
-            let mut session = session.lock().unwrap_or_else(|e| e.into_inner());
+        let tokens: Vec<Mutex<Option<CancelToken>>> =
+            self.sessions.iter().map(|_| Mutex::new(None)).collect();
+        let run = |worker: usize, begin: &mut dyn FnMut(usize)| -> Result<Vec<(usize, T)>> {
+            let mut session = lock(&self.sessions[worker]);
             let mut done = Vec::new();
             loop {
                 let item = next.fetch_add(1, Ordering::Relaxed);
                 if item >= count {
                     return Ok(done);
                 }
-                match work(&mut session, item) {
+                begin(item);
+                *lock(&tokens[worker]) = Some(session.cancel_token());
+                // After the token is there: whoever cancels comes later, or is seen here.
+                let result = stop::check(stop)
+                    .map_err(anyhow::Error::from)
+                    .and_then(|()| work(&mut session, item));
+                match result {
                     Ok(value) => done.push((item, value)),
                     Err(error) => {
                         next.store(count, Ordering::Relaxed);
@@ -131,27 +144,65 @@ impl Runtime {
                 }
             }
         };
-        let parts: Vec<Result<Vec<(usize, T)>>> = std::thread::scope(|scope| {
-            let run = &run;
-            let handles: Vec<_> = self.sessions[1..]
-                .iter()
-                .map(|s| scope.spawn(move || run(s)))
+        let finished = AtomicBool::new(false);
+        let mut parts: Vec<Result<Vec<(usize, T)>>> = Vec::new();
+        std::thread::scope(|scope| {
+            let (run, finished, tokens) = (&run, &finished, &tokens);
+            // Set in a panic, too: the scope waits for the thread that looks at it.
+            let end = Raised(finished);
+            let watcher = scope.spawn(move || {
+                while !finished.load(Ordering::Acquire) {
+                    if stop.load(Ordering::Relaxed) {
+                        for token in tokens.iter().filter_map(|t| lock(t).take()) {
+                            token.cancel();
+                        }
+                    }
+                    std::thread::park_timeout(Duration::from_millis(20));
+                }
+            });
+            let handles: Vec<_> = (1..self.sessions.len())
+                .map(|worker| scope.spawn(move || run(worker, &mut |_| {})))
                 .collect();
-            let mut parts = vec![run(&self.sessions[0])];
+            // What it says comes back from the check before the work.
+            parts.push(run(0, &mut |item| {
+                let _ = watch.at(item, count);
+            }));
             parts.extend(handles.into_iter().map(|h| {
                 h.join()
                     .unwrap_or_else(|_| Err(anyhow!("a worker panicked")))
             }));
-            parts
+            drop(end);
+            watcher.thread().unpark();
         });
         let mut all = Vec::with_capacity(count);
         for part in parts {
-            all.extend(part?);
+            match part {
+                Ok(part) => all.extend(part),
+                // A cancelled request is how a session hears of it.
+                Err(_) if stop.load(Ordering::Relaxed) => return Err(Stopped.into()),
+                Err(error) => return Err(error),
+            }
         }
         all.sort_by_key(|(item, _)| *item);
         Ok(all.into_iter().map(|(_, value)| value).collect())
     }
 }
+
+/// Raises a flag when it goes.
+struct Raised<'a>(&'a AtomicBool);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Values of logits handed over at a time.
+const RUN: usize = 1 << 20;
 
 impl Scorer for Runtime {
     fn name(&self) -> String {
@@ -162,18 +213,21 @@ impl Scorer for Runtime {
         self.model.config().vocabulary
     }
 
-    fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
-        let vocabulary = self.vocabulary();
+    fn visit(&self, batch: &Batch, stop: &AtomicBool, take: Take<'_>) -> Result<()> {
         // Rows as ranges of `targets`.
-        let rows: Vec<&[(usize, u32)]> = (0..batch.batch)
+        let rows: Vec<(usize, &[(usize, u32)])> = (0..batch.batch)
             .map(|row| {
                 let at = |position: usize| batch.targets.partition_point(|t| t.0 < position);
-                &batch.targets[at(row * batch.length)..at((row + 1) * batch.length)]
+                let first = at(row * batch.length);
+                (first, &batch.targets[first..at((row + 1) * batch.length)])
             })
             .collect();
-        let parts = self.each(batch.batch, |session, row| {
-            let Some(last) = rows[row].last() else {
-                return Ok(Vec::new());
+        let mut ignore = |_, _| {};
+        let mut watch = Watch::new(stop, &mut ignore);
+        self.each(batch.batch, &mut watch, |session, row| {
+            let (mut first, targets) = rows[row];
+            let Some(last) = targets.last() else {
+                return Ok(());
             };
             let start = row * batch.length;
             let ids = &batch.ids[start..=last.0];
@@ -184,17 +238,32 @@ impl Scorer for Runtime {
                 ids.len(),
                 session.context()
             );
-            let mut out = Vec::with_capacity(rows[row].len() * vocabulary); // [targets of the row, vocabulary]
-            let mut wanted = rows[row].iter().map(|t| t.0 - start).peekable();
+            let (mut run, mut rows, mut failed) = (Vec::new(), 0, None); // run: [rows, vocabulary]
+            let mut flush = |run: &mut Vec<f32>, rows: &mut usize| {
+                if failed.is_none() {
+                    failed = take(first, run).err();
+                }
+                first += *rows;
+                *rows = 0;
+                run.clear();
+            };
+            let mut wanted = targets.iter().map(|t| t.0 - start).peekable();
             session
                 .evaluate(ids, &mut |position, logits| {
                     if wanted.next_if_eq(&position).is_some() {
-                        out.extend_from_slice(logits);
+                        run.extend_from_slice(logits);
+                        rows += 1;
+                        if run.len() >= RUN {
+                            flush(&mut run, &mut rows);
+                        }
                     }
                 })
                 .with_context(|| self.name.clone())?;
-            Ok(out)
+            if rows > 0 {
+                flush(&mut run, &mut rows);
+            }
+            failed.map_or(Ok(()), Err)
         })?;
-        Ok(parts.concat())
+        Ok(())
     }
 }

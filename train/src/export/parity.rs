@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 
 use crate::data::Batch;
-use crate::eval::{Runtime, Scorer, argmax, checked};
+use crate::eval::{Answers, Runtime, Scorer, argmax, portions, scratch_folder};
+use crate::stop::{self, Watch};
 use crate::teacher::Trained;
 
 /// How the logits of two models differ over all held-out positions.
@@ -144,6 +145,22 @@ pub fn compare(
     reference: &dyn Scorer,
     batches: &[Batch],
 ) -> Result<Parity> {
+    compare_with(candidate, reference, batches, &mut Watch::default())
+}
+
+/// Positions compared between two looks at the stop flag.
+const POSITIONS: usize = 16;
+
+/// [`compare`] with a watch that hears of every portion.
+///
+/// # Errors
+/// As there, and [`crate::stop::Stopped`].
+pub fn compare_with(
+    candidate: &dyn Scorer,
+    reference: &dyn Scorer,
+    batches: &[Batch],
+    watch: &mut Watch<'_>,
+) -> Result<Parity> {
     let vocabulary = reference.vocabulary();
     ensure!(
         vocabulary == candidate.vocabulary(),
@@ -155,31 +172,45 @@ pub fn compare(
     let mut parity = Parity::default();
     let mut gaps = Vec::new(); // at each position whose top tokens differ: how sure the reference was
     let (mut same, mut difference, mut variance) = (0u64, 0f64, 0f64);
-    for batch in batches.iter().filter(|b| !b.targets.is_empty()) {
-        let (a, b) = (checked(candidate, batch)?, checked(reference, batch)?);
-        for (a, b) in a.chunks_exact(vocabulary).zip(b.chunks_exact(vocabulary)) {
-            parity.positions += 1;
-            let (top_a, top_b) = (argmax(a), argmax(b));
-            if top_a == top_b {
-                same += 1;
-            } else {
-                gaps.push(f64::from(b[top_b] - b[top_a]));
-            }
-            let mean = b.iter().map(|&v| f64::from(v)).sum::<f64>() / vocabulary as f64;
-            variance += b
-                .iter()
-                .map(|&v| (f64::from(v) - mean).powi(2))
-                .sum::<f64>();
-            for (a, b) in a.iter().zip(b) {
-                let d = (a - b).abs();
-                difference += f64::from(d);
-                // Comparisons with NaN are false, so it is kept by hand.
-                if d > parity.max_difference || d.is_nan() {
-                    parity.max_difference = d;
+    let portions: Vec<Batch> = batches
+        .iter()
+        .flat_map(|batch| portions(batch, Some(vocabulary)))
+        .collect();
+    let (folder, stop) = (scratch_folder(), watch.stop());
+    for (done, portion) in portions.iter().enumerate() {
+        watch.at(done, portions.len())?;
+        let [a, b] = [candidate, reference].map(|s| Answers::of(s, portion, &folder, stop));
+        let (all_a, all_b) = (a?, b?);
+        for first in (0..portion.targets.len()).step_by(POSITIONS) {
+            stop::check(stop)?;
+            let count = POSITIONS.min(portion.targets.len() - first);
+            let read = |all: &Answers| all.read(first * vocabulary, count * vocabulary);
+            let (a, b) = (read(&all_a)?, read(&all_b)?);
+            for (a, b) in a.chunks_exact(vocabulary).zip(b.chunks_exact(vocabulary)) {
+                parity.positions += 1;
+                let (top_a, top_b) = (argmax(a), argmax(b));
+                if top_a == top_b {
+                    same += 1;
+                } else {
+                    gaps.push(f64::from(b[top_b] - b[top_a]));
+                }
+                let mean = b.iter().map(|&v| f64::from(v)).sum::<f64>() / vocabulary as f64;
+                variance += b
+                    .iter()
+                    .map(|&v| (f64::from(v) - mean).powi(2))
+                    .sum::<f64>();
+                for (a, b) in a.iter().zip(b) {
+                    let d = (a - b).abs();
+                    difference += f64::from(d);
+                    // Comparisons with NaN are false, so it is kept by hand.
+                    if d > parity.max_difference || d.is_nan() {
+                        parity.max_difference = d;
+                    }
                 }
             }
         }
     }
+    watch.at(portions.len(), portions.len())?;
     ensure!(
         parity.positions > 0,
         "the held-out data has no position that counts"
@@ -206,10 +237,24 @@ pub fn verify(
     batches: &[Batch],
     workers: usize,
 ) -> Result<Parity> {
+    verify_with(gguf, reference, batches, workers, &mut Watch::default())
+}
+
+/// [`verify`] with a watch that hears of every portion.
+///
+/// # Errors
+/// As there, and [`crate::stop::Stopped`].
+pub fn verify_with(
+    gguf: &Path,
+    reference: &Trained<'_>,
+    batches: &[Batch],
+    workers: usize,
+    watch: &mut Watch<'_>,
+) -> Result<Parity> {
     let runtime = Runtime::open(gguf, workers, Some(super::longest(batches)))?;
-    let mut parity = compare(&runtime, reference, batches)?;
+    let mut parity = compare_with(&runtime, reference, batches, watch)?;
     if parity.check(&Limits::default()).is_err() {
-        let shaken = compare(&reference.shaken(), reference, batches)?;
+        let shaken = compare_with(&reference.shaken(), reference, batches, watch)?;
         parity.rounding = Some(Noise {
             top1: shaken.top1,
             mean_difference: shaken.mean_difference,

@@ -1,6 +1,7 @@
 //! Loss curves as SVG.
 
 use anyhow::{Result, anyhow, ensure};
+use plotters::coord::combinators::BindKeyPoints;
 use plotters::prelude::*;
 
 /// One line of the plot.
@@ -13,7 +14,9 @@ pub struct Curve {
 
 /// What a screen can tell apart; more points are averaged.
 const POINTS: usize = 300;
-const SIZE: (u32, u32) = (900, 480);
+/// Curves of few points have a mark at each.
+const MARKED: usize = 40;
+const SIZE: (u32, u32) = (900, 520);
 
 /// Draws the curves into one SVG document, logarithmic in the loss; losses that are not finite or not positive are left out.
 ///
@@ -28,8 +31,10 @@ pub fn svg(title: &str, curves: &[Curve]) -> Result<String> {
     let all = || curves.iter().flat_map(|c| c.points.iter().copied());
     ensure!(all().next().is_some(), "no curve has a point to draw");
     let last_step = all().map(|p| p.0).fold(1.0, f64::max);
-    let low = all().map(|p| p.1).fold(f64::INFINITY, f64::min);
-    let high = all().map(|p| p.1).fold(0.0, f64::max);
+    let low = all().map(|p| p.1).fold(f64::INFINITY, f64::min) / 1.1;
+    let high = all().map(|p| p.1).fold(0.0, f64::max) * 1.1;
+    // Of its own accord the library marks powers of ten alone, and there may be none.
+    let marks = marks(low, high);
 
     let mut out = String::new();
     let failed = |e: &dyn std::fmt::Display| anyhow!("drawing the loss curves: {e}");
@@ -39,22 +44,21 @@ pub fn svg(title: &str, curves: &[Curve]) -> Result<String> {
         let mut chart = ChartBuilder::on(&root)
             .caption(title, ("sans-serif", 20))
             .margin(14)
-            .x_label_area_size(40)
-            .y_label_area_size(64)
-            .build_cartesian_2d(0.0..last_step, (low * 0.9..high * 1.1).log_scale())
+            .x_label_area_size(44)
+            .y_label_area_size(72)
+            .build_cartesian_2d(
+                0.0..last_step,
+                (low..high).log_scale().with_key_points(marks),
+            )
             .map_err(|e| failed(&e))?;
         chart
             .configure_mesh()
             .x_desc("step")
             .y_desc("loss, nats per token")
             .x_label_formatter(&|v| format!("{v:.0}"))
-            .y_label_formatter(&|v| {
-                if *v < 0.1 {
-                    format!("{v:.3}")
-                } else {
-                    format!("{v:.2}")
-                }
-            })
+            .y_label_formatter(&|v| number(*v))
+            .axis_desc_style(("sans-serif", 15))
+            .label_style(("sans-serif", 14))
             .light_line_style(WHITE)
             .draw()
             .map_err(|e| failed(&e))?;
@@ -70,10 +74,17 @@ pub fn svg(title: &str, curves: &[Curve]) -> Result<String> {
                 .legend(move |(x, y)| {
                     PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
                 });
+            if curve.points.len() <= MARKED {
+                let points = curve.points.iter();
+                chart
+                    .draw_series(points.map(|&at| Circle::new(at, 3, colour.filled())))
+                    .map_err(|e| failed(&e))?;
+            }
         }
         chart
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperRight)
+            .label_font(("sans-serif", 14))
             .background_style(WHITE.mix(0.9))
             .border_style(BLACK.mix(0.3))
             .draw()
@@ -81,6 +92,43 @@ pub fn svg(title: &str, curves: &[Curve]) -> Result<String> {
         root.present().map_err(|e| failed(&e))?;
     }
     Ok(out)
+}
+
+/// Round numbers between `low` and `high`, both above 0: 1, 2 and 5 times powers of ten, or where those are few the multiples of a smaller one.
+fn marks(low: f64, high: f64) -> Vec<f64> {
+    let inside = |v: &f64| (low..=high).contains(v);
+    let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    // Written as decimals, so that 3 · 0.1 is 0.3.
+    let times = |factor: i32, power: i32| format!("{factor}e{power}").parse().unwrap_or(0.0);
+    let of = |factors: &[i32]| -> Vec<f64> {
+        let all = decades
+            .clone()
+            .flat_map(|power| factors.iter().map(move |&f| times(f, power)));
+        all.filter(inside).collect()
+    };
+    let (coarse, fine) = (of(&[1]), of(&[1, 2, 5]));
+    if coarse.len() > 6 {
+        return coarse;
+    }
+    if fine.len() >= 4 {
+        return fine;
+    }
+    let power = ((high - low) / 4.0).log10().floor() as i32;
+    let step = [1, 2, 5, 10]
+        .into_iter()
+        .find(|&factor| (high - low) / times(factor, power) <= 8.0)
+        .unwrap_or(10);
+    let (first, last) = (
+        (low / times(step, power)).ceil() as i32,
+        (high / times(step, power)).floor() as i32,
+    );
+    (first..=last).map(|n| times(n * step, power)).collect()
+}
+
+/// With as many digits as it takes.
+fn number(v: f64) -> String {
+    let text = format!("{v:.6}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Means over equal stretches of points.
@@ -135,6 +183,11 @@ mod tests {
             text.starts_with("<svg") && text.contains("student &lt;1&gt;") && !text.contains("NaN")
         );
         assert!(text.len() < 60_000, "{} bytes", text.len());
+        // Both axes have numbers.
+        let labels: Vec<&str> = text.lines().map(str::trim).collect();
+        for label in ["1000", "0.5", "2", "5"] {
+            assert!(labels.contains(&label), "no {label}");
+        }
         assert!(
             svg(
                 "loss",
@@ -145,5 +198,18 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn every_range_has_round_marks() {
+        assert_eq!(marks(2.1, 3.3), [2.2, 2.4, 2.6, 2.8, 3.0, 3.2]);
+        assert_eq!(marks(0.3, 6.0), [0.5, 1.0, 2.0, 5.0]);
+        assert_eq!(number(0.05), "0.05");
+        assert_eq!(number(20.0), "20");
+        for (low, high) in [(1e-4, 12.0), (0.9, 1.1), (5.0, 5.001), (0.31, 0.47)] {
+            let marks = marks(low, high);
+            assert!((3..=17).contains(&marks.len()), "{low} {high}: {marks:?}");
+            assert!(marks.iter().all(|m| (low..=high).contains(m)), "{marks:?}");
+        }
     }
 }

@@ -8,12 +8,13 @@ use dram_core::{Adapter, Model, kernels};
 
 use super::Row;
 use crate::data::Batch;
-use crate::eval::{Case, Runtime, Scorer, evaluate, exact_match};
+use crate::eval::{Case, Reference, Runtime, evaluate_with, exact_match};
+use crate::stop::{self, Stopped, Watch};
 
 /// What every row of a table is measured with.
 pub struct Measure<'a> {
     /// For KL and top-1.
-    pub teacher: Option<&'a dyn Scorer>,
+    pub teacher: Option<&'a Reference<'a>>,
     /// For NLL, KL and top-1; empty: none of them.
     pub batches: &'a [Batch],
     /// Requests with one right answer, set by set.
@@ -41,16 +42,22 @@ impl Measure<'_> {
     /// Measures the file at `path`.
     ///
     /// # Errors
-    /// When the runtime refuses the file, or a sequence does not fit its context.
-    pub fn row(&self, name: &str, path: &Path) -> Result<Row> {
-        self.row_of(name, &Model::open(path)?, &[])
+    /// When the runtime refuses the file, or a sequence does not fit its context; [`Stopped`].
+    pub fn row(&self, name: &str, path: &Path, watch: &mut Watch<'_>) -> Result<Row> {
+        self.row_of(name, &Model::open(path)?, &[], watch)
     }
 
     /// Measures an open model with adapters, each with its scale.
     ///
     /// # Errors
     /// As [`Measure::row`].
-    pub fn row_of(&self, name: &str, model: &Model, adapters: &[(Adapter, f32)]) -> Result<Row> {
+    pub fn row_of(
+        &self,
+        name: &str,
+        model: &Model,
+        adapters: &[(Adapter, f32)],
+        watch: &mut Watch<'_>,
+    ) -> Result<Row> {
         let longest = self.batches.iter().map(|b| b.length);
         let asked = self
             .cases
@@ -72,15 +79,21 @@ impl Measure<'_> {
             ..Row::default()
         };
         for cases in self.cases {
-            let share = exact_match(&runtime, cases, self.same)?.share();
+            let share = exact_match(&runtime, cases, self.same, watch)?.share();
             row.exact.push((!cases.is_empty()).then_some(share));
         }
         if !self.batches.is_empty() {
-            let figures = evaluate(&[&runtime], self.teacher, self.batches)?[0];
+            let figures = evaluate_with(&[&runtime], self.teacher, self.batches, watch)?[0];
             (row.nll, row.kl, row.top1) = (Some(figures.nll), figures.kl, figures.top1);
         }
         drop(runtime);
-        let speed = latency::measure_with(model, adapters, &self.speed, &mut |_| {})?;
+        let stop = watch.stop();
+        let stopped = || stop::check(stop).is_err();
+        let speed = latency::measure_with(model, adapters, &self.speed, &stopped, &mut |_| {});
+        let speed = match speed {
+            Err(_) if stopped() => return Err(Stopped.into()),
+            other => other?,
+        };
         row.file_bytes = Some(model.info().file_bytes);
         row.prefill = (self.speed.prompt > 0).then_some(speed.prefill);
         row.decode = (self.speed.generate > 0).then_some(speed.decode);

@@ -5,27 +5,26 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::sources::{HeldOut, Sources};
-use super::{LOG, Place, Summary};
+use super::{Event, LOG, Learnt, Place, Summary};
 use crate::data::Batch;
 use crate::data::actions;
-use crate::eval::{Scorer, evaluate};
+use crate::eval::{Figures, evaluate_with};
 use crate::recipe::Recipe;
 use crate::report::{Curve, Measure, Page, Row, Table, count, duration, write};
-use crate::teacher::{Scored, Teacher};
+use crate::stop::Watch;
 
 /// Measures teacher, control and the exported student, fills `summary.exact` and `summary.table`, and writes `report.md` into its folder.
 pub(super) fn report(
     recipe: &Recipe,
-    teacher: Option<&dyn Teacher>,
+    learnt: Option<&Learnt<'_>>,
     sources: &Sources,
     place: &Place<'_>,
     summary: &mut Summary,
+    listener: &mut dyn FnMut(Event),
 ) -> Result<()> {
     let Some(gguf) = &summary.gguf else {
         return Ok(());
     };
-    let threads = recipe.train.threads();
-    let scored = teacher.map(|teacher| Scored { teacher, threads });
     let batches: Vec<Batch> = sources
         .held_out
         .iter()
@@ -38,20 +37,29 @@ pub(super) fn report(
         .collect();
     let cases: Vec<&[_]> = asked.iter().map(|set| &set.cases[..]).collect();
     let measure = Measure {
-        teacher: scored.as_ref().map(|s| s as &dyn Scorer),
+        teacher: learnt.map(|l| l.reference),
         batches: &batches,
         cases: &cases,
         same: &actions::exact_match,
-        workers: threads,
+        workers: recipe.train.all_threads(),
         speed: Measure::short_request(),
     };
     let mut rows = Vec::new();
-    if let (Some(teacher), Some(section), Some(scored)) = (teacher, &recipe.teacher, &scored) {
+    let mut tell = |done, of| {
+        listener(Event::Working {
+            what: "measuring",
+            done,
+            of,
+        });
+    };
+    let watch = &mut Watch::new(place.stop, &mut tell);
+    if let (Some(learnt), Some(section)) = (learnt, &recipe.teacher) {
         rows.push(if section.path.is_file() {
-            measure.row("teacher", &section.path)?
+            measure.row("teacher", &section.path, watch)?
         } else {
-            let figures = evaluate(&[scored], None, &batches)?[0];
-            let parameters = teacher.decoder().map(|d| d.config().parameters() as u64);
+            let figures = evaluate_with(&[learnt.reference], None, &batches, watch)?[0];
+            let decoder = learnt.teacher.decoder();
+            let parameters = decoder.map(|d| d.config().parameters() as u64);
             Row {
                 name: "teacher".into(),
                 parameters,
@@ -62,9 +70,9 @@ pub(super) fn report(
         });
     }
     if let Some(control) = place.control {
-        rows.push(measure.row("control, without a teacher", control)?);
+        rows.push(measure.row("control, without a teacher", control, watch)?);
     }
-    let student = measure.row(&recipe.name, gguf)?;
+    let student = measure.row(&recipe.name, gguf, watch)?;
     let shares = asked.iter().zip(&student.exact);
     summary.exact = shares
         .filter_map(|(set, share)| Some((set.name.clone(), (*share)?)))
@@ -90,10 +98,7 @@ pub(super) fn report(
             summary.steps
         )],
         table: table.clone(),
-        curves: vec![Curve {
-            name: "training".into(),
-            points: losses(&place.out.join(LOG))?,
-        }],
+        curves: curves(&place.out.join(LOG), &summary.figures, summary.steps)?,
         sections: vec![
             (
                 "Parity".into(),
@@ -118,13 +123,54 @@ pub(super) fn report(
     write(place.out, &page)
 }
 
-/// (step, loss) of every line of the log that is a step.
-fn losses(log: &Path) -> Result<Vec<(f64, f64)>> {
+/// What the log says of every step and evaluation: the sum that is minimised, each loss where there are several, the held-out sets, and of those the
+/// figures of the finished model.
+fn curves(log: &Path, last: &[(String, Figures)], steps: u64) -> Result<Vec<Curve>> {
+    let mut curves: Vec<Curve> = Vec::new();
+    let mut add = |name: String, step: f64, value: f64| match curves
+        .iter_mut()
+        .find(|curve| curve.name == name)
+    {
+        Some(curve) => curve.points.push((step, value)),
+        None => curves.push(Curve {
+            name,
+            points: vec![(step, value)],
+        }),
+    };
+    let mut held_out = |set: &str, step: f64, nll: Option<f64>, kl: Option<f64>| {
+        for (what, value) in [("NLL", nll), ("KL to the teacher", kl)] {
+            if let Some(value) = value {
+                add(format!("{set}: {what}"), step, value);
+            }
+        }
+    };
     let text = std::fs::read_to_string(log)?;
-    let lines = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    Ok(lines
-        .filter_map(|v| Some((v["step"].as_f64()?, v["loss"].as_f64()?)))
-        .collect())
+    let lines = || {
+        text.lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter_map(|line| Some((line["step"].as_f64()?, line)))
+    };
+    for (step, line) in lines() {
+        if let Some(set) = line["set"].as_str()
+            && step < steps as f64
+        {
+            held_out(set, step, line["nll"].as_f64(), line["kl"].as_f64());
+        }
+    }
+    for (set, figures) in last {
+        held_out(set, steps as f64, Some(figures.nll), figures.kl);
+    }
+    for (step, line) in lines() {
+        let Some(loss) = line["loss"].as_f64() else {
+            continue;
+        };
+        add("training: sum".into(), step, loss);
+        let terms = line["terms"].as_object().filter(|terms| terms.len() > 1);
+        for (name, value) in terms.into_iter().flatten() {
+            if let Some(value) = value.as_f64() {
+                add(format!("training: {}", name.replace('_', " ")), step, value);
+            }
+        }
+    }
+    Ok(curves)
 }

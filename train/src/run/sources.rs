@@ -7,7 +7,6 @@ use anyhow::{Context, Result, ensure};
 
 use super::Event;
 use super::records::{Lengths, RecordFiles};
-use crate::checkpoint::fingerprint;
 use crate::data::actions::{self, ActionExamples, Set};
 use crate::data::{
     Batch, Batches, Crops, Example, Grouped, TextTokenizer, Vocabulary, evaluation_batches,
@@ -15,6 +14,7 @@ use crate::data::{
 };
 use crate::eval::Case;
 use crate::export::vocabulary_of_gguf;
+use crate::identity::hash_of;
 use crate::recipe::{Kind, Recipe};
 use crate::teacher::Teacher;
 
@@ -25,8 +25,12 @@ pub(super) struct Sources {
     pub(super) logits_length: usize,
     pub(super) training: Box<dyn Batches>,
     pub(super) held_out: Vec<HeldOut>,
-    /// Differs where tokenizer or files differ.
-    pub(super) fingerprint: String,
+    /// Differs where tokens or merges differ.
+    pub(super) tokens_print: String,
+    /// Differs where what is learnt from differs.
+    pub(super) data_print: String,
+    /// Longest sequence in tokens.
+    pub(super) sequence: usize,
 }
 
 /// One held-out set.
@@ -74,8 +78,11 @@ impl Sources {
                 .check_tokens(&vocabulary.tokens)
                 .context("[teacher]")?;
         }
-        let mut print = fingerprint(&format!("{:?} {:?}", vocabulary.tokens, vocabulary.merges));
+        let tokens_print =
+            hash_of(format!("{:?} {:?}", vocabulary.tokens, vocabulary.merges).as_bytes());
+        let mut data_print = String::new();
         let lengths = Lengths::new(recipe, teacher.map(Teacher::context_length), listener)?;
+        let mut sequence = lengths.text;
         let tokenizer = Arc::new(tokenizer);
         let (batch, seed) = (recipe.train.batch, recipe.train.seed);
         let (training, held_out): (Box<dyn Batches>, _) = match recipe.data.kind {
@@ -91,9 +98,8 @@ impl Sources {
                 )
             }
             Kind::Text => {
-                let sequence = lengths.text;
                 let (training, held_out) = files.text.split(recipe)?;
-                print += &fingerprint(training);
+                data_print = hash_of(training.as_bytes());
                 let ids = tokenizer.encode(training, true)?;
                 let mut rest = tokenizer.encode(held_out, true)?;
                 listener(Event::Note(&format!(
@@ -127,7 +133,8 @@ impl Sources {
                         examples.sequence
                     )));
                 }
-                print += &fingerprint(&format!("{:?}", examples.training));
+                data_print = hash_of(format!("{:?}", examples.training).as_bytes());
+                sequence = examples.sequence;
                 let batches = evaluation_batches(&examples.held_out, EVALUATION_BATCH);
                 let training = Arc::new(examples.training);
                 (
@@ -145,7 +152,9 @@ impl Sources {
             logits_length,
             training,
             held_out,
-            fingerprint: print,
+            tokens_print,
+            data_print,
+            sequence,
         })
     }
 }

@@ -27,7 +27,7 @@ fn recipe(folder: &Path, steps: u64) -> Recipe {
         train: Train {
             steps,
             batch: 8,
-            shards: 2,
+            shards: Some(2),
             ..Train::default()
         },
         eval: crate::recipe::Eval {
@@ -106,5 +106,147 @@ fn pretrain_then_distill_with_a_stop_between() {
 
     recipe.train.learning_rate *= 2.0;
     let error = distill(&recipe, &stopped, &never, &mut |_| {}).unwrap_err();
-    assert!(format!("{error:#}").contains("another recipe"), "{error:#}");
+    let error = format!("{error:#}");
+    assert!(
+        error.contains("train.learning_rate: expected 0.002, got 0.004"),
+        "{error}"
+    );
+}
+
+/// What decides a run is what its files hold, not where they lie; and it may become longer.
+#[test]
+fn a_run_goes_on_by_contents() {
+    let folder = tempfile::tempdir().unwrap();
+    let never = AtomicBool::new(false);
+    let teach = |name: &str, seed: u64| {
+        let mut recipe = recipe(folder.path(), 4);
+        recipe.train.seed = seed;
+        let out = folder.path().join(name);
+        pretrain(&recipe, &out, &never, &mut |_| {}).unwrap();
+        out
+    };
+    let (first, other) = (teach("first", 1), teach("other", 2));
+    let mut recipe = recipe(folder.path(), 12);
+    recipe.teacher = Some(Teacher {
+        path: folder.path().join("teacher.gguf"),
+    });
+    recipe.quant = Some(Quant::default());
+    let place = |from: &Path, to: &str| {
+        let target = folder.path().join(to);
+        fs::copy(from.join(GGUF), &target).unwrap();
+        target
+    };
+    place(&first, "teacher.gguf");
+    let out = folder.path().join("out");
+    let stop_at = |recipe: &Recipe, out: &Path, at: u64| {
+        let stop = AtomicBool::new(false);
+        let mut trained = 0;
+        let summary = distill(recipe, out, &stop, &mut |e| {
+            if let Event::Step(p) = e {
+                trained += 1;
+                stop.store(p.step.step == at, std::sync::atomic::Ordering::Relaxed);
+            }
+        })?;
+        anyhow::Ok((summary.finished, trained))
+    };
+    assert_eq!(stop_at(&recipe, &out, 5).unwrap(), (false, 5));
+
+    // Another teacher under the same name.
+    place(&other, "teacher.gguf");
+    let error = format!("{:#}", stop_at(&recipe, &out, 99).unwrap_err());
+    assert!(
+        error.contains("teacher's contents: expected ") && error.contains("delete the checkpoint"),
+        "{error}"
+    );
+    assert!(
+        !error.contains("tokenizer") && !error.contains("data"),
+        "{error}"
+    );
+
+    // The same teacher and the same text under other names, and settings that decide nothing.
+    let mut moved = recipe.clone();
+    moved.name = "another name".into();
+    moved.teacher.as_mut().unwrap().path = place(&first, "moved.gguf");
+    let text = folder.path().join("moved.txt");
+    fs::rename(folder.path().join("text.txt"), &text).unwrap();
+    moved.data.path = Some(text.clone());
+    moved.train.threads = Some(1);
+    moved.eval.every = 0;
+    assert_eq!(stop_at(&moved, &out, 9).unwrap(), (false, 4));
+
+    // Other text.
+    let mut changed = moved.clone();
+    changed.data.path = Some(folder.path().join("changed.txt"));
+    let whole = fs::read_to_string(&text).unwrap().replace("rest", "stop");
+    fs::write(folder.path().join("changed.txt"), whole).unwrap();
+    let error = format!("{:#}", stop_at(&changed, &out, 99).unwrap_err());
+    assert!(error.contains("data's contents: expected "), "{error}");
+
+    // More steps: in one go, and with another stop on the way, the same; rounding that has begun goes on.
+    let mut longer = moved.clone();
+    longer.train.steps = 30;
+    let copy = folder.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for name in [CHECKPOINT, LOG] {
+        fs::copy(out.join(name), copy.join(name)).unwrap();
+    }
+    assert_eq!(stop_at(&longer, &out, 99).unwrap(), (true, 21));
+    assert_eq!(stop_at(&longer, &copy, 12).unwrap(), (false, 3));
+    assert_eq!(stop_at(&longer, &copy, 99).unwrap(), (true, 18));
+    let read = |out: &Path| fs::read(out.join(GGUF)).unwrap();
+    assert!(read(&out) == read(&copy), "the same bytes");
+    let log = fs::read_to_string(out.join(LOG)).unwrap();
+    let line = |step: u64| -> serde_json::Value {
+        let step = format!("\"step\":{step},");
+        let line = log
+            .lines()
+            .find(|l| l.contains(&step) && l.contains("loss"));
+        serde_json::from_str(line.unwrap()).unwrap()
+    };
+    assert_eq!(line(10)["quantised"], true);
+    let rate = crate::optim::schedule(2e-3, 9, 30, 1, 0.02);
+    assert!((line(10)["learning_rate"].as_f64().unwrap() - rate).abs() < 1e-12);
+    let error = format!("{:#}", stop_at(&moved, &out, 99).unwrap_err());
+    assert!(
+        error.contains("train.steps: expected 30 or more, got 12"),
+        "{error}"
+    );
+}
+
+/// Whatever a run does when it is told to stop, it comes back, and the next start gives the same.
+#[test]
+fn every_phase_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let never = AtomicBool::new(false);
+    let recipe = recipe(folder.path(), 24);
+    let straight = folder.path().join("straight");
+    let whole = pretrain(&recipe, &straight, &never, &mut |_| {}).unwrap();
+    for phase in ["evaluating held-out", "comparing", "measuring"] {
+        let out = folder.path().join(phase);
+        let stop = AtomicBool::new(false);
+        let summary = pretrain(&recipe, &out, &stop, &mut |e| {
+            if let Event::Working { what, .. } = e {
+                stop.fetch_or(what == phase, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+        let summary = summary.unwrap();
+        // The first evaluation is after step 20.
+        let steps = if phase.starts_with("eval") { 20 } else { 24 };
+        assert_eq!((summary.finished, summary.steps), (false, steps), "{phase}");
+        let summary = pretrain(&recipe, &out, &never, &mut |_| {}).unwrap();
+        assert_eq!(summary.figures, whole.figures, "{phase}");
+        let figures = |out: &Path| -> Vec<String> {
+            let log = fs::read_to_string(out.join(LOG)).unwrap();
+            log.lines()
+                .filter(|l| l.contains("\"set\""))
+                .map(str::to_owned)
+                .collect()
+        };
+        assert_eq!(figures(&out), figures(&straight), "{phase}");
+    }
+    let page = fs::read_to_string(straight.join("loss.svg")).unwrap();
+    assert!(
+        page.contains("held-out: NLL") && page.contains("training"),
+        "{page}"
+    );
 }

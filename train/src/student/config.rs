@@ -229,13 +229,35 @@ impl Config {
             "attention_bias": false,
             "mlp_bias": false,
             "torch_dtype": "float32",
+            // Not transformers' defaults, which are Llama 2's.
+            "bos_token_id": null,
+            "eos_token_id": null,
+            "pad_token_id": null,
         });
-        if !self.rope_factors.is_empty() {
-            // Not a rule of transformers' own: the factors themselves, which this crate reads back exactly.
-            json["rope_scaling"] = json!({ "rope_type": "factors", "factors": self.rope_factors });
+        match self.rope_factors[..] {
+            [] => {}
+            [factor, ref others @ ..] if others.iter().all(|f| *f == factor) => {
+                json["rope_scaling"] = json!({ "rope_type": "linear", "factor": factor });
+            }
+            // Any factors at all, the same for short and long texts.
+            _ => {
+                json["rope_scaling"] = json!({
+                    "rope_type": "longrope",
+                    "short_factor": self.rope_factors,
+                    "long_factor": self.rope_factors,
+                    "factor": 1.0,
+                    "attention_factor": 1.0,
+                    "original_max_position_embeddings": self.context_length,
+                });
+            }
         }
         json
     }
+}
+
+/// Whether a `longrope` entry has the same factors for short and long texts, and scales nothing else.
+pub(crate) fn same_for_all_lengths(rope: &Json) -> bool {
+    rope["short_factor"] == rope["long_factor"] && rope["attention_factor"] == 1.0
 }
 
 /// The divisors that a `rope_scaling` entry stands for.
@@ -254,6 +276,10 @@ fn rope_factors(rope: &Json, config: &Config) -> Result<Vec<f32>> {
         "linear" => Ok(vec![number("factor")? as f32; config.head_dim / 2]),
         "factors" => {
             serde_json::from_value(rope["factors"].clone()).context("config.json: rope factors")
+        }
+        "longrope" if same_for_all_lengths(rope) => {
+            serde_json::from_value(rope["short_factor"].clone())
+                .context("config.json: rope factors")
         }
         // Llama 3.1: short wavelengths stay, long ones are stretched by `factor`, those between are blended.
         "llama3" => {
@@ -291,6 +317,14 @@ mod tests {
             ..Config::default()
         };
         let json = config.to_hugging_face();
+        assert_eq!(json["rope_scaling"]["rope_type"], "linear");
+        assert_eq!(Config::from_hugging_face(&json).unwrap(), config);
+        let config = Config {
+            rope_factors: (1..=16).map(|i| i as f32 / 3.0).collect(),
+            ..config
+        };
+        let json = config.to_hugging_face();
+        assert_eq!(json["rope_scaling"]["rope_type"], "longrope");
         assert_eq!(Config::from_hugging_face(&json).unwrap(), config);
         for (key, value, word) in [
             ("num_key_value_heads", json!(3), "kv_heads"),

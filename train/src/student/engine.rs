@@ -3,6 +3,10 @@
 //! [`Net`] borrows weights; [`Tape`] owns every buffer and is reused from step to step, so that a step allocates nothing once shapes have
 //! been seen. Gradients are added into a flat buffer laid out like the weights.
 
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Result;
+
 use super::layout::LayerRanges;
 use super::ops::attention::{Heads, Layer, Scratch, Span, attention, attention_backward};
 use super::ops::elementwise::{add, gather, scatter_add, swiglu, swiglu_backward};
@@ -11,6 +15,7 @@ use super::ops::norm::{rms_norm, rms_norm_backward};
 use super::ops::rope::Table;
 use super::rows::Rows;
 use super::{Config, Layout, fakequant};
+use crate::stop::{self, Stopped};
 
 /// Which values are rounded on the way, as the runtime rounds them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,9 +117,57 @@ impl Net<'_> {
 
     /// Logits and hidden states of `rows`, left in `tape`. With `keep` the tape can be run backwards; without it, layers share buffers.
     pub(crate) fn forward(&self, rows: Rows, hidden_layers: &[usize], keep: bool, tape: &mut Tape) {
+        let s = rows.wanted.len();
+        let never = AtomicBool::new(false);
+        if self.layers(rows, hidden_layers, keep, tape, &never).is_ok() {
+            let logits = sized(&mut tape.logits, s * self.config.vocabulary);
+            self.logits(logits, &tape.normed, s);
+        }
+    }
+
+    /// Hands `each` the logits of `rows`, at most `most` of the wanted rows at a time, with the index of the first of them. Looks at `stop` between
+    /// layers and portions.
+    pub(crate) fn forward_in_portions(
+        &self,
+        rows: Rows,
+        most: usize,
+        stop: &AtomicBool,
+        each: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let (s, d) = (rows.wanted.len(), self.config.embedding_length);
+        let mut tape = Tape::default();
+        self.layers(rows, &[], false, &mut tape, stop)?;
+        // Multiply-adds between two looks at the flag: less than a second's.
+        const WORK: usize = 1 << 33;
+        let most = most.min(WORK / (self.config.vocabulary * d)).max(1);
+        for first in (0..s).step_by(most) {
+            stop::check(stop)?;
+            let n = most.min(s - first);
+            let logits = sized(&mut tape.logits, n * self.config.vocabulary);
+            self.logits(logits, &tape.normed[first * d..][..n * d], n);
+            each(first, logits)?;
+        }
+        Ok(())
+    }
+
+    /// `logits` [s, vocabulary] of normalised rows [s, d].
+    fn logits(&self, logits: &mut [f32], normed: &[f32], s: usize) {
+        let head = &self.weights[self.layout.head.clone()];
+        let shape = [s, self.config.vocabulary, self.config.embedding_length];
+        self.products.linear(logits, normed, head, shape, false);
+    }
+
+    /// Everything before the output matrix: leaves its input in `tape.normed`.
+    fn layers(
+        &self,
+        rows: Rows,
+        hidden_layers: &[usize],
+        keep: bool,
+        tape: &mut Tape,
+        stop: &AtomicBool,
+    ) -> Result<(), Stopped> {
         let Config {
             embedding_length: d,
-            vocabulary,
             layers,
             norm_eps,
             ..
@@ -139,6 +192,7 @@ impl Net<'_> {
             d,
         );
         for l in 0..layers {
+            stop::check(stop)?;
             let (from, to) = if keep {
                 (l, l + 1)
             } else {
@@ -181,16 +235,10 @@ impl Net<'_> {
         if self.rounding.head {
             fakequant::round_activations(normed);
         }
-        self.products.linear(
-            sized(&mut tape.logits, s * vocabulary),
-            normed,
-            &self.weights[self.layout.head.clone()],
-            [s, vocabulary, d],
-            false,
-        );
         tape.hidden_layers.clear();
         tape.hidden_layers.extend_from_slice(hidden_layers);
         tape.rows = rows;
+        Ok(())
     }
 
     /// One layer: `x` [n, d] to `out` [m, d].

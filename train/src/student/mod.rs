@@ -13,10 +13,12 @@ pub mod ops;
 mod rows;
 
 use std::borrow::Cow;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, ensure};
 
 pub use config::Config;
+pub(crate) use config::same_for_all_lengths;
 pub(crate) use engine::Tape;
 pub use fakequant::{QuantMode, Scheme};
 pub use layout::{Layout, Parameter, Role};
@@ -297,16 +299,38 @@ impl Prepared<'_> {
                 c.layers
             );
         }
-        let rows = Rows::new(
+        let rows = self.rows(ids, length, &want.positions)?;
+        self.net().forward(rows, &want.hidden_layers, keep, tape);
+        Ok(())
+    }
+
+    /// Logits at `positions` (ascending flat indices into `ids`: [batch, length]) on the calling thread, at most `most` positions at a time, with
+    /// the index of the first of them: `[up to most, vocabulary]`.
+    ///
+    /// # Errors
+    /// When positions or tokens are out of range, `each` fails, or `stop` is set ([`crate::stop::Stopped`], within one layer's work).
+    pub fn forward_in_portions(
+        &self,
+        (ids, length): (&[u32], usize),
+        positions: &[usize],
+        most: usize,
+        stop: &AtomicBool,
+        each: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let rows = self.rows(ids, length, positions)?;
+        self.net().forward_in_portions(rows, most, stop, each)
+    }
+
+    fn rows(&self, ids: &[u32], length: usize, positions: &[usize]) -> Result<Rows> {
+        let c = &self.decoder.config;
+        Rows::new(
             ids,
             length,
-            &want.positions,
+            positions,
             c.heads,
             c.vocabulary,
             c.context_length,
-        )?;
-        self.net().forward(rows, &want.hidden_layers, keep, tape);
-        Ok(())
+        )
     }
 
     /// Adds the gradient of every parameter to `gradient`, from those of the logits [s, vocabulary] and hidden states.

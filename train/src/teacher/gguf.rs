@@ -1,15 +1,16 @@
 //! A GGUF file as a teacher: dequantised into the project's decoder, or, if it is too large for that, in the runtime.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use dram_core::Model;
 
-use super::{Targets, Teacher, decoder_targets, only_logits};
+use super::{Targets, Teacher, decoder_targets, only_logits, stream};
 use crate::data::{Batch, Vocabulary};
-use crate::eval::{Runtime, Scorer};
+use crate::eval::{Runtime, Scorer, Take};
 use crate::export::{import, vocabulary_of_gguf};
-use crate::student::{Decoder, Want};
+use crate::student::{Decoder, QuantMode, Want};
 
 /// See [`super`].
 pub struct Gguf {
@@ -125,6 +126,25 @@ impl Teacher for Gguf {
                     hidden: Vec::new(),
                 })
             }
+        }
+    }
+
+    fn visit(
+        &self,
+        batch: &Batch,
+        threads: usize,
+        stop: &AtomicBool,
+        take: Take<'_>,
+    ) -> Result<()> {
+        match &self.engine {
+            Running::Decoder(decoder) => stream(
+                &decoder.prepare(QuantMode::Off, 1)?,
+                batch,
+                threads,
+                stop,
+                take,
+            ),
+            Running::Runtime(runtime) => runtime.visit(batch, stop, take),
         }
     }
 }

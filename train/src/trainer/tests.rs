@@ -1,5 +1,6 @@
 use super::*;
 use crate::data::{Example, Grouped};
+use crate::identity::Identity;
 use crate::loss::{Asked, LOSSES, Mapping, Sizes};
 use crate::student::{Config, Scheme};
 use std::sync::Arc;
@@ -110,14 +111,14 @@ fn resumes_bit_for_bit_and_ignores_threads() {
         .run(&never, &mut |trainer, step| {
             log.push(step.clone());
             if step.step == 10 {
-                trainer.save(&path, "f")
+                trainer.save(&path, &Identity::of("f", "f"))
             } else {
                 Ok(())
             }
         })
         .unwrap();
     let mut resumed = everything(&data, &teacher, 1);
-    resumed.resume(&path, "f").unwrap();
+    resumed.resume(&path, &Identity::of("f", "f")).unwrap();
     let mut at = 10;
     let outcome = resumed.run(&never, &mut |_, step| {
         assert_eq!((step.loss, &step.terms), (log[at].loss, &log[at].terms));

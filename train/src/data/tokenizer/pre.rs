@@ -162,7 +162,7 @@ fn adds_space(description: &Value) -> bool {
 }
 
 /// The `pre_tokenizer` of a `tokenizer.json` that cuts as `pre` does.
-pub(super) fn describe(pre: &Pretokenizer) -> Value {
+pub(crate) fn describe(pre: &Pretokenizer) -> Value {
     let split = |pattern: &str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false });
     let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
     let splits = pre.expressions().into_iter().map(split);
