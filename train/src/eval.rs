@@ -64,7 +64,8 @@ struct Sums {
 /// Evaluates every candidate on `batches`, compared with `teacher` where there is one.
 ///
 /// # Errors
-/// When a model fails, vocabularies differ in size, or there is no position to count.
+/// When a model fails, or there is no position to count. Where numbers of logits differ, KL and top-1 are over the ids that both have: whether
+/// they mean the same tokens is for the caller to see to ([`crate::teacher::Teacher::check_tokens`]).
 pub fn evaluate(
     candidates: &[&dyn Scorer],
     teacher: Option<&dyn Scorer>,
@@ -75,23 +76,8 @@ pub fn evaluate(
         let reference = teacher.map(|t| checked(t, batch)).transpose()?;
         for (candidate, sums) in candidates.iter().zip(&mut sums) {
             let logits = checked(*candidate, batch)?;
-            if let Some(teacher) = teacher {
-                ensure!(
-                    teacher.vocabulary() == candidate.vocabulary(),
-                    "{} has {} tokens and {} has {}; logits of different vocabularies cannot be compared",
-                    teacher.name(),
-                    teacher.vocabulary(),
-                    candidate.name(),
-                    candidate.vocabulary()
-                );
-            }
-            add(
-                sums,
-                &logits,
-                reference.as_deref(),
-                candidate.vocabulary(),
-                batch,
-            );
+            let reference = reference.as_deref().zip(teacher.map(Scorer::vocabulary));
+            add(sums, &logits, reference, candidate.vocabulary(), batch);
         }
     }
     ensure!(
@@ -124,10 +110,11 @@ pub(crate) fn checked(scorer: &dyn Scorer, batch: &Batch) -> Result<Vec<f32>> {
     Ok(logits)
 }
 
+/// `reference`: the teacher's logits, and how many a position has.
 fn add(
     sums: &mut Sums,
     logits: &[f32],
-    reference: Option<&[f32]>,
+    reference: Option<(&[f32], usize)>,
     vocabulary: usize,
     batch: &Batch,
 ) {
@@ -142,8 +129,15 @@ fn add(
                 .map_or(f64::INFINITY, |&l| log_sum - f64::from(l));
             let best = argmax(row);
             let (mut kl, mut agreed) = (0.0, false);
-            if let Some(reference) = reference {
-                let teacher = &reference[i * vocabulary..][..vocabulary];
+            if let Some((reference, width)) = reference {
+                let shared = width.min(vocabulary);
+                let teacher = &reference[i * width..][..shared];
+                let (row, log_sum, best) = if shared == vocabulary {
+                    (row, log_sum, best)
+                } else {
+                    let row = &row[..shared];
+                    (row, log_sum_exp(row), argmax(row))
+                };
                 kl = forward_kl(teacher, row, log_sum);
                 agreed = argmax(teacher) == best;
             }
@@ -240,6 +234,24 @@ mod tests {
             (figures[1].kl, figures[1].top1, figures[1].positions),
             (Some(0.0), Some(1.0), 2)
         );
+        // A teacher of two tokens is compared on these two.
+        struct Two;
+        impl Scorer for Two {
+            fn name(&self) -> String {
+                "two".into()
+            }
+            fn vocabulary(&self) -> usize {
+                2
+            }
+            fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
+                Ok([0.0, 0.0].repeat(batch.targets.len()))
+            }
+        }
+        let two = evaluate(&[&student], Some(&Two), std::slice::from_ref(&batch)).unwrap()[0];
+        // Of the first row 2/3 and 1/3 are left, of the second halves.
+        let first = 0.5 * (0.5f64 / (2.0 / 3.0)).ln() + 0.5 * (0.5f64 / (1.0 / 3.0)).ln();
+        close(two.kl.unwrap(), first / 2.0);
+        close(two.nll, figures[0].nll);
         let empty = Batch {
             targets: vec![],
             ..batch

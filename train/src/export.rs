@@ -18,7 +18,8 @@ pub use imatrix::{Collect, Collected};
 pub use llama::{gguf_name, import, scheme_of};
 pub use parity::{Limits, NEAR_TIE, Noise, Parity, ROOM, compare, verify};
 pub use requantize::{Done, Importance, Mixture, Requantize, Rule};
-pub use vocabulary::{same_tokens, vocabulary_of_folder, vocabulary_of_gguf};
+pub(crate) use vocabulary::real;
+pub use vocabulary::{same_tokens, shared_tokens, vocabulary_of_folder, vocabulary_of_gguf};
 pub use write::Entry;
 
 pub(crate) use copy::{Head, Payload, write_file};

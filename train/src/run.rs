@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::checkpoint::{fingerprint, write_beside};
 use crate::data::Batch;
 use crate::eval::{Figures, Scorer, evaluate};
-use crate::export::{Export, Gate, Limits, Parity};
+use crate::export::{Export, Gate, Limits, Parity, shared_tokens};
 use crate::loss::{Losses, Sizes};
 use crate::recipe::Recipe;
 use crate::report::Table;
@@ -193,6 +193,10 @@ fn execute(
     let out = place.out;
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let student = student(recipe, sources)?;
+    sources.fit(student.config().context_length)?;
+    let shared = sources.shared.min(student.config().vocabulary);
+    let sharing = teacher.map(|teacher| teacher::sharing(teacher, shared));
+    let teacher = sharing.as_ref().map(|sharing| sharing as &dyn Teacher);
     listener(Event::Note(&format!(
         "{} parameters, {} tokens in the vocabulary, {} threads",
         student.layout().total,
@@ -316,12 +320,14 @@ fn finish(
     ));
     let scheme = recipe.scheme()?;
     let path = place.out.join(GGUF);
+    let mut vocabulary = sources.vocabulary.clone();
+    vocabulary.fit(decoder.config().vocabulary)?;
     let export = Export {
         name: &recipe.name,
         config: decoder.config(),
         weights: decoder.parameters(),
         scheme: &scheme,
-        vocabulary: &sources.vocabulary,
+        vocabulary: &vocabulary,
         metadata: Vec::new(),
     };
     let reference = Trained::new("training model", decoder, QuantMode::On, threads)?;
@@ -370,11 +376,15 @@ fn student(recipe: &Recipe, sources: &Sources) -> Result<Decoder> {
     let mut student = match &recipe.student.init {
         Some(path) => {
             let student = Decoder::load(path).context("[student] init")?;
-            let (own, data) = (student.config().vocabulary, sources.logits_length);
-            anyhow::ensure!(
-                own == data,
-                "[student] init has {own} tokens, the data {data}; they must share a tokenizer"
-            );
+            // It may have other rows of padding than the data's tokenizer, or the teacher.
+            let mut vocabulary = sources.vocabulary.clone();
+            vocabulary
+                .fit(student.config().vocabulary)
+                .context("[student] init")?;
+            if let Ok(own) = crate::data::TextTokenizer::open(path) {
+                let (own, data) = (&own.vocabulary().tokens, &sources.vocabulary.tokens);
+                shared_tokens(own, data, "[student] init", "the data's tokenizer")?;
+            }
             student
         }
         None => Decoder::random(

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use dram_core::Model;
 
 use super::sources::{HeldOut, Sources};
 use super::{LOG, Place, Summary};
@@ -43,7 +44,7 @@ pub(super) fn report(
         cases: &cases,
         same: &actions::exact_match,
         workers: threads,
-        speed: Measure::short_request(),
+        speed: Measure::short_request_within(Model::open(gguf)?.config().context_length),
     };
     let mut rows = Vec::new();
     if let (Some(teacher), Some(section), Some(scored)) = (teacher, &recipe.teacher, &scored) {
@@ -52,13 +53,14 @@ pub(super) fn report(
         } else {
             let figures = evaluate(&[scored], None, &batches)?[0];
             let parameters = teacher.decoder().map(|d| d.config().parameters() as u64);
-            Row {
+            let mut row = Row {
                 name: "teacher".into(),
                 parameters,
                 exact: vec![None; cases.len()],
-                nll: Some(figures.nll),
                 ..Row::default()
-            }
+            };
+            row.set_figures(&figures);
+            row
         });
     }
     if let Some(control) = place.control {
@@ -75,7 +77,7 @@ pub(super) fn report(
         rows,
         notes: vec![
             format!(
-                "NLL, KL and top-1 over {} held-out tokens",
+                "NLL, perplexity, KL and top-1 over {} held-out tokens",
                 batches.iter().map(|b| b.targets.len()).sum::<usize>()
             ),
             measure.speed_note(),

@@ -4,7 +4,7 @@
 
 use anyhow::{Result, anyhow};
 use dram_core::tokenizer::Pretokenizer;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _};
 
@@ -162,7 +162,9 @@ fn adds_space(description: &Value) -> bool {
 }
 
 /// The `pre_tokenizer` of a `tokenizer.json` that cuts as `pre` does.
+#[cfg(test)]
 pub(super) fn describe(pre: &Pretokenizer) -> Value {
+    use serde_json::json;
     let split = |pattern: &str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false });
     let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
     let splits = pre.expressions().into_iter().map(split);
@@ -172,8 +174,9 @@ pub(super) fn describe(pre: &Pretokenizer) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
-    /// Training cuts with the `tokenizers` crate from the runtime's expressions, and each way of cutting is known again among all of them.
+    /// Each way of cutting is known again among all of them.
     #[test]
     fn every_pretokenizer_is_recognised_by_what_it_does() {
         for pre in Pretokenizer::all().filter(|pre| !pre.is_plain()) {
