@@ -5,8 +5,9 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, ensure};
 use dram_core::Model;
-use dram_train::data::actions;
+use dram_train::data::{Batch, actions};
 use dram_train::eval::Reference;
+use dram_train::export::{shared_tokens, vocabulary_of_gguf};
 use dram_train::recipe::{Data, Eval, Kind, Recipe};
 use dram_train::report::{Measure, Table};
 use dram_train::run::{Event, held_out_sets};
@@ -19,13 +20,15 @@ use crate::progress::{show_work, working_bar};
 /// Evaluate GGUF models on held-out data
 ///
 /// NLL and perplexity on every set; KL and top-1 agreement with --against; exact match where the task has one right answer; and the speed, size and
-/// memory of each file. All models must share one tokenizer.
+/// memory of each file. Text is encoded by the model's own tokenizer, and every sequence begins with BOS where the model adds it. All models must
+/// share one tokenizer; they may differ in rows of padding, and a teacher in a few tokens at the end.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   dram eval out/demo/student-qat-q4_0.gguf                                   the built-in task
   dram eval student.gguf student-f32.gguf --against teacher.gguf
   dram eval model.gguf --text novel.txt
+  dram eval model.gguf --text wiki.txt --chunk 512 --chunks 20               as llama-perplexity -f wiki.txt -c 512 --chunks 20
   dram eval model.gguf --lora adapter.gguf --text novel.txt
   dram eval model.gguf --jsonl chats.jsonl --json")]
 pub(crate) struct Args {
@@ -50,6 +53,16 @@ pub(crate) struct Args {
     /// Longest sequence in tokens (default: the model's context, at most 1024)
     #[arg(long)]
     sequence: Option<usize>,
+    /// Score the text as llama.cpp's llama-perplexity does: in chunks of N tokens, the first of each replaced by BOS where the model adds it, of which
+    /// the second half counts; special tokens spelt in the text are text (default: every token counts once)
+    #[arg(long, value_name = "N", requires = "text", conflicts_with_all = ["sequence", "tokens"])]
+    chunk: Option<usize>,
+    /// Chunks, at most (0: all)
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "chunk")]
+    chunks: usize,
+    /// What ends a document inside the text (default: the text is one document)
+    #[arg(long, value_name = "TEXT", requires = "text")]
+    separator: Option<String>,
     /// Threads (default: the processor's)
     #[arg(short, long)]
     threads: Option<usize>,
@@ -60,6 +73,16 @@ pub(crate) struct Args {
     lora: LoraArgs,
 }
 
+/// What the figures are over.
+fn counted(args: &Args, batches: &[Batch]) -> String {
+    let tokens: usize = batches.iter().map(|batch| batch.targets.len()).sum();
+    let chunks: usize = batches.iter().map(|batch| batch.batch).sum();
+    let how = args.chunk.map_or(String::new(), |length| {
+        format!(" in the second halves of {chunks} chunks of {length}, as llama-perplexity counts")
+    });
+    format!("NLL, perplexity, KL and top-1 over {tokens} tokens{how}")
+}
+
 pub(crate) fn run(args: Args) -> Result<()> {
     ensure!(args.examples > 0, "--examples 0: expected at least 1");
     let threads = args
@@ -67,6 +90,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let context = Model::open(&args.models[0])?.config().context_length;
     let sequence = args.sequence.unwrap_or(context.min(1024));
+    let longest = args.chunk.unwrap_or(sequence);
+    ensure!(
+        longest <= context,
+        "sequences of {longest} tokens: {} takes {context}",
+        args.models[0].display()
+    );
     let (kind, path) = match (&args.text, &args.jsonl) {
         (Some(path), _) => (Kind::Text, Some(path.clone())),
         (_, Some(path)) => (Kind::Jsonl, Some(path.clone())),
@@ -78,12 +107,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
             held_out: path.clone(),
             path,
             sequence: Some(sequence),
+            separator: args.separator.clone(),
             tokenizer: Some(args.models[0].clone()),
             ..Data::default()
         },
         eval: Eval {
             examples: args.examples,
             tokens: args.tokens,
+            chunk: args.chunk,
+            chunks: args.chunks,
             ..Eval::default()
         },
         ..Recipe::default()
@@ -106,13 +138,19 @@ pub(crate) fn run(args: Args) -> Result<()> {
         .as_deref()
         .map(|path| teacher::open(path, threads))
         .transpose()?;
-    if let Some(teacher) = &teacher {
-        let model = dram_core::gguf::File::open(&args.models[0])?;
-        teacher.check_tokens(&dram_train::export::vocabulary_of_gguf(&model)?.tokens)?;
+    let tokens = |path: &PathBuf| -> Result<Vec<String>> {
+        Ok(vocabulary_of_gguf(&dram_core::gguf::File::open(path)?)?.tokens)
+    };
+    let first = tokens(&args.models[0])?;
+    for other in &args.models[1..] {
+        let names = [&args.models[0], other].map(|path| path.display().to_string());
+        shared_tokens(&first, &tokens(other)?, &names[0], &names[1])?;
     }
-    let scored = teacher
-        .as_deref()
-        .map(|teacher| Scored { teacher, threads });
+    let teacher = match teacher.as_deref() {
+        Some(teacher) => Some(teacher::sharing(teacher, teacher.check_tokens(&first)?)),
+        None => None,
+    };
+    let scored = teacher.as_ref().map(|teacher| Scored { teacher, threads });
     let batches: Vec<_> = sets
         .iter()
         .flat_map(|set| set.batches.iter().cloned())
@@ -129,7 +167,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         cases: &cases,
         same: &actions::exact_match,
         workers: threads,
-        speed: Measure::short_request(),
+        speed: Measure::short_request_within(context),
     };
     let mut table = Table {
         sets: sets
@@ -138,13 +176,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             .map(|set| set.name.clone())
             .collect(),
         rows: Vec::new(),
-        notes: vec![
-            format!(
-                "NLL, KL and top-1 over {} tokens",
-                batches.iter().map(|b| b.targets.len()).sum::<usize>()
-            ),
-            measure.speed_note(),
-        ],
+        notes: vec![counted(&args, &batches), measure.speed_note()],
     };
     let bar = working_bar()?;
     for path in &args.models {

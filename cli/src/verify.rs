@@ -57,12 +57,16 @@ pub(crate) fn batches_for(checkpoint: &Checkpoint, args: &GateArgs) -> Result<Ve
     ensure!(args.positions > 0, "--positions 0: expected at least 1");
     let config = checkpoint.decoder.config();
     let length = config.context_length.min(256);
+    let vocabulary = &checkpoint.vocabulary;
+    let bos = vocabulary
+        .bos
+        .filter(|_| vocabulary.add_bos && args.text.is_some());
     let ids = match &args.text {
         Some(path) => {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read {}", path.display()))?;
-            let mut ids = TextTokenizer::from_vocabulary(checkpoint.vocabulary.clone())?
-                .encode(&text, false)?;
+            let tokenizer = TextTokenizer::from_vocabulary(checkpoint.vocabulary.clone())?;
+            let mut ids = tokenizer.runtime().encode_with_ends(&text, false);
             ids.truncate(args.positions + 1);
             ids
         }
@@ -74,7 +78,7 @@ pub(crate) fn batches_for(checkpoint: &Checkpoint, args: &GateArgs) -> Result<Ve
         }
     };
     ensure!(ids.len() > 1, "the text is empty");
-    Ok(sequential_blocks(&ids, length, 16))
+    Ok(sequential_blocks(&ids, length, 16, bos))
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {

@@ -42,7 +42,7 @@ fn world() -> World {
     let tokenizer = TextTokenizer::train(train.lines(), 320, &["<|end|>"], None).unwrap();
     let ids = |text: &str| tokenizer.encode(text, false).unwrap();
     let crops = Crops::new(Arc::new(ids(train)), 8, CONTEXT, 1).unwrap();
-    let held_out = sequential_blocks(&ids(rest), CONTEXT, 8);
+    let held_out = sequential_blocks(&ids(rest), CONTEXT, 8, None);
     World {
         tokenizer,
         crops,

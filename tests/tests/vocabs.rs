@@ -38,39 +38,6 @@ fn known_vocabularies_give_their_reference_ids() {
     }
 }
 
-/// Training encodes with the Hugging Face crate, the runtime with its own scanner: on any text they must give the same ids.
-#[test]
-fn training_and_runtime_encode_alike() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vocabs");
-    if !folder.is_dir() {
-        assert!(
-            std::env::var_os("DRAM_REQUIRE_SHARED").is_none(),
-            "expected vocabularies in {}",
-            folder.display()
-        );
-        println!("not run: no vocabularies in {}", folder.display());
-        return;
-    }
-    let mut rng = dram_train::data::Rng::new(&[7]);
-    let texts: Vec<String> = (0..3_000).map(|_| awkward(&mut rng)).collect();
-    for name in ["gpt-2", "llama-bpe", "qwen2"] {
-        let file = File::open(folder.join(format!("ggml-vocab-{name}.gguf"))).unwrap();
-        let runtime = Tokenizer::from_gguf(&file).unwrap();
-        let vocabulary = dram_train::export::vocabulary_of_gguf(&file).unwrap();
-        let training = dram_train::data::TextTokenizer::from_vocabulary(vocabulary).unwrap();
-        for text in &texts {
-            let ids = runtime.encode(text, false);
-            assert_eq!(
-                ids,
-                training.encode(text, false).unwrap(),
-                "{name}: {text:?}"
-            );
-            assert_eq!(runtime.decode(&ids), *text, "{name}");
-        }
-        println!("{name}: {} random texts", texts.len());
-    }
-}
-
 /// Ten megabytes of mixed text through every vocabulary: what comes back, and in what time.
 #[test]
 fn ten_megabytes_come_back() {

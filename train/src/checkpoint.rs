@@ -183,6 +183,18 @@ impl Checksum {
     }
 }
 
+/// A short name of a text: 16 hexadecimal digits.
+pub fn fingerprint(text: &str) -> String {
+    format!("{:016x}", checksum(text.as_bytes()))
+}
+
+/// A number that differs where bytes do, but for chance.
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
+    let mut sum = Checksum::default();
+    sum.add(bytes);
+    sum.0
+}
+
 /// Writes `path` by way of a file beside it that is synced and then renamed ([`NewFile`]), so that a reader, or a crash, never sees half of it.
 ///
 /// # Errors

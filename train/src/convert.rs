@@ -27,6 +27,7 @@ use config::Fields;
 use keys::Keys;
 use source::Source;
 use tensors::Tensors;
+pub(crate) use tokenizer::{tokenizer_keys, tokenizer_keys_of_json};
 pub use verify::Verified;
 
 /// A conversion to be made.

@@ -7,16 +7,16 @@ mod measure;
 mod runs;
 mod world;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use dram_core::{Finish, Model, Prompt, Request, SessionOptions};
 
 use crate::data::actions;
 use crate::export::Parity;
+use crate::lock::FolderLock;
 use crate::report::{Curve, Table};
 use crate::stop::stopped;
 use crate::student::Config;

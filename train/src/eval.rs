@@ -96,7 +96,8 @@ struct Sums {
 /// Evaluates every candidate on `batches`, compared with `teacher` where there is one.
 ///
 /// # Errors
-/// When a model fails, vocabularies differ in size, or there is no position to count.
+/// When a model fails, or there is no position to count. Where numbers of logits differ, KL and top-1 are over the ids that both have: whether
+/// they mean the same tokens is for the caller to see to ([`crate::teacher::Teacher::check_tokens`]).
 pub fn evaluate(
     candidates: &[&dyn Scorer],
     teacher: Option<&dyn Scorer>,
@@ -121,16 +122,6 @@ pub fn evaluate_with(
     batches: &[Batch],
     watch: &mut Watch<'_>,
 ) -> Result<Vec<Figures>> {
-    for (candidate, teacher) in candidates.iter().flat_map(|c| reference.map(|r| (c, r))) {
-        ensure!(
-            teacher.vocabulary() == candidate.vocabulary(),
-            "{} has {} tokens and {} has {}; logits of different vocabularies cannot be compared",
-            teacher.name(),
-            teacher.vocabulary(),
-            candidate.name(),
-            candidate.vocabulary()
-        );
-    }
     let kept = reference.map(Scorer::vocabulary);
     let portions: Vec<Batch> = batches
         .iter()
@@ -143,7 +134,8 @@ pub fn evaluate_with(
             .map(|teacher| teacher.answers(portion, watch.stop()))
             .transpose()?;
         for (candidate, sums) in candidates.iter().zip(&mut sums) {
-            add(sums, *candidate, answers.as_deref(), portion, watch.stop())?;
+            let answers = answers.as_deref().zip(kept);
+            add(sums, *candidate, answers, portion, watch.stop())?;
         }
     }
     watch.at(portions.len(), portions.len())?;
@@ -164,11 +156,11 @@ pub fn evaluate_with(
         .collect())
 }
 
-/// Adds what `candidate` says of a batch, position by position in their order.
+/// Adds what `candidate` says of a batch, position by position in their order. `answers`: the teacher's, and how many logits a position has there.
 fn add(
     sums: &mut Sums,
     candidate: &dyn Scorer,
-    answers: Option<&Answers>,
+    answers: Option<(&Answers, usize)>,
     batch: &Batch,
     stop: &AtomicBool,
 ) -> Result<()> {
@@ -182,7 +174,10 @@ fn add(
             .get(first..first + logits.len() / vocabulary)
             .with_context(|| format!("{name}: more logits than positions"))?;
         let reference = answers
-            .map(|answers| answers.read(first * vocabulary, logits.len()))
+            .map(|(answers, width)| {
+                let read = answers.read(first * width, targets.len() * width)?;
+                anyhow::Ok((read, width))
+            })
             .transpose()?;
         let found: Vec<_> = logits
             .par_chunks_exact(vocabulary)
@@ -195,8 +190,15 @@ fn add(
                     .map_or(f64::INFINITY, |&l| log_sum - f64::from(l));
                 let best = argmax(row);
                 let (mut kl, mut agreed) = (0.0, false);
-                if let Some(reference) = &reference {
-                    let teacher = &reference[i * vocabulary..][..vocabulary];
+                if let Some((reference, width)) = &reference {
+                    let shared = vocabulary.min(*width);
+                    let teacher = &reference[i * width..][..shared];
+                    let (row, log_sum, best) = if shared == vocabulary {
+                        (row, log_sum, best)
+                    } else {
+                        let row = &row[..shared];
+                        (row, log_sum_exp(row), argmax(row))
+                    };
                     kl = forward_kl(teacher, row, log_sum);
                     agreed = argmax(teacher) == best;
                 }
@@ -300,6 +302,24 @@ mod tests {
             (figures[1].kl, figures[1].top1, figures[1].positions),
             (Some(0.0), Some(1.0), 2)
         );
+        // A teacher of two tokens is compared on these two.
+        struct Two;
+        impl Scorer for Two {
+            fn name(&self) -> String {
+                "two".into()
+            }
+            fn vocabulary(&self) -> usize {
+                2
+            }
+            fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
+                Ok([0.0, 0.0].repeat(batch.targets.len()))
+            }
+        }
+        let two = evaluate(&[&student], Some(&Two), std::slice::from_ref(&batch)).unwrap()[0];
+        // Of the first row 2/3 and 1/3 are left, of the second halves.
+        let first = 0.5 * (0.5f64 / (2.0 / 3.0)).ln() + 0.5 * (0.5f64 / (1.0 / 3.0)).ln();
+        close(two.kl.unwrap(), first / 2.0);
+        close(two.nll, figures[0].nll);
         let empty = Batch {
             targets: vec![],
             ..batch

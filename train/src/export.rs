@@ -23,7 +23,8 @@ pub use parity::{
     Limits, NEAR_TIE, Noise, Parity, ROOM, compare, compare_with, verify, verify_with,
 };
 pub use requantize::{Done, Importance, Mixture, Requantize, Rule};
-pub use vocabulary::{same_tokens, vocabulary_of_folder, vocabulary_of_gguf};
+pub(crate) use vocabulary::real;
+pub use vocabulary::{same_tokens, shared_tokens, vocabulary_of_folder, vocabulary_of_gguf};
 pub use write::Entry;
 
 pub(crate) use copy::{Head, Payload, write_file};

@@ -83,8 +83,12 @@ pub enum Kind {
 pub struct Data {
     /// "actions", "text" or "jsonl". Default "actions".
     pub kind: Kind,
-    /// File to read ("text", "jsonl"), relative to the recipe.
+    /// File to read ("text", "jsonl"), relative to the recipe. For "text" also a folder: every file in it is a document.
     pub path: Option<PathBuf>,
+    /// "text": what stands between the documents of a file, as `"\n\n\n"`; it is no part of them. Default: a file is one document. A document begins
+    /// with BOS and ends with EOS where the tokenizer adds them; where it adds neither, EOS separates documents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub separator: Option<String>,
     /// File of held-out data of the same kind, relative to the recipe. Default: the last `held_out_share` of `path`.
     pub held_out: Option<PathBuf>,
     /// Share of `path` kept from training when there is no held-out file, 0 to 1. Default 0.1.
@@ -93,7 +97,7 @@ pub struct Data {
     /// `student.init`, whose context may be far longer than memory allows, the longest record up to 1024 tokens, of text 512. Never more than the
     /// student or the teacher can take.
     pub sequence: Option<usize>,
-    /// Tokenizer: a `tokenizer.json`, a folder that holds one, or a GGUF file, relative to the recipe. Default: the teacher's; without a
+    /// Tokenizer: a `tokenizer.json`, a folder that holds one (or a `tokenizer.model`), or a GGUF file, relative to the recipe. Default: the teacher's; without a
     /// teacher a byte-level BPE is trained on the data.
     pub tokenizer: Option<PathBuf>,
     /// Tokens of a tokenizer that is trained; 257 makes every byte a token. Default 2048.
@@ -105,6 +109,7 @@ impl Default for Data {
         Data {
             kind: Kind::Actions,
             path: None,
+            separator: None,
             held_out: None,
             held_out_share: 0.1,
             sequence: None,
@@ -366,6 +371,12 @@ pub struct Eval {
     pub examples: usize,
     /// Held-out tokens ("text") at the end, at most; 0: all. Default 0.
     pub tokens: usize,
+    /// "text": score held-out text as llama.cpp's `llama-perplexity` does, in chunks of this many tokens of which the second half counts, BOS first
+    /// in each where the tokenizer adds it, and special tokens spelt in the text taken as text. Default: every token counts once, in blocks of
+    /// `data.sequence` tokens.
+    pub chunk: Option<usize>,
+    /// Chunks, at most; 0: all. Default 0.
+    pub chunks: usize,
     /// Before a distillation, train a control: the same student with the same data, steps and blocks, by cross entropy alone. It lands in
     /// `control/` and stands beside the student in the report; it takes a training's time. Default false.
     pub control: bool,
@@ -377,6 +388,8 @@ impl Default for Eval {
             every: 500,
             examples: 500,
             tokens: 0,
+            chunk: None,
+            chunks: 0,
             control: false,
         }
     }
@@ -520,6 +533,12 @@ impl Recipe {
             d.vocabulary
         );
         ensure!(self.eval.examples > 0, "[eval] examples = 0");
+        if let Some(chunk) = self.eval.chunk {
+            ensure!(
+                chunk >= 4 && d.kind == Kind::Text,
+                "[eval] chunk = {chunk}: expected at least 4 tokens, and [data] kind = \"text\""
+            );
+        }
         if let Some(quant) = &self.quant {
             ensure!(
                 (0.0..=1.0).contains(&quant.start),

@@ -21,7 +21,7 @@ use self::pace::Pace;
 use crate::checkpoint::{self, write_beside};
 use crate::data::{Batch, actions};
 use crate::eval::{Figures, Reference, evaluate_with};
-use crate::export::{Export, Gate, Limits, Parity, add_tokenizer};
+use crate::export::{Export, Gate, Limits, Parity, add_tokenizer, shared_tokens};
 use crate::identity::hash_of_model;
 use crate::lock::FolderLock;
 use crate::loss::{Losses, Sizes};
@@ -158,13 +158,14 @@ pub fn distill(
     let contents = hash_of_model(path, stop).context("[teacher]")?;
     let sources = Sources::new(recipe, Some(&*teacher), listener)?;
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    let teacher = teacher::sharing(&*teacher, sources.shared);
     let scored = Scored {
-        teacher: &*teacher,
+        teacher: &teacher,
         threads,
     };
     let reference = Reference::new(&scored, Some(out));
     let learnt = Learnt {
-        teacher: &*teacher,
+        teacher: &teacher,
         contents: &contents,
         reference: &reference,
     };
@@ -241,6 +242,7 @@ fn execute(
     let (out, stop) = (place.out, place.stop);
     let checkpoint = out.join(CHECKPOINT);
     let student = student(recipe, sources)?;
+    sources.fit(student.config().context_length)?;
     let recipe = &sharded(recipe, student.layout().total, &checkpoint);
     listener(Event::Note(&format!(
         "{} parameters, {} tokens in the vocabulary, {} threads",
@@ -250,7 +252,9 @@ fn execute(
     )));
     let identity = identity::identity(recipe, learnt.as_ref(), sources, &student)?;
     // Evaluation asks the teacher itself, in f32; training may ask a twin with faster products.
-    let teacher = learnt.map(|l| l.teacher);
+    let rows = student.config().vocabulary;
+    let sharing = learnt.map(|l| teacher::sharing(l.teacher, rows));
+    let teacher = sharing.as_ref().map(|sharing| sharing as &dyn Teacher);
     let ask = teacher.map(|teacher| teacher::ask(teacher, recipe.train.precision.into()));
     let losses = losses(recipe, &student, teacher)?;
     let names = losses.names();
@@ -427,12 +431,14 @@ fn finish(
     ));
     let scheme = recipe.scheme()?;
     let path = place.out.join(GGUF);
+    let mut vocabulary = sources.vocabulary.clone();
+    vocabulary.fit(decoder.config().vocabulary)?;
     let export = Export {
         name: &recipe.name,
         config: decoder.config(),
         weights: decoder.parameters(),
         scheme: &scheme,
-        vocabulary: &sources.vocabulary,
+        vocabulary: &vocabulary,
         metadata: match recipe.data.kind {
             Kind::Actions => vec![actions::greedy()],
             Kind::Text | Kind::Jsonl => Vec::new(),
@@ -500,11 +506,15 @@ fn student(recipe: &Recipe, sources: &Sources) -> Result<Decoder> {
     let mut student = match &recipe.student.init {
         Some(path) => {
             let student = Decoder::load(path).context("[student] init")?;
-            let (own, data) = (student.config().vocabulary, sources.logits_length);
-            anyhow::ensure!(
-                own == data,
-                "[student] init has {own} tokens, the data {data}; they must share a tokenizer"
-            );
+            // It may have other rows of padding than the data's tokenizer, or the teacher.
+            let mut vocabulary = sources.vocabulary.clone();
+            vocabulary
+                .fit(student.config().vocabulary)
+                .context("[student] init")?;
+            if let Ok(own) = crate::data::TextTokenizer::open(path) {
+                let (own, data) = (&own.vocabulary().tokens, &sources.vocabulary.tokens);
+                shared_tokens(own, data, "[student] init", "the data's tokenizer")?;
+            }
             student
         }
         None => Decoder::random(

@@ -26,7 +26,7 @@ use anyhow::{Result, bail, ensure};
 
 use crate::data::{Batch, Vocabulary};
 use crate::eval::{Scorer, Take, most_positions, pieces};
-use crate::export::same_tokens;
+use crate::export::shared_tokens;
 use crate::parallel;
 use crate::stop;
 use crate::student::{Decoder, Prepared, Products, QuantMode, Want};
@@ -38,7 +38,13 @@ pub fn ask(teacher: &dyn Teacher, products: Products) -> Box<Ask<'_>> {
         Some(decoder) => {
             let mut twin = decoder.clone();
             twin.set_products(products);
-            Box::new(move |batch, want| twin.forward(&batch.ids, batch.length, want))
+            let (rows, shared) = (decoder.config().vocabulary, teacher.logits_length());
+            Box::new(move |batch, want| {
+                known(batch, rows, shared)?;
+                let mut targets = twin.forward(&batch.ids, batch.length, want)?;
+                keep_first(&mut targets.logits, rows, shared);
+                Ok(targets)
+            })
         }
         None => Box::new(move |batch, want| teacher.targets(batch, want)),
     }
@@ -52,7 +58,7 @@ pub trait Teacher: Send + Sync {
     /// Its tokens, which the student must share.
     fn vocabulary(&self) -> &Vocabulary;
 
-    /// Number of logits per position: the rows of its output matrix.
+    /// Number of logits per position: the rows of its output matrix, or the tokens that it shares with the student ([`sharing`]).
     fn logits_length(&self) -> usize;
 
     /// Longest sequence it takes, in tokens.
@@ -95,12 +101,13 @@ pub trait Teacher: Send + Sync {
         Ok(())
     }
 
-    /// Checks that a student with these token strings speaks the same tokens.
+    /// How many ids, from 0 on, are the same tokens for a student with these token strings; rows of padding, and a few tokens at the end that
+    /// only one of the two knows, are no hindrance.
     ///
     /// # Errors
-    /// With the first token that differs.
-    fn check_tokens(&self, student: &[String]) -> Result<()> {
-        same_tokens(
+    /// With the first token that differs, when it is another tokenizer.
+    fn check_tokens(&self, student: &[String]) -> Result<usize> {
+        shared_tokens(
             &self.vocabulary().tokens,
             student,
             "the teacher",
@@ -125,6 +132,89 @@ pub fn open(path: &Path, threads: usize) -> Result<Box<dyn Teacher>> {
         );
     }
     Ok(Box::new(Gguf::open(path, threads)?))
+}
+
+/// `teacher` for a student that shares its first `shared` tokens: it gives the logits of these.
+pub fn sharing(teacher: &dyn Teacher, shared: usize) -> Sharing<'_> {
+    let shared = shared.min(teacher.logits_length());
+    Sharing { teacher, shared }
+}
+
+/// See [`sharing`].
+pub struct Sharing<'a> {
+    teacher: &'a dyn Teacher,
+    shared: usize,
+}
+
+impl Teacher for Sharing<'_> {
+    fn name(&self) -> &str {
+        self.teacher.name()
+    }
+
+    fn vocabulary(&self) -> &Vocabulary {
+        self.teacher.vocabulary()
+    }
+
+    fn logits_length(&self) -> usize {
+        self.shared
+    }
+
+    fn context_length(&self) -> usize {
+        self.teacher.context_length()
+    }
+
+    fn decoder(&self) -> Option<&Decoder> {
+        self.teacher.decoder()
+    }
+
+    fn targets(&self, batch: &Batch, want: &Want) -> Result<Targets> {
+        let rows = self.teacher.logits_length();
+        known(batch, rows, self.shared)?;
+        let mut targets = self.teacher.targets(batch, want)?;
+        keep_first(&mut targets.logits, rows, self.shared);
+        Ok(targets)
+    }
+
+    fn visit(
+        &self,
+        batch: &Batch,
+        threads: usize,
+        stop: &AtomicBool,
+        take: Take<'_>,
+    ) -> Result<()> {
+        let rows = self.teacher.logits_length();
+        known(batch, rows, self.shared)?;
+        self.teacher.visit(batch, threads, stop, &|first, logits| {
+            if self.shared == rows {
+                return take(first, logits);
+            }
+            let mut kept = logits.to_vec();
+            keep_first(&mut kept, rows, self.shared);
+            take(first, &kept)
+        })
+    }
+}
+
+/// Checks that a teacher of `rows` rows knows every token of the batch, where it shares only the first with the student.
+fn known(batch: &Batch, rows: usize, shared: usize) -> Result<()> {
+    match batch.ids.iter().find(|&&id| id as usize >= shared) {
+        Some(id) if shared < rows => bail!(
+            "the data holds token {id}, which the teacher does not know: teacher and student share tokens 0 to {}",
+            shared.saturating_sub(1)
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Of each position's `rows` logits the first `kept`.
+fn keep_first(logits: &mut Vec<f32>, rows: usize, kept: usize) {
+    if kept < rows {
+        let positions = logits.len() / rows.max(1);
+        for position in 1..positions {
+            logits.copy_within(position * rows..position * rows + kept, position * kept);
+        }
+        logits.truncate(positions * kept);
+    }
 }
 
 /// Logits and hidden states of the project's own decoder.

@@ -13,6 +13,7 @@ mod licences;
 mod markdown;
 mod mca;
 mod peers;
+mod perplexity;
 mod sh;
 mod size;
 mod swift;
@@ -116,6 +117,12 @@ const LEGS: &[Leg] = &[
         about: "Speed, start and memory beside llama.cpp, in turns: compare MODEL.gguf...",
         in_ci: false,
         run: compare::run,
+    },
+    Leg {
+        name: "perplexity",
+        about: "Perplexity of a text beside llama.cpp's: perplexity --text FILE MODEL.gguf...",
+        in_ci: false,
+        run: perplexity::run,
     },
     Leg {
         name: "mca",

@@ -56,16 +56,22 @@ fn python() -> Result<PathBuf> {
     .context("needed: python3-venv, and to build llama.cpp a C++ compiler, make and cmake")
 }
 
-/// llama.cpp's llama-bench in the cache, with llama-completion beside it; built when it is missing.
+/// llama.cpp's programs that are compared with.
+const PROGRAMS: [&str; 3] = ["llama-bench", "llama-completion", "llama-perplexity"];
+
+/// llama.cpp's llama-bench in the cache, with the other [`PROGRAMS`] beside it; built when one is missing.
 pub(crate) fn llama_bench() -> Result<PathBuf> {
     let build = cached("programs")?;
     let program = build.join("bin/llama-bench");
-    if program.is_file() && program.with_file_name("llama-completion").is_file() {
+    if PROGRAMS
+        .iter()
+        .all(|name| program.with_file_name(name).is_file())
+    {
         return Ok(program);
     }
     let source = llama_source()?;
     println!(
-        "building llama-bench of {LLAMA} into {}; this takes about ten minutes, once",
+        "building the programs of {LLAMA} into {}; this takes about ten minutes, once",
         build.display()
     );
     let off = [
@@ -91,7 +97,8 @@ pub(crate) fn llama_bench() -> Result<PathBuf> {
             .arg("--build")
             .arg(&build)
             .args(["--parallel", &jobs.to_string()])
-            .args(["--target", "llama-bench", "llama-completion"]),
+            .arg("--target")
+            .args(PROGRAMS),
     )
     .context("llama.cpp is built from source: a C++ compiler, make and cmake are needed")?;
     Ok(program)

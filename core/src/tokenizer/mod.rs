@@ -232,16 +232,22 @@ impl Tokenizer {
         self.encode_part(text, parse_special, true)
     }
 
+    /// [`Tokenizer::encode`] for the rest of a text that was cut where no token lies across: SentencePiece puts no space before it, and after
+    /// a special token inside it the space that it would have in the whole text.
+    #[must_use]
+    pub fn encode_rest(&self, text: &str, parse_special: bool) -> Vec<u32> {
+        self.encode_at(text, parse_special, false, true)
+    }
+
     /// [`Tokenizer::encode`] for a text that `begins` there, or goes on from another: then SentencePiece puts no space before it.
     pub(crate) fn encode_part(&self, text: &str, parse_special: bool, begins: bool) -> Vec<u32> {
-        let parts = self.special.split(text, parse_special, &self.vocabulary);
-        self.encode_parts(parts, text.len(), begins)
+        self.encode_at(text, parse_special, begins, begins)
     }
 
     /// [`Tokenizer::encode`] with special tokens, but for those that do not count where they stand: `counts(token, offset)`.
     pub(crate) fn encode_where(&self, text: &str, counts: &dyn Fn(u32, usize) -> bool) -> Vec<u32> {
         let parts = self.special.split_where(text, &self.vocabulary, counts);
-        self.encode_parts(parts, text.len(), true)
+        self.encode_parts(parts, text.len(), true, true)
     }
 
     /// Every token that is found in a text as it stands: whether it is one that users added, and its text.
@@ -252,7 +258,20 @@ impl Tokenizer {
         })
     }
 
-    fn encode_parts(&self, parts: Vec<Part<'_>>, bytes: usize, begins: bool) -> Vec<u32> {
+    fn encode_at(&self, text: &str, parse_special: bool, first: bool, inside: bool) -> Vec<u32> {
+        let parts = self.special.split(text, parse_special, &self.vocabulary);
+        self.encode_parts(parts, text.len(), first, inside)
+    }
+
+    /// Token ids of a text in parts. Whether SentencePiece's space goes before its beginning (`first`), and before what follows a special token
+    /// inside it (`inside`).
+    fn encode_parts(
+        &self,
+        parts: Vec<Part<'_>>,
+        bytes: usize,
+        first: bool,
+        inside: bool,
+    ) -> Vec<u32> {
         let mut ids = Vec::with_capacity(bytes / 3 + 4);
         let mut after_special = false;
         for part in parts {
@@ -275,9 +294,11 @@ impl Tokenizer {
                         // SentencePiece's leading space goes before the text, not before what follows a token inside it.
                         Algorithm::Spm(spm) => spm.encode(
                             text,
-                            begins
-                                && (ids.is_empty()
-                                    || after_special && spm.prefixes_after_special()),
+                            if ids.is_empty() {
+                                first
+                            } else {
+                                inside && after_special && spm.prefixes_after_special()
+                            },
                             &self.vocabulary,
                             self.unknown,
                             &mut ids,

@@ -35,6 +35,13 @@ pub(super) struct Family {
     pub(super) pre: &'static str,
 }
 
+impl Family {
+    /// The one that a tokenizer without a model is read as.
+    pub(super) fn usual() -> &'static Family {
+        &FAMILIES[0]
+    }
+}
+
 /// A weight and, where the folder has it, its bias of `rows` values.
 pub(super) struct Part {
     pub(super) from: &'static str,

@@ -28,6 +28,10 @@ impl Keys {
         keys
     }
 
+    pub(super) fn into_entries(self) -> Vec<(String, Value)> {
+        self.entries
+    }
+
     pub(super) fn set(&mut self, key: &str, value: Value) {
         match self.entries.iter_mut().find(|(other, _)| other == key) {
             Some((_, old)) => *old = value,

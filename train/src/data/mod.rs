@@ -10,15 +10,18 @@
 
 pub mod actions;
 mod batch;
+mod cache;
+mod corpus;
 mod records;
 mod rng;
 mod text;
 pub mod tokenizer;
 
 pub use batch::{Batch, Batches, Example, Examples, Grouped, evaluation_batches};
+pub use corpus::Documents;
 pub use records::{
     Conversation, Encoded, Record, Records, Render, encode_record, encode_records, read_records,
 };
 pub use rng::Rng;
-pub use text::{Crops, pack, read_text, sequential_blocks, split_text};
+pub use text::{Crops, pack, perplexity_chunks, read_text, sequential_blocks, split_text};
 pub use tokenizer::{TextTokenizer, Vocabulary};

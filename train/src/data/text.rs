@@ -1,4 +1,4 @@
-//! Plain text: reading, splitting, random crops for training, consecutive blocks for evaluation, packing.
+//! Plain text: reading, splitting, random crops for training, consecutive blocks and llama.cpp's chunks for evaluation, packing.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -58,6 +58,7 @@ pub struct Crops {
     batch: usize,
     length: usize,
     seed: u64,
+    bos: Option<u32>,
 }
 
 impl Crops {
@@ -79,7 +80,14 @@ impl Crops {
             batch,
             length,
             seed,
+            bos: None,
         })
+    }
+
+    /// Every crop begins with this token, as every prompt of such a model does, and nothing predicts it.
+    #[must_use]
+    pub fn beginning_with(self, bos: Option<u32>) -> Self {
+        Crops { bos, ..self }
     }
 }
 
@@ -87,42 +95,94 @@ impl Batches for Crops {
     fn batch(&self, step: u64) -> Batch {
         let mut rng = Rng::new(&[self.seed, 0x6372_6f70, step]);
         let starts = (0..self.batch).map(|_| rng.below(self.ids.len() - self.length));
-        dense(&self.ids, starts, self.length)
+        dense(&self.ids, starts, self.length, self.bos)
     }
 }
 
 /// The text in consecutive blocks of `length` inputs, `batch` of them at a time; the last block is shorter where the text does
-/// not divide. Every token but the first is a target exactly once.
-pub fn sequential_blocks(ids: &[u32], length: usize, batch: usize) -> Vec<Batch> {
+/// not divide. Every token but the first is a target exactly once. With `bos` every block begins with it, and it is no target.
+pub fn sequential_blocks(ids: &[u32], length: usize, batch: usize, bos: Option<u32>) -> Vec<Batch> {
     let (length, batch) = (length.max(1), batch.max(1));
-    let inputs = ids.len().saturating_sub(1);
-    let whole: Vec<usize> = (0..inputs / length).map(|i| i * length).collect();
-    let mut out: Vec<Batch> = whole
+    let mut starts = Vec::new();
+    let mut at = 0;
+    // A block that begins with a BOS of the text predicts what follows it; another is given one, and predicts its own first token too.
+    let first = |at: usize| usize::from(bos.is_none_or(|bos| ids.get(at) == Some(&bos)));
+    while at + first(at) + length <= ids.len() {
+        starts.push(at);
+        at += first(at) + length;
+        if bos.is_none() {
+            at -= 1;
+        }
+    }
+    let mut out: Vec<Batch> = starts
         .chunks(batch)
-        .map(|starts| dense(ids, starts.iter().copied(), length))
+        .map(|starts| dense(ids, starts.iter().copied(), length, bos))
         .collect();
-    let rest = inputs % length;
+    let rest = ids.len().saturating_sub(at + first(at));
     if rest > 0 {
-        out.push(dense(ids, std::iter::once(inputs - rest), rest));
+        out.push(dense(ids, std::iter::once(at), rest, bos));
     }
     out
 }
 
-/// Rows of `length` inputs from each start; every position is a target. Needs `start + length < ids.len()`.
-fn dense(ids: &[u32], starts: impl Iterator<Item = usize>, length: usize) -> Batch {
+/// The text as llama.cpp's `llama-perplexity` scores it: in chunks of `length` tokens, the first of each replaced by `bos` where there is one; what
+/// lies before the middle of a chunk is context only. What fills no chunk is left out. At most `most` chunks (0: all), `batch` at a time.
+pub fn perplexity_chunks(
+    ids: &[u32],
+    length: usize,
+    most: usize,
+    batch: usize,
+    bos: Option<u32>,
+) -> Vec<Batch> {
+    let most = if most == 0 { usize::MAX } else { most };
+    let chunks: Vec<Vec<u32>> = ids
+        .chunks_exact(length.max(2))
+        .take(most)
+        .map(|chunk| {
+            let mut chunk = chunk.to_vec();
+            chunk[0] = bos.unwrap_or(chunk[0]);
+            chunk
+        })
+        .collect();
+    let example = |ids: &Vec<u32>| Example {
+        // The first target is the token after the one in the middle.
+        counts: (0..ids.len()).map(|at| at > ids.len() / 2).collect(),
+        ids: ids.clone(),
+    };
+    chunks
+        .chunks(batch.max(1))
+        .map(|chunks| Batch::new(&chunks.iter().map(example).collect::<Vec<_>>()))
+        .collect()
+}
+
+/// Rows of `length` inputs from each start; every position is a target, unless `bos` follows. With `bos` a row that does not begin with it gets it in
+/// front. Needs `start + length < ids.len()`, or one token less for a row that gets `bos`.
+fn dense(
+    ids: &[u32],
+    starts: impl Iterator<Item = usize>,
+    length: usize,
+    bos: Option<u32>,
+) -> Batch {
     let mut batch = Batch {
         ids: Vec::new(),
         batch: 0,
         length,
         targets: Vec::new(),
     };
-    for start in starts {
+    for mut start in starts {
         let row = batch.ids.len();
-        batch.ids.extend_from_slice(&ids[start..start + length]);
+        let added = bos.filter(|&bos| ids[start] != bos);
+        batch.ids.extend(added);
+        batch
+            .ids
+            .extend_from_slice(&ids[start..start + length - usize::from(added.is_some())]);
+        if added.is_none() {
+            start += 1;
+        }
+        let targets = ids[start..start + length].iter().enumerate();
         batch.targets.extend(
-            ids[start + 1..=start + length]
-                .iter()
-                .enumerate()
+            targets
+                .filter(|(_, id)| Some(**id) != bos)
                 .map(|(i, &id)| (row + i, id)),
         );
         batch.batch += 1;
@@ -177,14 +237,64 @@ mod tests {
     #[test]
     fn blocks_cover_every_target_once() {
         let ids: Vec<u32> = (0..100).collect();
-        let blocks = sequential_blocks(&ids, 16, 4);
+        let blocks = sequential_blocks(&ids, 16, 4, None);
         let targets: Vec<u32> = blocks
             .iter()
             .flat_map(|b| b.targets.iter().map(|t| t.1))
             .collect();
         assert_eq!(targets, (1..100).collect::<Vec<_>>());
         assert!(blocks.iter().all(|b| b.ids.len() == b.batch * b.length));
-        assert!(sequential_blocks(&ids[..1], 16, 4).is_empty());
+        assert!(sequential_blocks(&ids[..1], 16, 4, None).is_empty());
+    }
+
+    /// With BOS every row begins with it, every other token is a target once, and BOS never is.
+    #[test]
+    fn blocks_begin_with_bos() {
+        const BOS: u32 = 7;
+        let mut ids: Vec<u32> = (100..200).collect();
+        for at in [0, 32, 50] {
+            ids.insert(at, BOS);
+        }
+        let wanted: Vec<u32> = (100..200).collect();
+        for length in [1, 2, 16, 17, 200] {
+            let blocks = sequential_blocks(&ids, length, 4, Some(BOS));
+            let targets: Vec<u32> = blocks
+                .iter()
+                .flat_map(|b| b.targets.iter().map(|t| t.1))
+                .collect();
+            assert_eq!(targets, wanted, "{length}");
+            for block in &blocks {
+                assert_eq!(block.ids.len(), block.batch * block.length);
+                assert!(block.ids.chunks(block.length).all(|row| row[0] == BOS));
+                for &(at, id) in &block.targets {
+                    // What is predicted follows the input, or BOS stands in for what came before.
+                    assert!(block.ids[at] + 1 == id || block.ids[at] == BOS);
+                }
+            }
+        }
+        let crops = Crops::new(Arc::new(ids), 8, 16, 3).unwrap();
+        let batch = crops.beginning_with(Some(BOS)).batch(1);
+        assert!(
+            batch
+                .ids
+                .chunks(16)
+                .all(|row| row.len() == 16 && row[0] == BOS)
+        );
+        assert!(batch.targets.iter().all(|t| t.1 != BOS));
+    }
+
+    /// As `llama-perplexity -c 8` counts: of each 8 tokens the 5th to 7th predict what follows them.
+    #[test]
+    fn chunks_are_llama_cpps() {
+        let ids: Vec<u32> = (0..30).collect();
+        let chunks = perplexity_chunks(&ids, 8, 0, 2, Some(99));
+        assert_eq!(chunks.iter().map(|b| b.batch).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(chunks[0].length, 7);
+        assert_eq!(chunks[0].ids[..8], [99, 1, 2, 3, 4, 5, 6, 99]);
+        let targets: Vec<u32> = chunks[0].targets.iter().map(|t| t.1).collect();
+        assert_eq!(targets, [5, 6, 7, 13, 14, 15]);
+        assert_eq!(chunks[0].targets[0].0, 4);
+        assert_eq!(perplexity_chunks(&ids, 8, 1, 4, None)[0].ids[0], 0);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Tokenizers: trained on any text, read from a Hugging Face `tokenizer.json`, or rebuilt from GGUF metadata; and what GGUF
-//! needs to know about them.
+//! Tokenizers: trained on any text, read from a Hugging Face folder or a GGUF file; and what GGUF needs to know about them. The runtime encodes
+//! and decodes; the `tokenizers` crate trains, and checks in the tests.
 
 pub(crate) mod hugging_face;
 pub(crate) mod pre;
@@ -7,23 +7,25 @@ mod vocabulary;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use dram_core::tokenizer::Pretokenizer;
-use serde_json::{Value, json};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use dram_core::Tokenizer;
+use dram_core::gguf::File;
+use tokenizers::AddedToken;
 use tokenizers::models::bpe::BpeTrainer;
 use tokenizers::models::{TrainerWrapper, bpe::BPE};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, Tokenizer};
 
 use self::hugging_face::describe;
 pub use self::vocabulary::{MetadataValue, Vocabulary, token_type};
+use crate::checkpoint::checksum;
+use crate::convert::{tokenizer_keys, tokenizer_keys_of_json};
+use crate::export::{Head, vocabulary_of_gguf};
 
-/// Text to ids and back.
+/// Text to ids and back, by the runtime's tokenizer: a student reads in an app what it was trained on.
 pub struct TextTokenizer {
-    inner: Tokenizer,
+    runtime: Tokenizer,
     vocabulary: Vocabulary,
-    /// Control tokens, longest first, so that one that begins like another is not cut short.
-    specials: Vec<(String, u32)>,
+    fingerprint: u64,
 }
 
 impl std::fmt::Debug for TextTokenizer {
@@ -58,7 +60,7 @@ impl TextTokenizer {
             "a byte-level vocabulary needs 256 tokens for the bytes and {} for special tokens, got a size of {size}",
             specials.len()
         );
-        let mut tokenizer = Tokenizer::new(BPE::default());
+        let mut tokenizer = tokenizers::Tokenizer::new(BPE::default());
         tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
         let mut trainer: TrainerWrapper = BpeTrainer::builder()
             .vocab_size(size)
@@ -87,185 +89,110 @@ impl TextTokenizer {
         Self::from_vocabulary(vocabulary)
     }
 
-    /// The tokenizer of a Hugging Face model folder: `tokenizer.json`, and from `tokenizer_config.json` where there is one the
-    /// special tokens' roles and the chat template.
+    /// The tokenizer of a Hugging Face model folder, of any kind that the converter reads: `tokenizer.json`, `tokenizer.model` or `vocab.txt`,
+    /// and from `tokenizer_config.json` where there is one the special tokens' roles and the chat template.
     ///
     /// # Errors
     /// Names the file that is missing, malformed or of an unsupported kind.
     pub fn from_folder(folder: &Path) -> Result<Self> {
-        let mut tokenizer = Self::from_file(&folder.join("tokenizer.json"))?;
-        let path = folder.join("tokenizer_config.json");
-        let Ok(text) = std::fs::read_to_string(&path) else {
-            return Ok(tokenizer);
-        };
-        let config: Value =
-            serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
-        let id = |key: &str| {
-            let value = &config[key];
-            let name = value.as_str().or_else(|| value["content"].as_str())?;
-            tokenizer.token_id(name)
-        };
-        let (bos, eos, padding, unknown) = (
-            id("bos_token"),
-            id("eos_token"),
-            id("pad_token"),
-            id("unk_token"),
-        );
-        let v = &mut tokenizer.vocabulary;
-        (v.bos, v.eos, v.padding, v.unknown) = (bos, eos, padding, unknown);
-        v.add_bos = config["add_bos_token"]
-            .as_bool()
-            .unwrap_or(v.model == "llama" && bos.is_some());
-        v.chat_template = config["chat_template"]
-            .as_str()
-            .map(str::to_string)
-            .or_else(|| std::fs::read_to_string(folder.join("chat_template.jinja")).ok());
-        Ok(tokenizer)
+        ensure!(folder.is_dir(), "{}: no such folder", folder.display());
+        Self::from_keys(tokenizer_keys(folder)?).with_context(|| format!("{}", folder.display()))
     }
 
     /// A Hugging Face `tokenizer.json`.
     ///
     /// # Errors
-    /// When the file cannot be read, or is not a BPE tokenizer.
+    /// When the file cannot be read, or is not a tokenizer that the runtime can be.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("{}: cannot read the tokenizer", path.display()))?;
-        Self::from_json(&text).with_context(|| format!("{}", path.display()))
+        ensure!(
+            path.is_file(),
+            "{}: cannot read the tokenizer",
+            path.display()
+        );
+        Self::from_keys(tokenizer_keys(path)?).with_context(|| format!("{}", path.display()))
     }
 
     /// The text of a Hugging Face `tokenizer.json`.
     ///
     /// # Errors
-    /// When it is malformed, or not a BPE tokenizer.
+    /// When it is malformed, or not a tokenizer that the runtime can be.
     pub fn from_json(text: &str) -> Result<Self> {
-        let inner =
-            Tokenizer::from_bytes(text).map_err(|e| anyhow!("not a usable tokenizer: {e}"))?;
-        let vocabulary = describe(&serde_json::from_str(text)?)?;
-        Ok(Self::assemble(inner, vocabulary))
+        Self::from_keys(tokenizer_keys_of_json(text)?)
+    }
+
+    /// A GGUF file's tokenizer.
+    ///
+    /// # Errors
+    /// As [`vocabulary_of_gguf`].
+    pub fn from_gguf(path: &Path) -> Result<Self> {
+        Self::from_vocabulary(vocabulary_of_gguf(&File::open(path)?)?)
+    }
+
+    /// A folder, a `tokenizer.json`, or a GGUF file.
+    ///
+    /// # Errors
+    /// As the function for each.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            Self::from_folder(path)
+        } else if path.extension().is_some_and(|e| e == "json") {
+            Self::from_file(path)
+        } else {
+            Self::from_gguf(path)
+        }
+    }
+
+    fn from_keys(keys: Vec<(String, MetadataValue)>) -> Result<Self> {
+        let mut head = Head::default();
+        keys.iter().for_each(|(key, value)| head.put(key, value));
+        Self::from_vocabulary(vocabulary_of_gguf(&head.file("the tokenizer")?)?)
     }
 
     /// A tokenizer from what GGUF says about it.
     ///
     /// # Errors
-    /// For SentencePiece (which the runtime encodes), an unknown pre-tokeniser, or lists that contradict each other.
+    /// When GGUF has no name for how it splits text, or the runtime refuses what it says.
     pub fn from_vocabulary(vocabulary: Vocabulary) -> Result<Self> {
-        ensure!(
-            vocabulary.model == "gpt2",
-            "tokenizer.ggml.model is {}; training data can be encoded with gpt2 (byte-level BPE) from GGUF, or with a tokenizer.json",
-            vocabulary.model
-        );
-        let pre = vocabulary
-            .pre
-            .as_deref()
-            .context("the pre-tokeniser (tokenizer.ggml.pre) is not named")?;
-        let pre = Pretokenizer::named(pre).with_context(|| {
-            format!(
-                "tokenizer.ggml.pre is {pre}; known are {}",
-                Pretokenizer::known().join(", ")
-            )
-        })?;
-        ensure!(
-            !pre.is_plain(),
-            "tokenizer.ggml.pre is {}, whose tokens are no bytes in GPT-2's alphabet; training can encode it from a tokenizer.json",
-            pre.names()[0]
-        );
-        let pre_tokenizer = self::pre::describe(&pre);
-        let mut vocab = serde_json::Map::new();
-        let mut added = Vec::new();
-        for (id, (token, kind)) in vocabulary.tokens.iter().zip(&vocabulary.types).enumerate() {
-            ensure!(
-                vocab.insert(token.clone(), json!(id)).is_none(),
-                "token {id}, {token:?}, occurs twice"
-            );
-            if matches!(*kind, token_type::CONTROL | token_type::USER_DEFINED) {
-                added.push(json!({
-                    "id": id, "content": token, "special": *kind == token_type::CONTROL,
-                    "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-                }));
-            }
+        let mut head = Head::default();
+        for (key, value) in vocabulary.metadata()? {
+            head.put(&key, &value);
         }
-        let description = json!({
-            "version": "1.0",
-            "added_tokens": added,
-            "normalizer": null,
-            "pre_tokenizer": pre_tokenizer,
-            "post_processor": null,
-            "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
-            "model": {
-                "type": "BPE", "vocab": vocab, "merges": vocabulary.merges,
-                "ignore_merges": pre.takes_whole_words(),
-            },
-        });
-        let inner = Tokenizer::from_bytes(description.to_string())
-            .map_err(|e| anyhow!("not a usable tokenizer: {e}"))?;
-        Ok(Self::assemble(inner, vocabulary))
-    }
-
-    fn assemble(mut inner: Tokenizer, vocabulary: Vocabulary) -> Self {
-        // special tokens in text are found here, so that data cannot smuggle one in where they are not asked for
-        inner.set_encode_special_tokens(true);
-        let mut specials: Vec<(String, u32)> = vocabulary
-            .tokens
-            .iter()
-            .zip(&vocabulary.types)
-            .zip(0..)
-            .filter(|((token, kind), _)| **kind == token_type::CONTROL && !token.is_empty())
-            .map(|((token, _), id)| (token.clone(), id))
-            .collect();
-        specials.sort_by_key(|(token, _)| std::cmp::Reverse(token.len()));
-        TextTokenizer {
-            inner,
+        let file = head.file("the tokenizer")?;
+        Ok(TextTokenizer {
+            runtime: Tokenizer::from_gguf(&file)?,
             vocabulary,
-            specials,
-        }
+            fingerprint: checksum(file.bytes()),
+        })
     }
 
     /// Ids of `text`. With `specials`, the spelling of a special token in it becomes that token; without, it is text like any other.
     /// No beginning-of-text token is added.
     ///
     /// # Errors
-    /// When the tokenizer has no token for a part of the text.
+    /// None today: the runtime's tokenizers have ids for any text.
     pub fn encode(&self, text: &str, specials: bool) -> Result<Vec<u32>> {
-        let mut ids = Vec::with_capacity(text.len() / 3);
-        let mut rest = text;
-        while specials && !rest.is_empty() {
-            let found = self
-                .specials
-                .iter()
-                .filter_map(|(s, id)| rest.find(s.as_str()).map(|at| (at, s.len(), *id)));
-            let Some((at, length, id)) =
-                found.min_by_key(|&(at, length, _)| (at, std::cmp::Reverse(length)))
-            else {
-                break;
-            };
-            self.plain(&rest[..at], &mut ids)?;
-            ids.push(id);
-            rest = &rest[at + length..];
-        }
-        self.plain(rest, &mut ids)?;
-        Ok(ids)
-    }
-
-    fn plain(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(|e| anyhow!("cannot encode {text:?}: {e}"))?;
-        ids.extend_from_slice(encoding.get_ids());
-        Ok(())
+        Ok(self.runtime.encode(text, specials))
     }
 
     /// The text of `ids`, special tokens spelled out; bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
-    /// When the decoder of the tokenizer refuses the sequence.
+    /// When an id is none of the vocabulary's.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner
-            .decode(ids, false)
-            .map_err(|e| anyhow!("cannot decode: {e}"))
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.len()) {
+            bail!("cannot decode {id}: there are {} tokens", self.len());
+        }
+        Ok(self.runtime.decode(ids))
+    }
+
+    /// Differs where tokenizers do.
+    pub fn fingerprint(&self) -> String {
+        format!("{:016x}", self.fingerprint)
+    }
+
+    /// The runtime's tokenizer.
+    pub fn runtime(&self) -> &Tokenizer {
+        &self.runtime
     }
 
     /// How many ids there are.
@@ -277,90 +204,16 @@ impl TextTokenizer {
         self.len() == 0
     }
 
+    /// The token whose text is exactly `token`, special tokens among them.
     pub fn token_id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
+        self.runtime.token_id(token)
     }
 
     /// What GGUF needs.
     pub fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
     }
-
-    pub fn vocabulary_mut(&mut self) -> &mut Vocabulary {
-        &mut self.vocabulary
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::actions;
-
-    fn texts() -> Vec<String> {
-        (0..400)
-            .map(|i| actions::train(0, i))
-            .flat_map(|s| [s.request, s.call])
-            .collect()
-    }
-
-    fn trained() -> TextTokenizer {
-        TextTokenizer::train(
-            texts().iter(),
-            600,
-            &actions::SPECIAL_TOKENS,
-            Some(actions::CHAT_TEMPLATE),
-        )
-        .unwrap()
-    }
-
-    #[test]
-    fn training_is_deterministic_and_decodes_what_it_encodes() {
-        let (a, b) = (trained(), trained());
-        assert_eq!(a.vocabulary(), b.vocabulary());
-        assert_eq!(a.len(), 600);
-        for id in 0..3 {
-            assert_eq!(a.token_id(actions::SPECIAL_TOKENS[id as usize]), Some(id));
-        }
-        for text in [
-            "set a timer for 5 minutes",
-            " früh\n\n am  Morgen 東京 \u{1f600}",
-            "<|end|> as text",
-        ] {
-            let ids = a.encode(text, false).unwrap();
-            assert!(ids.iter().all(|&i| i > 2), "{ids:?}");
-            assert_eq!(a.decode(&ids).unwrap(), text);
-        }
-        let ids = a.encode("<|request|>hi<|call|>{}<|end|>", true).unwrap();
-        assert_eq!((ids[0], *ids.last().unwrap()), (1, 0));
-    }
-
-    #[test]
-    fn metadata_gives_the_same_tokenizer_back() {
-        let a = trained();
-        let metadata = a.vocabulary().metadata().unwrap();
-        let get = |key: &str| {
-            metadata
-                .iter()
-                .find(|(k, _)| *k == key)
-                .map(|(_, v)| v.clone())
-        };
-        let b = TextTokenizer::from_vocabulary(Vocabulary::from_metadata(get).unwrap()).unwrap();
-        assert_eq!(a.vocabulary(), b.vocabulary());
-        for text in texts().iter().take(100) {
-            assert_eq!(a.encode(text, true).unwrap(), b.encode(text, true).unwrap());
-        }
-        assert!(
-            Vocabulary::from_metadata(|_| None)
-                .unwrap_err()
-                .to_string()
-                .contains("tokenizer.ggml.model")
-        );
-    }
-
-    #[test]
-    fn bytes_alone_are_a_vocabulary() {
-        let t = TextTokenizer::train(["abc", "abc"].iter(), 257, &["<|end|>"], None).unwrap();
-        assert_eq!(t.encode("abcabc", false).unwrap().len(), 6);
-        assert!(TextTokenizer::train(["a"].iter(), 256, &["<|end|>"], None).is_err());
-    }
-}
+mod tests;

@@ -125,13 +125,9 @@ fn vocabulary_from(source: &Path, rows: usize) -> Result<Vocabulary> {
         return vocabulary_of_folder(source, rows);
     }
     let mut vocabulary = vocabulary_of_gguf(&dram_core::gguf::File::open(source)?)?;
-    ensure!(
-        vocabulary.tokens.len() <= rows,
-        "{}: {} tokens for a model of {rows}",
-        source.display(),
-        vocabulary.tokens.len()
-    );
-    vocabulary.pad_to(rows);
+    vocabulary
+        .fit(rows)
+        .with_context(|| format!("{}", source.display()))?;
     Ok(vocabulary)
 }
 

@@ -66,9 +66,33 @@ impl Head {
                 self.bytes.extend(list.iter().map(|v| u8::from(*v)));
                 return;
             }
+            Own::Bytes(list) => {
+                array(self, Kind::U8, list.len());
+                self.bytes.extend(list);
+                return;
+            }
         };
         self.begin(key, single.kind());
         put_single(&mut self.bytes, single);
+    }
+
+    /// A file with these entries and no tensors, in memory.
+    ///
+    /// # Errors
+    /// What the runtime's reader refuses.
+    pub(crate) fn file(&self, name: &str) -> Result<File> {
+        Ok(File::from_bytes(name, self.front(0))?)
+    }
+
+    /// Everything before the tensors' descriptions.
+    fn front(&self, tensors: u64) -> Vec<u8> {
+        let mut front = Vec::with_capacity(self.bytes.len() + 24 + 128 * tensors as usize);
+        front.extend(b"GGUF");
+        front.extend(3u32.to_le_bytes());
+        front.extend(tensors.to_le_bytes());
+        front.extend(self.count.to_le_bytes());
+        front.extend(&self.bytes);
+        front
     }
 
     fn begin(&mut self, key: &str, kind: Kind) {
@@ -110,12 +134,7 @@ pub(crate) fn write_file(
     tensors: &[Plan],
     payload: &mut dyn FnMut(usize, &mut Payload<'_>) -> Result<()>,
 ) -> Result<()> {
-    let mut front = Vec::with_capacity(head.bytes.len() + 128 * tensors.len());
-    front.extend(b"GGUF");
-    front.extend(3u32.to_le_bytes());
-    front.extend((tensors.len() as u64).to_le_bytes());
-    front.extend(head.count.to_le_bytes());
-    front.extend(&head.bytes);
+    let mut front = head.front(tensors.len() as u64);
     let mut offset = 0usize;
     for tensor in tensors {
         put_string(&mut front, &tensor.name);

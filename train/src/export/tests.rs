@@ -571,6 +571,25 @@ fn vocabularies_are_compared_token_by_token() {
             .to_string()
             .contains("264")
     );
+    // Behind two thousand tokens that are the same, a few may differ.
+    let many = |more: &[&str]| -> Vec<String> {
+        let first = (0..2000).map(|i| format!("t{i}"));
+        first.chain(more.iter().map(|t| (*t).to_owned())).collect()
+    };
+    let (plain, padding) = (many(&[]), many(&["[PAD2000]", "[PAD2001]"]));
+    assert_eq!(shared_tokens(&plain, &padding, "a", "b").unwrap(), 2000);
+    let (think, tool) = (many(&["<think>", "x"]), many(&["<tool>"]));
+    for other in [&plain, &padding, &think] {
+        assert_eq!(shared_tokens(&tool, other, "a", "b").unwrap(), 2000);
+        assert_eq!(shared_tokens(other, &tool, "a", "b").unwrap(), 2000);
+    }
+    let mut early = plain.clone();
+    early[1900] = "other".into();
+    let error = shared_tokens(&plain, &early, "a", "b").unwrap_err();
+    assert!(
+        error.to_string().contains("token 1900 is \"t1900\" in a"),
+        "{error}"
+    );
     let dir = folder(&decoder(config(true)));
     let error = format!("{:#}", vocabulary_of_folder(dir.path(), 200).unwrap_err());
     assert!(error.contains("200 rows"), "{error}");

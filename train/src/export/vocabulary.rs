@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use dram_core::gguf;
+use dram_core::{Tokenizer, gguf};
 use gguf_rs::writer::MetadataValue as Value;
 use serde_json::Value as Json;
 
@@ -15,16 +15,12 @@ use crate::folder::read_json;
 /// The tokenizer of a Hugging Face folder, with as many tokens as the embedding has `rows`: those past the tokenizer's own are unused.
 ///
 /// # Errors
-/// When `tokenizer.json` is missing or of another kind than BPE, or has more tokens than `rows`.
+/// When the folder has no tokenizer, or one that the runtime cannot be, or one with more tokens than `rows`.
 pub fn vocabulary_of_folder(folder: &Path, rows: usize) -> Result<Vocabulary> {
     let mut vocabulary = TextTokenizer::from_folder(folder)?.vocabulary().clone();
-    ensure!(
-        vocabulary.tokens.len() <= rows,
-        "{}: the tokenizer has {} tokens, the model's embedding {rows} rows: they do not belong together",
-        folder.display(),
-        vocabulary.tokens.len()
-    );
-    vocabulary.pad_to(rows);
+    vocabulary
+        .fit(rows)
+        .with_context(|| format!("{}", folder.display()))?;
     if vocabulary.eos.is_none() {
         let config = folder.join("config.json");
         let id = if config.is_file() {
@@ -41,46 +37,57 @@ pub fn vocabulary_of_folder(folder: &Path, rows: usize) -> Result<Vocabulary> {
     Ok(vocabulary)
 }
 
-/// The tokenizer of a GGUF file.
+/// The tokenizer of a GGUF file, with the special tokens and the rule for BOS and EOS that are usual for its kind where the file says nothing.
 ///
 /// # Errors
-/// When its keys are missing, of another type, or contradict each other.
+/// When its keys are missing, of another type, or contradict each other, or the runtime does not read them.
 pub fn vocabulary_of_gguf(file: &gguf::File) -> Result<Vocabulary> {
-    let metadata = file.metadata();
-    Vocabulary::from_metadata(|key| metadata.get(key).and_then(plain))
-        .with_context(|| file.name().to_owned())
+    let runtime = Tokenizer::from_gguf(file)?;
+    let keys = file.metadata();
+    let keys = keys
+        .iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), plain(value)?)));
+    let mut vocabulary = Vocabulary::from_metadata(keys).with_context(|| file.name().to_owned())?;
+    vocabulary.bos = vocabulary.bos.or(runtime.bos());
+    vocabulary.eos = vocabulary.eos.or(runtime.eos());
+    vocabulary.add_bos = runtime.add_bos();
+    vocabulary.add_eos = runtime.add_eos();
+    Ok(vocabulary)
 }
 
+/// A value as the keys of tokenizers have it; `None` for what they do not hold, such as -1 for a token that there is not.
 fn plain(value: gguf::Value<'_>) -> Option<Plain> {
     use gguf::{Kind, Value as Read};
+    fn all<T>(array: gguf::Array<'_>, one: impl Fn(Read<'_>) -> Option<T>) -> Option<Vec<T>> {
+        array.iter().map(one).collect()
+    }
     Some(match value {
         Read::String(text) => Plain::Text(text.to_owned()),
         Read::Bool(flag) => Plain::Flag(flag),
-        Read::Array(array) if array.kind() == Kind::String => Plain::Texts(
-            array
-                .iter()
-                .filter_map(|v| {
-                    if let Read::String(text) = v {
-                        Some(text.to_owned())
-                    } else {
-                        None
-                    }
-                })
-                .collect(),
+        Read::F32(number) => Plain::Float(number),
+        Read::Array(array) => match array.kind() {
+            Kind::String => Plain::Texts(all(array, |v| match v {
+                Read::String(text) => Some(text.to_owned()),
+                _ => None,
+            })?),
+            Kind::F32 => Plain::Floats(all(array, |v| match v {
+                Read::F32(x) => Some(x),
+                _ => None,
+            })?),
+            Kind::Bool => Plain::Flags(all(array, |v| match v {
+                Read::Bool(flag) => Some(flag),
+                _ => None,
+            })?),
+            // Some files have the charsmap's bytes as signed.
+            Kind::U8 | Kind::I8 => Plain::Bytes(all(array, |v| Some(v.as_integer()? as u8))?),
+            _ => Plain::Integers(all(array, |v| i32::try_from(v.as_integer()?).ok())?),
+        },
+        number => Plain::Number(
+            number
+                .as_integer()
+                .and_then(|n| u32::try_from(n).ok())
+                .filter(|&n| n != u32::MAX)?,
         ),
-        Read::Array(array) if array.kind() == Kind::F32 => Plain::Floats(
-            array
-                .iter()
-                .filter_map(|v| if let Read::F32(x) = v { Some(x) } else { None })
-                .collect(),
-        ),
-        Read::Array(array) => Plain::Integers(
-            array
-                .iter()
-                .map(|v| v.as_integer().and_then(|n| i32::try_from(n).ok()))
-                .collect::<Option<_>>()?,
-        ),
-        number => Plain::Number(number.as_integer().and_then(|n| u32::try_from(n).ok())?),
     })
 }
 
@@ -112,8 +119,9 @@ pub(super) fn entries(vocabulary: &Vocabulary) -> Result<Vec<Entry>> {
             Plain::Integers(list) => Value::Array(list.into_iter().map(Value::Int32).collect()),
             Plain::Floats(list) => Value::Array(list.into_iter().map(Value::Float32).collect()),
             Plain::Flags(list) => Value::Array(list.into_iter().map(Value::Bool).collect()),
+            Plain::Bytes(list) => Value::Array(list.into_iter().map(Value::Uint8).collect()),
         };
-        (key.to_owned(), value)
+        (key, value)
     });
     Ok(written.collect())
 }
@@ -123,26 +131,66 @@ pub(super) fn entries(vocabulary: &Vocabulary) -> Result<Vec<Entry>> {
 /// # Errors
 /// With the first token that differs.
 pub fn same_tokens(a: &[String], b: &[String], a_name: &str, b_name: &str) -> Result<()> {
-    const ADVICE: &str =
-        "teacher and student must share one vocabulary: give the student the teacher's tokenizer";
-    for (id, (x, y)) in a.iter().zip(b).enumerate() {
-        if x != y && !(is_padding(x) && is_padding(y)) {
-            bail!("token {id} is {x:?} in {a_name} and {y:?} in {b_name}; {ADVICE}");
-        }
+    match first_difference(a, b, a_name, b_name) {
+        Some((_, words)) => bail!("{words}"),
+        None => Ok(()),
     }
-    let (longer, extra) = if a.len() > b.len() {
-        (a_name, &a[b.len()..])
-    } else {
-        (b_name, &b[a.len()..])
+}
+
+/// How many ids, from 0 on, are the same tokens in two models: all of the shorter list, or up to the first that differs where only a few
+/// tokens at the end do, as added ones are.
+///
+/// # Errors
+/// With the first token that differs, when more than a hundredth of the vocabulary (and more than 16 tokens) lie behind it: another tokenizer.
+pub fn shared_tokens(a: &[String], b: &[String], a_name: &str, b_name: &str) -> Result<usize> {
+    let Some((shared, words)) = first_difference(a, b, a_name, b_name) else {
+        return Ok(a.len().min(b.len()));
     };
-    if let Some(token) = extra.iter().find(|t| !is_padding(t)) {
-        bail!(
-            "{a_name} has {} tokens and {b_name} has {}; {longer} alone knows {token:?}; {ADVICE}",
-            a.len(),
-            b.len()
+    let (own, other) = (real(a), real(b));
+    let few = (own.min(other) / 100).max(16);
+    ensure!(
+        own.max(other) - shared <= few,
+        "{words}; the two must share one vocabulary, but for at most {few} tokens at its end: give the student the teacher's tokenizer"
+    );
+    Ok(shared)
+}
+
+/// The first id whose token is not the same in both, and in words what is there.
+fn first_difference(
+    a: &[String],
+    b: &[String],
+    a_name: &str,
+    b_name: &str,
+) -> Option<(usize, String)> {
+    let differs = |(x, y): (&String, &String)| x != y && !(is_padding(x) && is_padding(y));
+    if let Some(id) = a.iter().zip(b).position(differs) {
+        let words = format!(
+            "token {id} is {:?} in {a_name} and {:?} in {b_name}",
+            a[id], b[id]
         );
+        return Some((id, words));
     }
-    Ok(())
+    let shorter = a.len().min(b.len());
+    let (longer, extra) = if a.len() > b.len() {
+        (a_name, &a[shorter..])
+    } else {
+        (b_name, &b[shorter..])
+    };
+    let at = extra.iter().position(|token| !is_padding(token))?;
+    let words = format!(
+        "{a_name} has {} tokens and {b_name} has {}; {longer} alone knows token {}, {:?}",
+        a.len(),
+        b.len(),
+        shorter + at,
+        extra[at]
+    );
+    Some((shorter, words))
+}
+
+/// How many tokens there are without the padding at the end.
+pub(crate) fn real(tokens: &[String]) -> usize {
+    let last = tokens.iter().rposition(|token| !is_padding(token));
+    last.map_or(0, |last| last + 1)
 }
 
 fn is_padding(token: &str) -> bool {

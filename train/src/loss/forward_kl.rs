@@ -11,8 +11,34 @@ pub(super) const LOSS: Loss = Loss {
     run,
 };
 
+/// A teacher that knows only the first tokens is compared on these: both distributions are over them alone.
 fn run(term: &Term, sizes: Sizes, inputs: &Inputs, gradients: &mut Gradients) -> f64 {
-    let (v, rows, t) = (sizes.vocabulary, inputs.labels.len(), term.temperature);
+    let (v, rows) = (sizes.vocabulary, inputs.labels.len());
+    let shared = inputs.teacher_logits.len() / rows.max(1);
+    if shared == v || rows == 0 {
+        return compare(term, v, inputs, gradients);
+    }
+    let first = inputs.logits.chunks_exact(v).flat_map(|row| &row[..shared]);
+    let logits: Vec<f32> = first.copied().collect(); // [s, shared]
+    let mut part = Gradients {
+        logits: vec![0.0; logits.len()], // [s, shared]
+        ..Gradients::default()
+    };
+    let narrow = Inputs {
+        logits: &logits,
+        ..*inputs
+    };
+    let value = compare(term, shared, &narrow, &mut part);
+    let whole = gradients.logits.chunks_exact_mut(v);
+    for (whole, part) in whole.zip(part.logits.chunks_exact(shared)) {
+        whole.iter_mut().zip(part).for_each(|(w, p)| *w += p);
+    }
+    value
+}
+
+/// Both with `v` logits a position.
+fn compare(term: &Term, v: usize, inputs: &Inputs, gradients: &mut Gradients) -> f64 {
+    let (rows, t) = (inputs.labels.len(), term.temperature);
     gradients.scratch.resize(2 * rows, 0.0);
     let (student, teacher) = gradients.scratch.split_at_mut(rows);
     log_sum_exp(student, inputs.logits, v, t);

@@ -138,9 +138,9 @@ pub(crate) struct Inputs<'a> {
     pub(crate) logits: &'a [f32],              // [s, vocabulary]
     pub(crate) hidden: &'a [Vec<f32>],         // [s, width] each
     pub(crate) labels: &'a [u32],              // [s]
-    pub(crate) teacher_logits: &'a [f32],      // [s, vocabulary], empty without a teacher
+    pub(crate) teacher_logits: &'a [f32], // [s, vocabulary or the tokens that both know], empty without a teacher
     pub(crate) teacher_hidden: &'a [Vec<f32>], // [s, teacher width] each
-    pub(crate) extra: &'a [f32],               // projections, [teacher width, width] each
+    pub(crate) extra: &'a [f32],          // projections, [teacher width, width] each
     /// 1 / positions of the whole step.
     pub(crate) scale: f32,
 }

@@ -200,3 +200,46 @@ fn impossible_sums_are_refused() {
         (vec![1, 2], vec![2, 4])
     );
 }
+
+/// A teacher that knows 30 of 37 tokens: as if both had these alone.
+#[test]
+fn a_teacher_of_fewer_tokens_is_compared_on_these() {
+    let (v, shared) = (SIZES.vocabulary, 30);
+    let logits = normal(S * v, 3.0, 1);
+    let first: Vec<f32> = logits
+        .chunks(v)
+        .flat_map(|row| &row[..shared])
+        .copied()
+        .collect();
+    let teacher_logits = normal(S * shared, 3.0, 2);
+    let run = |vocabulary: usize, logits: &[f32]| {
+        let asked = Asked {
+            weight: 0.5,
+            temperature: 2.0,
+            layers: Mapping::Uniform,
+        };
+        let sizes = Sizes {
+            vocabulary,
+            ..SIZES
+        };
+        let losses = Losses::new([("forward_kl", &asked)], sizes).unwrap();
+        let inputs = Inputs {
+            logits,
+            hidden: &[],
+            labels: &[0; S],
+            teacher_logits: &teacher_logits,
+            teacher_hidden: &[],
+            extra: &[],
+            scale: 1.0 / S as f32,
+        };
+        let mut gradients = Gradients::default();
+        let values = losses.run(&inputs, &mut gradients);
+        (values, gradients.logits)
+    };
+    let (wide, narrow) = (run(v, &logits), run(shared, &first));
+    assert_eq!(wide.0, narrow.0);
+    for (wide, narrow) in wide.1.chunks(v).zip(narrow.1.chunks(shared)) {
+        assert_eq!(&wide[..shared], narrow);
+        assert_eq!(wide[shared..], [0.0; 7]);
+    }
+}

@@ -11,6 +11,18 @@ use crate::data::Batch;
 use crate::eval::{Case, Reference, Runtime, evaluate_with, exact_match};
 use crate::stop::{self, Stopped, Watch};
 
+/// A request that fits `context` positions: a model with a short context is asked for less.
+fn within(speed: LatencyOptions, context: usize) -> LatencyOptions {
+    let generate = speed.generate.min(context / 2);
+    let prompt = speed.prompt.min(context - generate);
+    LatencyOptions {
+        generate,
+        prompt,
+        depth: speed.depth.min(context - generate - prompt),
+        ..speed
+    }
+}
+
 /// What every row of a table is measured with.
 pub struct Measure<'a> {
     /// For KL and top-1.
@@ -37,6 +49,12 @@ impl Measure<'_> {
             threads: Some(1),
             repetitions: 5,
         }
+    }
+
+    /// [`Measure::short_request`] for a model of `context` positions, which may be fewer than that takes.
+    #[must_use]
+    pub fn short_request_within(context: usize) -> LatencyOptions {
+        within(Self::short_request(), context)
     }
 
     /// Measures the file at `path`.
@@ -84,19 +102,20 @@ impl Measure<'_> {
         }
         if !self.batches.is_empty() {
             let figures = evaluate_with(&[&runtime], self.teacher, self.batches, watch)?[0];
-            (row.nll, row.kl, row.top1) = (Some(figures.nll), figures.kl, figures.top1);
+            row.set_figures(&figures);
         }
         drop(runtime);
+        let options = within(self.speed, model.config().context_length);
         let stop = watch.stop();
         let stopped = || stop::check(stop).is_err();
-        let speed = latency::measure_with(model, adapters, &self.speed, &stopped, &mut |_| {});
+        let speed = latency::measure_with(model, adapters, &options, &stopped, &mut |_| {});
         let speed = match speed {
             Err(_) if stopped() => return Err(Stopped.into()),
             other => other?,
         };
         row.file_bytes = Some(model.info().file_bytes);
-        row.prefill = (self.speed.prompt > 0).then_some(speed.prefill);
-        row.decode = (self.speed.generate > 0).then_some(speed.decode);
+        row.prefill = (options.prompt > 0).then_some(speed.prefill);
+        row.decode = (options.generate > 0).then_some(speed.decode);
         row.first_token_ms = Some(speed.first_token.as_secs_f64() * 1e3);
         row.mapped = Some(speed.memory.mapped);
         row.anonymous = Some(speed.memory.anonymous());

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::eval::Figures;
+
 /// One measured model. `None` is a figure that was not measured, shown as `–`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
@@ -23,6 +25,9 @@ pub struct Row {
     pub exact: Vec<Option<f64>>,
     /// Mean negative log likelihood of the held-out targets, nats per token.
     pub nll: Option<f64>,
+    /// exp(NLL).
+    #[serde(default)]
+    pub perplexity: Option<f64>,
     /// Mean forward KL from the teacher over the same positions, nats per token.
     pub kl: Option<f64>,
     /// Share of those positions at which the most likely token is the teacher's, 0 to 1.
@@ -36,6 +41,14 @@ pub struct Row {
     /// Memory while it runs: the mapped file, which the system may drop, and what it may not (KV cache and scratch), bytes.
     pub mapped: Option<u64>,
     pub anonymous: Option<u64>,
+}
+
+impl Row {
+    /// Takes over held-out figures.
+    pub fn set_figures(&mut self, figures: &Figures) {
+        (self.nll, self.kl, self.top1) = (Some(figures.nll), figures.kl, figures.top1);
+        self.perplexity = Some(figures.perplexity());
+    }
 }
 
 /// Rows measured on the same data and the same machine.
@@ -78,6 +91,12 @@ impl Table {
         }
         columns.extend([
             column("NLL", |r| r.nll.map(|v| format!("{v:.4}"))),
+            column("perplexity", |r| {
+                r.perplexity.map(|v| {
+                    let digits = if v < 1000.0 { 4 } else { 0 };
+                    format!("{v:.digits$}")
+                })
+            }),
             column("KL", |r| r.kl.map(|v| format!("{v:.4}"))),
             column("top-1", move |r| r.top1.map(percent)),
             column("file", |r| r.file_bytes.map(bytes)),

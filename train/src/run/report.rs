@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use dram_core::Model;
 
 use super::sources::{HeldOut, Sources};
 use super::{Event, LOG, Learnt, Place, Summary};
@@ -42,7 +43,7 @@ pub(super) fn report(
         cases: &cases,
         same: &actions::exact_match,
         workers: recipe.train.all_threads(),
-        speed: Measure::short_request(),
+        speed: Measure::short_request_within(Model::open(gguf)?.config().context_length),
     };
     let mut rows = Vec::new();
     let mut tell = |done, of| {
@@ -60,13 +61,14 @@ pub(super) fn report(
             let figures = evaluate_with(&[learnt.reference], None, &batches, watch)?[0];
             let decoder = learnt.teacher.decoder();
             let parameters = decoder.map(|d| d.config().parameters() as u64);
-            Row {
+            let mut row = Row {
                 name: "teacher".into(),
                 parameters,
                 exact: vec![None; cases.len()],
-                nll: Some(figures.nll),
                 ..Row::default()
-            }
+            };
+            row.set_figures(&figures);
+            row
         });
     }
     if let Some(control) = place.control {
@@ -83,7 +85,7 @@ pub(super) fn report(
         rows,
         notes: vec![
             format!(
-                "NLL, KL and top-1 over {} held-out tokens",
+                "NLL, perplexity, KL and top-1 over {} held-out tokens",
                 batches.iter().map(|b| b.targets.len()).sum::<usize>()
             ),
             measure.speed_note(),

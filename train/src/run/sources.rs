@@ -1,6 +1,5 @@
 //! The recipe's data: tokenizer, training batches, held-out sets.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -9,11 +8,11 @@ use super::Event;
 use super::records::{Lengths, RecordFiles};
 use crate::data::actions::{self, ActionExamples, Set};
 use crate::data::{
-    Batch, Batches, Crops, Example, Grouped, TextTokenizer, Vocabulary, evaluation_batches,
-    read_text, sequential_blocks, split_text,
+    Batch, Batches, Crops, Documents, Example, Examples as _, Grouped, TextTokenizer, Vocabulary,
+    evaluation_batches, perplexity_chunks, sequential_blocks,
 };
 use crate::eval::Case;
-use crate::export::vocabulary_of_gguf;
+use crate::export::real;
 use crate::identity::hash_of;
 use crate::recipe::{Kind, Recipe};
 use crate::teacher::Teacher;
@@ -21,8 +20,10 @@ use crate::teacher::Teacher;
 /// Everything a run reads.
 pub(super) struct Sources {
     pub(super) vocabulary: Vocabulary,
-    /// Rows of the student's output matrix.
+    /// Rows of the output matrix of a student that begins at random.
     pub(super) logits_length: usize,
+    /// Ids, from 0 on, that are the same tokens for the teacher.
+    pub(super) shared: usize,
     pub(super) training: Box<dyn Batches>,
     pub(super) held_out: Vec<HeldOut>,
     /// Differs where tokens or merges differ.
@@ -43,8 +44,10 @@ pub struct HeldOut {
 
 /// End of text, when a tokenizer is trained for text or records.
 const END: &str = "<|end|>";
-/// Sequences in a held-out batch.
+/// Sequences in a held-out batch, at most.
 const EVALUATION_BATCH: usize = 16;
+/// Bytes of logits that a batch of held-out text may take.
+const EVALUATION_BYTES: usize = 1 << 29;
 /// Steps whose examples are sorted by length together, which keeps padding low.
 const WINDOW: usize = 16;
 
@@ -68,18 +71,33 @@ impl Sources {
         held_out_only: bool,
         listener: &mut dyn FnMut(Event),
     ) -> Result<Self> {
-        let files = Files::read(recipe, held_out_only, listener).context("[data]")?;
+        let mut files = Files::read(recipe, held_out_only, listener).context("[data]")?;
         let tokenizer = tokenizer(recipe, teacher, &files).context("[data] tokenizer")?;
         let mut vocabulary = tokenizer.vocabulary().clone();
         let logits_length = teacher.map_or(vocabulary.tokens.len(), Teacher::logits_length);
-        vocabulary.pad_to(logits_length);
+        let mut shared = logits_length;
         if let Some(teacher) = teacher {
-            teacher
+            shared = teacher
                 .check_tokens(&vocabulary.tokens)
                 .context("[teacher]")?;
+            let (own, theirs) = (real(&vocabulary.tokens), real(&teacher.vocabulary().tokens));
+            if shared < own.max(theirs) {
+                listener(Event::Note(&format!(
+                    "teacher and student share tokens 0 to {}, on which they are compared; the teacher has {theirs}, the student {own}",
+                    shared - 1
+                )));
+            } else {
+                // Where nothing differs, rows of padding are compared like others.
+                shared = logits_length;
+            }
         }
-        let tokens_print =
+        vocabulary.fit(logits_length.max(real(&vocabulary.tokens)))?;
+        let logits_length = vocabulary.tokens.len();
+        let mut tokens_print =
             hash_of(format!("{:?} {:?}", vocabulary.tokens, vocabulary.merges).as_bytes());
+        if vocabulary.merges.is_empty() {
+            tokens_print += &tokenizer.fingerprint();
+        }
         let mut data_print = String::new();
         let lengths = Lengths::new(recipe, teacher.map(Teacher::context_length), listener)?;
         let mut sequence = lengths.text;
@@ -88,6 +106,14 @@ impl Sources {
         let (training, held_out): (Box<dyn Batches>, _) = match recipe.data.kind {
             Kind::Actions => {
                 let examples = ActionExamples::new(tokenizer.clone(), Set::Train, seed)?;
+                // Made up as training goes: a few thousand show how long they are, and a rarer one is cut.
+                let longest = (0..2_000).map(|i| examples.get(i).ids.len() - 1).max();
+                let longest = longest.unwrap_or(0);
+                ensure!(
+                    longest <= sequence,
+                    "[student] context_length or [data] sequence: the task's examples take up to {longest} tokens, and sequences are at most {sequence}"
+                );
+                let examples = examples.within(sequence);
                 let sets = [("held-out", Set::HeldOut), ("no function", Set::NoFunction)];
                 let sets = sets.map(|(name, set)| {
                     actions_held_out(name, set, &tokenizer, recipe.eval.examples)
@@ -98,10 +124,20 @@ impl Sources {
                 )
             }
             Kind::Text => {
-                let (training, held_out) = files.text.split(recipe)?;
-                data_print = hash_of(training.as_bytes());
-                let ids = tokenizer.encode(training, true)?;
-                let mut rest = tokenizer.encode(held_out, true)?;
+                let [training, held_out] = std::mem::take(&mut files.text);
+                data_print = training.fingerprint();
+                // What is scored as llama.cpp does holds no special tokens, whatever it says.
+                let chunk = recipe.eval.chunk;
+                let mut rest = held_out.encode(&tokenizer, chunk.is_none())?;
+                drop(held_out);
+                // Who only evaluates names one file twice.
+                let ids = if recipe.data.held_out == recipe.data.path {
+                    rest.clone()
+                } else {
+                    training.encode(&tokenizer, true)?
+                };
+                drop(training);
+                let bos = vocabulary.bos.filter(|_| vocabulary.add_bos);
                 listener(Event::Note(&format!(
                     "{} tokens to learn from, {} held out",
                     ids.len(),
@@ -114,9 +150,28 @@ impl Sources {
                     rest.len() > 1,
                     "[data] no text is held out; raise held_out_share or name a held_out file"
                 );
-                let batches = sequential_blocks(&rest, sequence, EVALUATION_BATCH);
+                let length = chunk.unwrap_or(sequence);
+                let rows = EVALUATION_BYTES / (4 * length * logits_length).max(1);
+                let rows = rows.clamp(1, EVALUATION_BATCH);
+                let batches = match chunk {
+                    Some(length) => {
+                        ensure!(
+                            rest.len() >= length,
+                            "[eval] chunk = {length}: the held-out text has only {} tokens",
+                            rest.len()
+                        );
+                        perplexity_chunks(&rest, length, recipe.eval.chunks, rows, bos)
+                    }
+                    None => sequential_blocks(&rest, length, rows, bos),
+                };
+                let crop = if recipe.data.held_out == recipe.data.path {
+                    sequence.min(ids.len() - 1)
+                } else {
+                    sequence
+                };
+                let crops = Crops::new(Arc::new(ids), batch, crop, seed)?;
                 (
-                    Box::new(Crops::new(Arc::new(ids), batch, sequence, seed)?),
+                    Box::new(crops.beginning_with(bos)),
                     vec![HeldOut {
                         name: "held-out".into(),
                         batches,
@@ -150,6 +205,7 @@ impl Sources {
         Ok(Sources {
             vocabulary,
             logits_length,
+            shared,
             training,
             held_out,
             tokens_print,
@@ -159,39 +215,45 @@ impl Sources {
     }
 }
 
+impl Sources {
+    /// Checks that a student of `context` positions takes every held-out sequence, before it is trained for them.
+    ///
+    /// # Errors
+    /// With the length of the longest.
+    pub(super) fn fit(&self, context: usize) -> Result<()> {
+        let batches = self.held_out.iter().flat_map(|set| &set.batches);
+        let longest = batches.map(|batch| batch.length).max().unwrap_or(0);
+        ensure!(
+            longest <= context,
+            "[data] held-out sequences take {longest} tokens, the student {context}; give it a larger context_length, or shorter sequences ([data] \
+             sequence, [eval] chunk)"
+        );
+        Ok(())
+    }
+}
+
 /// What the recipe's files hold.
 struct Files {
-    text: Text,
+    /// Training and held out.
+    text: [Documents; 2],
     records: RecordFiles,
-}
-
-#[derive(Default)]
-struct Text {
-    whole: String,
-    held_out: Option<String>,
-}
-
-impl Text {
-    /// (training, held out)
-    fn split(&self, recipe: &Recipe) -> Result<(&str, &str)> {
-        match &self.held_out {
-            Some(held_out) => Ok((&self.whole, held_out)),
-            None => split_text(&self.whole, recipe.data.held_out_share),
-        }
-    }
 }
 
 impl Files {
     fn read(recipe: &Recipe, held_out_only: bool, listener: &mut dyn FnMut(Event)) -> Result<Self> {
         let mut files = Files {
-            text: Text::default(),
+            text: Default::default(),
             records: RecordFiles::default(),
         };
         let (path, held_out) = (recipe.data.path.as_deref(), recipe.data.held_out.as_deref());
         match (recipe.data.kind, path) {
             (Kind::Text, Some(path)) => {
-                files.text.whole = read_text(&[path])?;
-                files.text.held_out = held_out.map(|p| read_text(&[p])).transpose()?;
+                let separator = recipe.data.separator.as_deref();
+                let whole = Documents::read(path, separator)?;
+                files.text = match held_out {
+                    Some(held_out) => [whole, Documents::read(held_out, separator)?],
+                    None => whole.split(recipe.data.held_out_share)?.into(),
+                };
             }
             (Kind::Jsonl, Some(path)) => {
                 files.records = RecordFiles::read(path, recipe, held_out_only, listener)?;
@@ -202,21 +264,11 @@ impl Files {
     }
 
     /// Everything readable, to train a tokenizer on.
-    fn texts(&self, recipe: &Recipe) -> Result<Vec<String>> {
+    fn texts(&self) -> Vec<String> {
         let mut texts: Vec<String> = Vec::new();
-        if recipe.data.kind == Kind::Text {
-            // Line by line, so that it counts words in small pieces.
-            texts.extend(
-                self.text
-                    .split(recipe)?
-                    .0
-                    .split_inclusive('\n')
-                    .map(str::to_string),
-            );
-        }
         let records = &self.records.training.records;
         texts.extend(records.iter().flat_map(|r| r.texts()).map(str::to_string));
-        Ok(texts)
+        texts
     }
 }
 
@@ -226,33 +278,29 @@ fn tokenizer(
     files: &Files,
 ) -> Result<TextTokenizer> {
     if let Some(path) = &recipe.data.tokenizer {
-        return read_tokenizer(path);
+        return TextTokenizer::open(path);
     }
     if let (Some(_), Some(section)) = (teacher, &recipe.teacher) {
-        return read_tokenizer(&section.path);
+        return TextTokenizer::open(&section.path);
     }
     if let Some(path) = &recipe.student.init {
-        return read_tokenizer(path);
+        return TextTokenizer::open(path);
     }
     match recipe.data.kind {
         Kind::Actions => actions::tokenizer(recipe.data.vocabulary),
-        Kind::Text | Kind::Jsonl => TextTokenizer::train(
-            files.texts(recipe)?.into_iter(),
+        // Line by line, so that it counts words in small pieces.
+        Kind::Text => {
+            let lines = files.text[0]
+                .iter()
+                .flat_map(|text| text.split_inclusive('\n'));
+            TextTokenizer::train(lines, recipe.data.vocabulary, &[END], None)
+        }
+        Kind::Jsonl => TextTokenizer::train(
+            files.texts().into_iter(),
             recipe.data.vocabulary,
             &[END],
             None,
         ),
-    }
-}
-
-/// From a folder, a `tokenizer.json`, or a GGUF file.
-fn read_tokenizer(path: &Path) -> Result<TextTokenizer> {
-    if path.is_dir() {
-        TextTokenizer::from_folder(path)
-    } else if path.extension().is_some_and(|e| e == "json") {
-        TextTokenizer::from_file(path)
-    } else {
-        TextTokenizer::from_vocabulary(vocabulary_of_gguf(&dram_core::gguf::File::open(path)?)?)
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::data::Batches as _;
 use crate::recipe::{Data, Kind, Quant, Student, Teacher, Train};
 
 /// A word game small enough for seconds: the text repeats.
@@ -35,6 +36,154 @@ fn recipe(folder: &Path, steps: u64) -> Recipe {
             ..Default::default()
         },
         ..Recipe::default()
+    }
+}
+
+/// A context shorter than the request that speed is measured with, and held-out sequences that do not fit are refused before training.
+#[test]
+fn a_short_context_is_trained_and_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let never = AtomicBool::new(false);
+    let mut short = recipe(folder.path(), 3);
+    (short.student.context_length, short.data.sequence) = (16, None);
+    let made = pretrain(&short, &folder.path().join("short"), &never, &mut |_| {}).unwrap();
+    let table = made.table.unwrap();
+    let row = &table.rows[0];
+    assert!(row.prefill > Some(0.0) && row.decode > Some(0.0), "{row:?}");
+    let perplexity = made.figures[0].1.nll.exp();
+    assert!(
+        (row.perplexity.unwrap() / perplexity - 1.0).abs() < 0.01,
+        "{row:?}"
+    );
+
+    short.eval.chunk = Some(32);
+    let steps = AtomicBool::new(false);
+    let error = pretrain(&short, &folder.path().join("long"), &never, &mut |event| {
+        if let Event::Step(_) = event {
+            steps.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    })
+    .unwrap_err();
+    assert!(
+        error.to_string().contains("31 tokens, the student 16"),
+        "{error:#}"
+    );
+    assert!(!steps.into_inner());
+    let actions = Recipe {
+        student: short.student.clone(),
+        train: short.train.clone(),
+        ..Recipe::default()
+    };
+    let error = pretrain(
+        &actions,
+        &folder.path().join("actions"),
+        &never,
+        &mut |_| {},
+    );
+    let error = format!("{:#}", error.unwrap_err());
+    assert!(error.contains("sequences are at most 16"), "{error}");
+}
+
+/// A teacher with rows of padding and a few tokens more, and a first model with other rows of padding, are of the same tokenizer.
+#[test]
+fn rows_may_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let never = AtomicBool::new(false);
+    let small = recipe(folder.path(), 3);
+    let first = pretrain(&small, &at("first"), &never, &mut |_| {}).unwrap();
+    let gguf = first.gguf.unwrap();
+    let file = dram_core::gguf::File::open(&gguf).unwrap();
+    let vocabulary = crate::export::vocabulary_of_gguf(&file).unwrap();
+    let own = vocabulary.tokens.len();
+
+    // The teacher: two more tokens and six rows of padding.
+    let mut more = vocabulary.clone();
+    for name in ["<|think|>", "<|tool|>"] {
+        more.tokens.push(name.into());
+        more.types.push(crate::data::tokenizer::token_type::CONTROL);
+    }
+    more.pad_to(own + 8);
+    let config = small.student.config(own + 8).unwrap();
+    let teacher = Decoder::random(config, 7).unwrap();
+    let scheme = crate::student::Scheme::by_name("f32", "f32", "f32").unwrap();
+    let export = Export {
+        name: "teacher",
+        config: teacher.config(),
+        weights: teacher.parameters(),
+        scheme: &scheme,
+        vocabulary: &more,
+        metadata: Vec::new(),
+    };
+    export.unverified(&at("teacher.gguf")).unwrap();
+
+    let mut recipe = small.clone();
+    recipe.teacher = Some(Teacher {
+        path: at("teacher.gguf"),
+    });
+    recipe.data.tokenizer = Some(gguf.clone());
+    recipe.student.init = Some(gguf.clone());
+    let mut notes = Vec::new();
+    let made = distill(&recipe, &at("out"), &never, &mut |event| {
+        if let Event::Note(note) = event {
+            notes.push(note.to_owned());
+        }
+    })
+    .unwrap();
+    let shared = format!("share tokens 0 to {}", own - 1);
+    assert!(notes.iter().any(|note| note.contains(&shared)), "{notes:?}");
+    assert!(made.figures[0].1.kl.unwrap().is_finite());
+    let made = dram_core::Model::open(made.gguf.unwrap()).unwrap();
+    assert_eq!(made.config().vocabulary, own);
+    // Rows of padding alone: all of the student's are compared.
+    let mut padded = vocabulary.clone();
+    padded.pad_to(own + 8);
+    let export = Export {
+        vocabulary: &padded,
+        ..export
+    };
+    export.unverified(&at("teacher.gguf")).unwrap();
+    let made = distill(&recipe, &at("padded"), &never, &mut |_| {}).unwrap();
+    assert!(made.figures[0].1.kl.unwrap().is_finite());
+    // Another tokenizer is refused, with the first token that differs.
+    let mut other = vocabulary.clone();
+    other.tokens[20] = "another".into();
+    other.pad_to(own + 8);
+    let export = Export {
+        vocabulary: &other,
+        ..export
+    };
+    export.unverified(&at("teacher.gguf")).unwrap();
+    let error = distill(&recipe, &at("refused"), &never, &mut |_| {}).unwrap_err();
+    assert!(
+        format!("{error:#}").contains("token 20 is \"another\""),
+        "{error:#}"
+    );
+}
+
+/// With a tokenizer that adds BOS every sequence begins with it, and the student's file says so too.
+#[test]
+fn sequences_begin_with_bos() {
+    let folder = tempfile::tempdir().unwrap();
+    let never = AtomicBool::new(false);
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/convert");
+    for (name, model) in [("spm", "llama"), ("wordpiece", "bert")] {
+        let mut recipe = recipe(folder.path(), 2);
+        recipe.data.tokenizer = Some(golden.join(name));
+        let sources = sources::Sources::new(&recipe, None, &mut |_| {}).unwrap();
+        let vocabulary = &sources.vocabulary;
+        assert!(vocabulary.add_bos, "{name}");
+        let bos = vocabulary.bos.unwrap();
+        let held_out = &sources.held_out[0].batches[0];
+        for batch in [&sources.training.batch(3), held_out] {
+            let mut rows = batch.ids.chunks(batch.length);
+            assert!(rows.all(|row| row[0] == bos), "{name}");
+            assert!(batch.targets.iter().all(|t| t.1 != bos), "{name}");
+        }
+        let made = pretrain(&recipe, &folder.path().join(name), &never, &mut |_| {}).unwrap();
+        let file = dram_core::gguf::File::open(made.gguf.unwrap()).unwrap();
+        let student = crate::export::vocabulary_of_gguf(&file).unwrap();
+        assert_eq!((&*student.model, &student), (model, vocabulary), "{name}");
     }
 }
 

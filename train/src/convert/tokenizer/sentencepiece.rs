@@ -1,4 +1,4 @@
-//! `tokenizer.model`: SentencePiece's protocol buffer, of which three fields of the model and three of each piece are read.
+//! `tokenizer.model`: SentencePiece's protocol buffer: its pieces, the kind of model, and for a unigram model how it normalises text.
 //!
 //! The message is described in SentencePiece's `sentencepiece_model.proto`, the encoding in the Protocol Buffers documentation.
 
@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::Keys;
+use super::unigram::Normalizer;
 use crate::data::Vocabulary;
 use crate::data::tokenizer::token_type;
 
@@ -24,8 +26,8 @@ enum Field<'a> {
 /// Reads the tokens of `path`, at most `rows`.
 ///
 /// # Errors
-/// When the file is malformed or another kind of model than BPE, or has more tokens than `rows`.
-pub(super) fn read(path: &Path, rows: usize) -> Result<Vocabulary> {
+/// When the file is malformed or another kind of model than BPE or unigram, or has more tokens than `rows`.
+pub(super) fn read(path: &Path, rows: usize, keys: &mut Keys) -> Result<Vocabulary> {
     let at = || path.display().to_string();
     let size = std::fs::metadata(path).with_context(at)?.len();
     ensure!(
@@ -33,10 +35,16 @@ pub(super) fn read(path: &Path, rows: usize) -> Result<Vocabulary> {
         "{}: {size} bytes are no SentencePiece model",
         at()
     );
-    parse(&std::fs::read(path).with_context(at)?, rows).with_context(at)
+    let (vocabulary, normalizer) =
+        parse(&std::fs::read(path).with_context(at)?, rows).with_context(at)?;
+    if let Some(normalizer) = normalizer {
+        normalizer.set(keys);
+    }
+    Ok(vocabulary)
 }
 
-fn parse(bytes: &[u8], rows: usize) -> Result<Vocabulary> {
+/// The tokens, and of a unigram model how text is normalised.
+fn parse(bytes: &[u8], rows: usize) -> Result<(Vocabulary, Option<Normalizer>)> {
     let mut vocabulary = Vocabulary {
         model: "llama".into(),
         pre: Some("default".into()),
@@ -44,6 +52,11 @@ fn parse(bytes: &[u8], rows: usize) -> Result<Vocabulary> {
     };
     // TrainerSpec.ModelType: 1 is a unigram model, which is what a file without the field has.
     let mut kind = 1;
+    let mut normalizer = Normalizer {
+        charsmap: Vec::new(),
+        adds_space: true,
+        merges_spaces: true,
+    };
     each(bytes, &mut |number, field| {
         match (number, field) {
             (1, Field::Bytes(piece)) => {
@@ -63,6 +76,15 @@ fn parse(bytes: &[u8], rows: usize) -> Result<Vocabulary> {
                 }
                 Ok(())
             })?,
+            (3, Field::Bytes(spec)) => each(spec, &mut |number, field| {
+                match (number, field) {
+                    (2, Field::Bytes(map)) => normalizer.charsmap = map.to_vec(),
+                    (3, Field::Varint(flag)) => normalizer.adds_space = flag != 0,
+                    (4, Field::Varint(flag)) => normalizer.merges_spaces = flag != 0,
+                    _ => {}
+                }
+                Ok(())
+            })?,
             _ => {}
         }
         Ok(())
@@ -72,9 +94,14 @@ fn parse(bytes: &[u8], rows: usize) -> Result<Vocabulary> {
         "no pieces; expected a SentencePiece model"
     );
     match kind {
-        2 => Ok(vocabulary),
-        1 => bail!("a unigram model; the runtime reads SentencePiece's BPE"),
-        other => bail!("SentencePiece model type {other}; the runtime reads BPE (2)"),
+        2 => Ok((vocabulary, None)),
+        1 => {
+            vocabulary.model = "t5".into();
+            Ok((vocabulary, Some(normalizer)))
+        }
+        other => {
+            bail!("SentencePiece model type {other}; the runtime reads unigram (1) and BPE (2)")
+        }
     }
 }
 
@@ -143,7 +170,7 @@ mod tests {
     #[test]
     fn damaged_models_are_refused() {
         let bytes = include_bytes!("../../../../tests/golden/convert/spm/tokenizer.model");
-        let whole = parse(bytes, 400).unwrap();
+        let whole = parse(bytes, 400).unwrap().0;
         assert_eq!(
             (whole.tokens.len(), &*whole.tokens[0], whole.types[0]),
             (380, "<unk>", token_type::UNKNOWN)
@@ -155,7 +182,7 @@ mod tests {
                 .contains("379 rows")
         );
         for end in 0..bytes.len() {
-            let _ = parse(&bytes[..end], 400).is_ok_and(|v| v.tokens.len() <= 380);
+            let _ = parse(&bytes[..end], 400).is_ok_and(|(v, _)| v.tokens.len() <= 380);
         }
         let mut damaged = bytes.to_vec();
         for at in 0..damaged.len() {

@@ -28,6 +28,7 @@ pub struct ActionExamples {
     ids: [u32; 3],
     set: Set,
     seed: u64,
+    longest: usize,
 }
 
 impl ActionExamples {
@@ -48,7 +49,14 @@ impl ActionExamples {
             ids,
             set,
             seed,
+            longest: usize::MAX,
         })
+    }
+
+    /// Examples are cut to `longest` inputs.
+    #[must_use]
+    pub fn within(self, longest: usize) -> Self {
+        ActionExamples { longest, ..self }
     }
 
     /// `<|request|>` request `<|call|>` call `<|end|>`; only the call and the end are targets.
@@ -74,7 +82,10 @@ impl Examples for ActionExamples {
 
     fn get(&self, index: u64) -> Example {
         let sample = sample(self.set, self.seed, index);
-        self.encode(&sample)
-            .expect("a byte-level tokenizer has a token for every byte")
+        let mut example = self
+            .encode(&sample)
+            .expect("a byte-level tokenizer has a token for every byte");
+        example.truncate(self.longest.saturating_add(1));
+        example
     }
 }

@@ -177,17 +177,17 @@ impl Reader {
         }
         let calls = find(&["tool_calls"]);
         if !calls.is_null() && !calls.as_str().is_some_and(|text| text.trim().is_empty()) {
-            said.calls
-                .extend(self.calls(&unpacked("tool_calls", calls)?)?);
+            let calls = unpacked("tool_calls", calls)?;
+            said.calls.extend(self.calls(&calls)?);
         }
         if is_calls(&turn["function_call"]) {
             let call = unpacked("function_call", &turn["function_call"])?;
             said.calls.extend(self.calls(&call)?);
         }
         if role == CALL && is_calls(&Value::from(said.text.as_str())) {
-            let value = std::mem::take(&mut said.text);
-            said.calls
-                .extend(self.calls(&unpacked("value", &Value::from(value))?)?);
+            let value = Value::from(std::mem::take(&mut said.text));
+            let calls = unpacked("value", &value)?;
+            said.calls.extend(self.calls(&calls)?);
         }
         for (id, result) in std::mem::take(&mut said.results) {
             self.result(id.as_deref(), None, result);

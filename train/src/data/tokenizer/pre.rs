@@ -173,7 +173,7 @@ pub(crate) fn describe(pre: &Pretokenizer) -> Value {
 mod tests {
     use super::*;
 
-    /// Training cuts with the `tokenizers` crate from the runtime's expressions, and each way of cutting is known again among all of them.
+    /// Each way of cutting is known again among all of them.
     #[test]
     fn every_pretokenizer_is_recognised_by_what_it_does() {
         for pre in Pretokenizer::all().filter(|pre| !pre.is_plain()) {

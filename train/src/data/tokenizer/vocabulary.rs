@@ -1,6 +1,6 @@
 //! A tokenizer as GGUF describes it.
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Token types of GGUF's `tokenizer.ggml.token_type`.
 pub mod token_type {
@@ -15,16 +15,17 @@ pub mod token_type {
 /// A tokenizer as GGUF describes it (the `tokenizer.*` keys).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Vocabulary {
-    /// `gpt2` (byte-level BPE), `llama` (SentencePiece BPE) or `bert` (WordPiece, which is converted only).
+    /// `gpt2` (byte-level BPE), `gemma4` (BPE over plain text), `llama` (SentencePiece BPE), `t5` (SentencePiece's unigram model) or `bert`
+    /// (WordPiece).
     pub model: String,
-    /// The pre-tokeniser's name, one of those that the runtime knows (`default` for SentencePiece); `None` when the
-    /// tokenizer splits in a way that GGUF has no name for, which training allows and export does not.
+    /// The pre-tokeniser's name, one of those that the runtime knows (`default` for SentencePiece); `None` when a byte-level BPE splits in a
+    /// way that GGUF has no name for: such a tokenizer encodes nothing.
     pub pre: Option<String>,
     /// [vocabulary], in the byte-unicode form of GPT-2 for `gpt2`.
     pub tokens: Vec<String>,
     /// [vocabulary], see [`token_type`].
     pub types: Vec<i32>,
-    /// [vocabulary] for `llama`, empty for `gpt2`.
+    /// [vocabulary] for `llama` and `t5`, empty where merges rank.
     pub scores: Vec<f32>,
     /// "left right" in the order of their rank.
     pub merges: Vec<String>,
@@ -32,9 +33,31 @@ pub struct Vocabulary {
     pub eos: Option<u32>,
     pub padding: Option<u32>,
     pub unknown: Option<u32>,
+    /// Whether a text begins with `bos`.
     pub add_bos: bool,
+    /// Whether a text ends with `eos`.
+    pub add_eos: bool,
     pub chat_template: Option<String>,
+    /// Every other key under `tokenizer.`, as it stands in the file, sorted: spaces, normalisation, other special tokens, more templates.
+    pub more: Vec<(String, MetadataValue)>,
 }
+
+/// What keys of [`Vocabulary`] hold.
+const KINDS: [(&str, &str); 13] = [
+    ("model", "a string"),
+    ("pre", "a string"),
+    ("chat_template", "a string"),
+    ("tokens", "an array of strings"),
+    ("merges", "an array of strings"),
+    ("token_type", "an array of integers"),
+    ("scores", "an array of floats"),
+    ("bos_token_id", "an unsigned integer"),
+    ("eos_token_id", "an unsigned integer"),
+    ("padding_token_id", "an unsigned integer"),
+    ("unknown_token_id", "an unsigned integer"),
+    ("add_bos_token", "a boolean"),
+    ("add_eos_token", "a boolean"),
+];
 
 /// A value of a metadata key.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +71,7 @@ pub enum MetadataValue {
     Integers(Vec<i32>),
     Floats(Vec<f32>),
     Flags(Vec<bool>),
+    Bytes(Vec<u8>),
 }
 
 impl Vocabulary {
@@ -55,95 +79,115 @@ impl Vocabulary {
     ///
     /// # Errors
     /// When GGUF has no name for how the tokenizer splits text.
-    pub fn metadata(&self) -> Result<Vec<(&'static str, MetadataValue)>> {
+    pub fn metadata(&self) -> Result<Vec<(String, MetadataValue)>> {
         use MetadataValue::{Flag, Floats, Integers, Number, Text, Texts};
-        let pre = self.pre.clone().context(
-            "GGUF has no name for this tokenizer's way of splitting text: it cuts as none of the runtime's pre-tokenizers",
-        )?;
-        let mut out = vec![
-            ("tokenizer.ggml.model", Text(self.model.clone())),
-            ("tokenizer.ggml.pre", Text(pre)),
-            ("tokenizer.ggml.tokens", Texts(self.tokens.clone())),
-            ("tokenizer.ggml.token_type", Integers(self.types.clone())),
+        ensure!(
+            self.pre.is_some() || self.model != "gpt2",
+            "GGUF has no name for this tokenizer's way of splitting text: it cuts as none of the runtime's pre-tokenizers"
+        );
+        let list = |list: &[String]| (!list.is_empty()).then(|| Texts(list.to_vec()));
+        let scores = (!self.scores.is_empty()).then(|| Floats(self.scores.clone()));
+        // Only these end a text with EOS where the file does not say.
+        let says_eos = self.add_eos || matches!(&*self.model, "t5" | "bert");
+        let keys = [
+            ("model", Some(Text(self.model.clone()))),
+            ("pre", self.pre.clone().map(Text)),
+            ("tokens", Some(Texts(self.tokens.clone()))),
+            ("token_type", Some(Integers(self.types.clone()))),
+            ("scores", scores),
+            ("merges", list(&self.merges)),
+            ("bos_token_id", self.bos.map(Number)),
+            ("eos_token_id", self.eos.map(Number)),
+            ("padding_token_id", self.padding.map(Number)),
+            ("unknown_token_id", self.unknown.map(Number)),
+            ("add_bos_token", Some(Flag(self.add_bos))),
+            ("add_eos_token", says_eos.then_some(Flag(self.add_eos))),
         ];
-        if self.scores.is_empty() {
-            out.push(("tokenizer.ggml.merges", Texts(self.merges.clone())));
-        } else {
-            out.push(("tokenizer.ggml.scores", Floats(self.scores.clone())));
-        }
-        for (key, id) in [
-            ("tokenizer.ggml.bos_token_id", self.bos),
-            ("tokenizer.ggml.eos_token_id", self.eos),
-            ("tokenizer.ggml.padding_token_id", self.padding),
-            ("tokenizer.ggml.unknown_token_id", self.unknown),
-        ] {
-            if let Some(id) = id {
-                out.push((key, Number(id)));
+        let keys = keys
+            .into_iter()
+            .filter_map(|(key, value)| Some((format!("tokenizer.ggml.{key}"), value?)));
+        let template = self
+            .chat_template
+            .clone()
+            .map(|text| ("tokenizer.chat_template".to_owned(), Text(text)));
+        Ok(keys
+            .chain(template)
+            .chain(self.more.iter().cloned())
+            .collect())
+    }
+
+    /// Reads the same keys back; those of other parts of a file are passed over. `add_bos` and `add_eos` are false where the file does not
+    /// say: [`crate::export::vocabulary_of_gguf`] knows what is usual for the kind.
+    ///
+    /// # Errors
+    /// Names the key that is missing or has another type than expected, or that disagrees with the others.
+    pub fn from_metadata(keys: impl IntoIterator<Item = (String, MetadataValue)>) -> Result<Self> {
+        use MetadataValue::{Flag, Floats, Integers, Number, Text, Texts};
+        let mut out = Vocabulary::default();
+        let (mut tokens, mut types) = (None, None);
+        for (key, value) in keys {
+            let Some(name) = key.strip_prefix("tokenizer.") else {
+                continue;
+            };
+            match (name.strip_prefix("ggml.").unwrap_or(name), value) {
+                ("model", Text(text)) => out.model = text,
+                ("pre", Text(text)) => out.pre = Some(text),
+                ("tokens", Texts(list)) => tokens = Some(list),
+                ("token_type", Integers(list)) => types = Some(list),
+                ("scores", Floats(list)) => out.scores = list,
+                ("merges", Texts(list)) => out.merges = list,
+                ("bos_token_id", Number(id)) => out.bos = Some(id),
+                ("eos_token_id", Number(id)) => out.eos = Some(id),
+                ("padding_token_id", Number(id)) => out.padding = Some(id),
+                ("unknown_token_id", Number(id)) => out.unknown = Some(id),
+                ("add_bos_token", Flag(flag)) => out.add_bos = flag,
+                ("add_eos_token", Flag(flag)) => out.add_eos = flag,
+                ("chat_template", Text(text)) => out.chat_template = Some(text),
+                (name, value) => {
+                    if let Some((_, expected)) = KINDS.iter().find(|(known, _)| *known == name) {
+                        bail!("{key}: expected {expected}, got {value:.40?}");
+                    }
+                    out.more.push((key, value));
+                }
             }
         }
-        out.push(("tokenizer.ggml.add_bos_token", Flag(self.add_bos)));
-        if let Some(template) = &self.chat_template {
-            out.push(("tokenizer.chat_template", Text(template.clone())));
+        ensure!(!out.model.is_empty(), "tokenizer.ggml.model is missing");
+        out.more.sort_by(|(a, _), (b, _)| a.cmp(b));
+        out.tokens = tokens.context("tokenizer.ggml.tokens is missing")?;
+        let count = out.tokens.len();
+        out.types = types.unwrap_or_else(|| vec![token_type::NORMAL; count]);
+        ensure!(
+            out.types.len() == count,
+            "tokenizer.ggml.token_type has {} entries, tokenizer.ggml.tokens {count}",
+            out.types.len()
+        );
+        ensure!(
+            out.scores.is_empty() || out.scores.len() == count,
+            "tokenizer.ggml.scores has {} entries, tokenizer.ggml.tokens {count}",
+            out.scores.len()
+        );
+        if out.model == "gpt2" && out.pre.is_none() {
+            out.pre = Some("default".into());
         }
         Ok(out)
     }
 
-    /// Reads the same keys back; `get` looks one up.
+    /// Takes exactly `count` tokens: unused ones are added, or taken off the end.
     ///
     /// # Errors
-    /// Names the key that is missing or has another type than expected, or that disagrees with the others.
-    pub fn from_metadata(get: impl Fn(&str) -> Option<MetadataValue>) -> Result<Self> {
-        let text = |key: &str| match get(key) {
-            Some(MetadataValue::Text(text)) => Ok(Some(text)),
-            None => Ok(None),
-            Some(other) => Err(anyhow!("{key}: expected a string, got {other:?}")),
-        };
-        let number = |key: &str| match get(key) {
-            Some(MetadataValue::Number(n)) => Ok(Some(n)),
-            None => Ok(None),
-            Some(other) => Err(anyhow!(
-                "{key}: expected an unsigned integer, got {other:?}"
-            )),
-        };
-        let texts = |key: &str| match get(key) {
-            Some(MetadataValue::Texts(list)) => Ok(Some(list)),
-            None => Ok(None),
-            Some(_) => Err(anyhow!("{key}: expected an array of strings")),
-        };
-        let model = text("tokenizer.ggml.model")?.context("tokenizer.ggml.model is missing")?;
-        let tokens = texts("tokenizer.ggml.tokens")?.context("tokenizer.ggml.tokens is missing")?;
-        let types = match get("tokenizer.ggml.token_type") {
-            Some(MetadataValue::Integers(types)) => types,
-            None => vec![token_type::NORMAL; tokens.len()],
-            Some(_) => bail!("tokenizer.ggml.token_type: expected an array of integers"),
-        };
+    /// When there are more tokens than `count`.
+    pub fn fit(&mut self, count: usize) -> Result<()> {
+        let own = crate::export::real(&self.tokens);
         ensure!(
-            types.len() == tokens.len(),
-            "tokenizer.ggml.token_type has {} entries, tokenizer.ggml.tokens {}",
-            types.len(),
-            tokens.len()
+            own <= count,
+            "the tokenizer has {own} tokens, the model {count} rows of embeddings: token {count}, {:?}, is the first without a row",
+            self.tokens[count.min(own - 1)]
         );
-        let scores = match get("tokenizer.ggml.scores") {
-            Some(MetadataValue::Floats(scores)) if model == "llama" => scores,
-            _ => Vec::new(),
-        };
-        Ok(Vocabulary {
-            pre: text("tokenizer.ggml.pre")?,
-            merges: texts("tokenizer.ggml.merges")?.unwrap_or_default(),
-            bos: number("tokenizer.ggml.bos_token_id")?,
-            eos: number("tokenizer.ggml.eos_token_id")?,
-            padding: number("tokenizer.ggml.padding_token_id")?,
-            unknown: number("tokenizer.ggml.unknown_token_id")?,
-            add_bos: matches!(
-                get("tokenizer.ggml.add_bos_token"),
-                Some(MetadataValue::Flag(true))
-            ),
-            chat_template: text("tokenizer.chat_template")?,
-            model,
-            tokens,
-            types,
-            scores,
-        })
+        self.tokens.truncate(count);
+        self.types.truncate(count);
+        self.scores.truncate(count);
+        self.pad_to(count);
+        Ok(())
     }
 
     /// Adds unused tokens up to `count`: models often have more rows than their tokenizer has tokens.
