@@ -45,7 +45,8 @@ impl Encoder {
     /// model's metadata says, and normalised to length 1 (Reimers and Gurevych 2019, arXiv:1908.10084).
     ///
     /// # Errors
-    /// [`crate::Error::EmptyPrompt`], [`crate::Error::BadToken`], [`crate::Error::ContextFull`], [`crate::Error::Cancelled`].
+    /// [`crate::Error::EmptyPrompt`], [`crate::Error::BadToken`], [`crate::Error::ContextFull`], [`crate::Error::Cancelled`],
+    /// [`crate::Error::FileChanged`].
     pub fn embed(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         let vectors = self.session.vectors(ids)?; // [ids, embedding]
         let length = vectors.len() / ids.len();

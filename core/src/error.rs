@@ -327,12 +327,12 @@ pub enum Error {
         what: String,
     },
 
-    /// A constraint that cannot be followed: it does not parse, cannot be met, or is too large.
+    /// A constraint that cannot be followed: it does not parse, cannot be met, or is too large or too slow.
     #[error("the {kind} cannot be followed: {what}")]
     Constraint {
-        /// What it is: a JSON schema, a regular expression or a Lark grammar.
+        /// What it is: a JSON schema, a regular expression, a Lark or GBNF grammar, or a list of tools.
         kind: &'static str,
-        /// Where and why.
+        /// Where and why: the tool's name, the place in the schema.
         what: String,
     },
 

@@ -238,7 +238,7 @@ impl NativeSession {
     }
 
     /// Writes the tokens read, with their keys and values, to a file, from which `restore` takes them up. The file replaces the one at `path` only when it is
-    /// whole. It holds the conversation in the clear.
+    /// whole. It holds the conversation in the clear; nobody but its owner may read it.
     ///
     /// # Errors
     /// `SessionBusy` while a generation runs; `FileProblem` when it cannot be written.

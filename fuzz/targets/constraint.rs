@@ -1,4 +1,4 @@
-//! A JSON schema, a regular expression, a Lark grammar, or tools: refused, or followed for some tokens of a small model.
+//! A JSON schema, a regular expression, a Lark or GBNF grammar, or tools: refused, or followed for some tokens of a small model.
 #![no_main]
 
 use dram_core::{Constraint, Message, Prompt, Request, ToolChoice, Tools};
@@ -16,10 +16,11 @@ fuzz_target!(|data: &[u8]| {
         max_tokens: 12,
         ..Request::default()
     };
-    match kind % 4 {
+    match kind % 5 {
         0 => request.constraint = Some(Constraint::json_schema(text)),
         1 => request.constraint = Some(Constraint::regex(text)),
         2 => request.constraint = Some(Constraint::lark(text)),
+        4 => request.constraint = Some(Constraint::gbnf(text)),
         _ => {
             let Ok(tools) = Tools::from_json(text, ToolChoice::Required) else {
                 return;

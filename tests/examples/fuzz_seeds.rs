@@ -165,6 +165,10 @@ const TEMPLATES: &[&str] = &[
 /// Schema, regular expression, Lark grammar, tools.
 const CONSTRAINTS: &[(u8, &str)] = &[
     (
+        4,
+        "root ::= \"[\" (item (\", \" item)*)? \"]\" # a list\nitem ::= root | [a-z^-]{1,3} | \"\\x41\"+ | [^a-z\\n]?",
+    ),
+    (
         0,
         r#"{"type": "object", "properties": {"a": {"type": "integer", "minimum": 3}, "b": {"enum": ["x", null]}}, "required": ["a"]}"#,
     ),

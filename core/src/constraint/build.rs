@@ -25,7 +25,7 @@ const STACK: usize = 64 << 20;
 /// How deep brackets may be nested in a grammar, whose parser is recursive. Those of JSON and of regular expressions have limits of their own.
 const DEEPEST: usize = 128;
 /// How long making a parser may take. On one core at 2 GHz a large schema takes a tenth of that.
-const MOST_TIME: Duration = Duration::from_millis(1500);
+const MOST_TIME: Duration = Duration::from_millis(1000);
 /// How often a waiting caller looks for a cancel.
 const LOOK: Duration = Duration::from_millis(10);
 /// Threads that make parsers at a time, those that nobody waits for any more among them.
@@ -318,20 +318,19 @@ fn in_users_words(error: &str, planned: &Planned) -> String {
 
 /// Whether the engine gave up for want of room or time.
 fn too_complex(error: &str) -> bool {
-    [
+    const WORDS: &[&str] = &[
         "fuel",
         "too big",
         "too large",
         "Too many",
         "too many",
         "precomputation",
-        "max_items",
-        "items in row",
+        "items; max is",
         "stack level",
         "recursion limit",
-    ]
-    .iter()
-    .any(|words| error.contains(words))
+        "Unable to determine",
+    ];
+    WORDS.iter().any(|words| error.contains(words))
 }
 
 /// What llguidance said, without the parts that are for its own authors, and not longer than a person reads.

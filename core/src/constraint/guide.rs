@@ -127,7 +127,7 @@ impl Guide {
             return Error::Cancelled;
         }
         let what = match self.watch.ran_out() {
-            true => "it is too complex: a token took more than a second".to_owned(),
+            true => "it is too complex: its tokens take too long".to_owned(),
             false => said(error),
         };
         Error::Constraint {

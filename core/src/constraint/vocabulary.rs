@@ -76,8 +76,9 @@ fn make(tokenizer: &Arc<Tokenizer>) -> Result<ParserFactory, String> {
         tokenizer: Arc::clone(tokenizer),
         trie,
     });
-    // What most tokens inside a JSON string are, tested at once. llguidance has more such slices, at nearly 10 MB each for a vocabulary of 150,000.
-    let slices = [r#"[^"\\\x00-\x1F\x7F]+"#.to_owned()];
+    // What most tokens inside a JSON string are, tested at once, also where the string has a bound: that must be further away than the slice's.
+    // llguidance has more such slices, at nearly 10 MB each for a vocabulary of 150,000.
+    let slices = [r#"[^"\\\x00-\x1F\x7F]{1,20}"#.to_owned()];
     let mut factory = ParserFactory::new(&vocabulary, InferenceCapabilities::default(), &slices)
         .map_err(|error| error.to_string())?;
     factory.quiet();

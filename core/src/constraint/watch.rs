@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What one operation of the engine may take: fuel bounds it to some ten milliseconds on one core at 2 GHz, but for texts that are forced.
-const MOST_TIME: Duration = Duration::from_millis(1000);
+/// What operations of the engine may take beyond [`EACH`]: fuel bounds most of them to some ten milliseconds on one core at 2 GHz.
+const MOST_TIME: Duration = Duration::from_millis(700);
+/// What an operation takes off the time that those before it took.
+const EACH: Duration = Duration::from_millis(50);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -23,6 +25,8 @@ struct State {
     birth: Instant,
     /// Microseconds from `birth` to the begin of the operation that runs; 0: none runs.
     began: AtomicU64,
+    /// Microseconds that operations took, less [`EACH`] for each.
+    taken: AtomicU64,
     is_closed: AtomicBool,
     ran_out: AtomicBool,
 }
@@ -38,6 +42,7 @@ impl Watch {
         let state = Arc::new(State {
             birth: Instant::now(),
             began: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             ran_out: AtomicBool::new(false),
         });
@@ -45,8 +50,9 @@ impl Watch {
         let body = move || {
             while !watched.is_closed.load(Ordering::Acquire) {
                 let began = watched.began.load(Ordering::Acquire);
-                let ran_out = began != 0
-                    && watched.now().saturating_sub(began) > MOST_TIME.as_micros() as u64;
+                let taken = watched.taken.load(Ordering::Acquire);
+                let taken = taken + watched.now().saturating_sub(began);
+                let ran_out = began != 0 && taken > MOST_TIME.as_micros() as u64;
                 if ran_out || cancellation.requested() {
                     watched.ran_out.store(ran_out, Ordering::Release);
                     handle.cancel();
@@ -69,13 +75,17 @@ impl Watch {
 
     /// Runs an operation of the engine.
     pub(super) fn during<T>(&self, operation: impl FnOnce() -> T) -> T {
-        self.state.began.store(self.state.now(), Ordering::Release);
+        let began = self.state.now();
+        self.state.began.store(began, Ordering::Release);
         let result = operation();
         self.state.began.store(0, Ordering::Release);
+        let taken = self.state.taken.load(Ordering::Relaxed) + self.state.now() - began;
+        let left = taken.saturating_sub(EACH.as_micros() as u64);
+        self.state.taken.store(left, Ordering::Release);
         result
     }
 
-    /// Whether an operation was stopped because it took too long.
+    /// Whether an operation was stopped because operations took too long.
     pub(super) fn ran_out(&self) -> bool {
         self.state.ran_out.load(Ordering::Acquire)
     }

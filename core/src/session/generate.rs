@@ -25,7 +25,7 @@ impl Session {
     /// # Errors
     /// A prompt that is empty, too long or names tokens that do not exist; options that mean nothing; a chat without a template, or with one
     /// that fails; a constraint that cannot be followed: these leave the session as it was. [`Error::Constraint`] also ends a text whose constraint turns
-    /// out to be too complex on the way. Being cancelled is no error: see [`Finish::Cancelled`].
+    /// out to be too complex on the way, and [`Error::FileChanged`] a request whose model's file is not what was opened. Being cancelled is no error: see [`Finish::Cancelled`].
     pub fn generate(
         &mut self,
         request: &Request,

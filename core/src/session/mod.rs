@@ -306,7 +306,8 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::EmptyPrompt`], [`Error::BadToken`] and [`Error::ContextFull`] leave the session as it was. [`Error::Cancelled`]: the position is
-    /// after the last part of `ids` that was evaluated as a whole, and the session goes on from there.
+    /// after the last part of `ids` that was evaluated as a whole, and the session goes on from there. [`Error::FileChanged`]: the model's file, or an
+    /// adapter's, is not what was opened, and the session is of no more use.
     ///
     /// Nothing is forgotten here: a [`ContextPolicy`](crate::ContextPolicy) is a request's. Make room with [`Session::truncate`] or
     /// [`Session::reset`], and evaluate again what is to stay.

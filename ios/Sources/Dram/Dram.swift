@@ -204,8 +204,8 @@ public final class DramSession: Sendable {
         return try await offPool { DramSession(try native.fork()) }
     }
 
-    /// Writes what the session has read to the file at `url`, the conversation in the clear. The file is replaced only when the
-    /// new one is whole.
+    /// Writes what the session has read to the file at `url`, the conversation in the clear, for nobody but its owner to read. The
+    /// file is replaced only when the new one is whole.
     public func save(to url: URL) async throws {
         let native = native
         try await offPool { try native.save(path: url.path) }

@@ -209,6 +209,23 @@ final class RuntimeTests: XCTestCase {
         XCTAssertEqual(other.tokenId("<|end|>"), 257)
     }
 
+    func testAChatHasAnotherTemplateItsVariablesAndADefaultSampling() async throws {
+        let student = try await DramModel.open(Models.student)
+        XCTAssertEqual(try student.defaultSampling(), SamplingOptions())
+        let slow = try await DramModel.open(Models.slow)
+        XCTAssertGreaterThan(try slow.defaultSampling().temperature, 0)
+        let template = "{% for m in messages %}[{{ m.content }}]{% endfor %}{{ mood }}"
+        let model = try await DramModel.open(Models.student, chatTemplate: template)
+        let messages = [ChatMessage(role: "user", content: "hi<|end|>")]
+        var request = GenerationRequest(prompt: .chat(messages: messages), maxTokens: 1, templateArgs: ["mood": "good"])
+        XCTAssertEqual(model.detokenize(try model.promptTokens(request)), "[hi<|end|>]good")
+        // What is said is text, unless the request says otherwise.
+        let end = try XCTUnwrap(model.tokenId("<|end|>"))
+        XCTAssertFalse(try model.promptTokens(request).contains(end))
+        request.parseSpecial = true
+        XCTAssertTrue(try model.promptTokens(request).contains(end))
+    }
+
     func testAnEncoderTurnsTextsIntoVectors() async throws {
         let model = try await DramModel.open(Models.encoder)
         XCTAssertTrue(model.info.isEncoder)

@@ -293,7 +293,7 @@ fn an_odd_keyword_is_checked_and_an_error_names_the_tool() {
         ),
         (
             json!({ "properties": { "a": { "type": "string", "pattern": "[a" } } }),
-            "tool `tag`: ",
+            "tool `tag`: /properties/a/pattern: ",
         ),
     ] {
         let request = Request {

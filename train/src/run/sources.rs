@@ -121,6 +121,12 @@ impl Sources {
             Kind::Jsonl => {
                 let examples = files.records.encode(&tokenizer, lengths, listener);
                 let examples = examples.context("[data]")?;
+                if recipe.data.sequence.is_none() {
+                    listener(Event::Note(&format!(
+                        "sequences of up to {} tokens (data.sequence)",
+                        examples.sequence
+                    )));
+                }
                 print += &fingerprint(&format!("{:?}", examples.training));
                 let batches = evaluation_batches(&examples.held_out, EVALUATION_BATCH);
                 let training = Arc::new(examples.training);

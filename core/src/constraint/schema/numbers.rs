@@ -43,7 +43,7 @@ pub(super) fn numbers(
             && low > high
         {
             return Err(format!(
-                "{}: expected bounds with a whole number between them that has 64 bits, got none",
+                "{}: expected bounds with a whole number between them (beyond 53 bits, a multiple of 1024), got none",
                 place(path)
             ));
         }
@@ -122,12 +122,21 @@ pub(super) fn bound(out: &mut Map<String, Value>, is_whole: bool, parts: &Survey
             .min(MOST_BOUND as f64);
         out.insert("maximum".into(), high.into());
     }
-    // Between bounds that are closer than this, numbers need more digits.
-    let is_wide = low
-        .zip(high)
-        .is_none_or(|(low, high)| high - low > 1000.0 * STEP);
-    if !is_whole && is_wide && !says("multipleOf") {
-        out.insert("multipleOf".into(), STEP.into());
+    if is_whole || says("multipleOf") {
+        return;
+    }
+    match low.zip(high) {
+        // Too close for so few digits.
+        Some((low, high)) if high - low < 1000.0 * STEP => {
+            if out.get("type") == Some(&json!(["number"])) {
+                let inside = low + (high - low) / 2.0;
+                out.retain(|key, _| key == "type");
+                out.insert("enum".into(), json!([inside]));
+            }
+        }
+        _ => {
+            out.insert("multipleOf".into(), STEP.into());
+        }
     }
 }
 

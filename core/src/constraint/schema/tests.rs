@@ -183,6 +183,10 @@ fn errors_name_the_place() {
             json!({ "required": "a" }),
             "/required: expected a list of names",
         ),
+        (
+            json!({ "properties": { "a": { "pattern": "[a" } } }),
+            "/properties/a/pattern: regex parse error",
+        ),
         (json!([1]), "expected an object"),
     ] {
         let error = plan(&schema)

@@ -1,6 +1,8 @@
 //! Types, strings and arrays.
 
 use super::{FORMATS, Planner, Role, TYPES, at, value_role, wrong};
+use llguidance::derivre::RegexBuilder;
+use llguidance::regex_to_lark;
 use serde_json::{Map, Value};
 
 impl<'a> Planner<'a> {
@@ -12,9 +14,12 @@ impl<'a> Planner<'a> {
     ) -> Result<(), String> {
         counts(map, out, path, &["minLength", "maxLength"])?;
         if let Some(pattern) = map.get("pattern") {
-            if !pattern.is_string() {
-                return Err(wrong(&at(path, "pattern"), "a string", pattern));
-            }
+            let path = at(path, "pattern");
+            let Some(text) = pattern.as_str() else {
+                return Err(wrong(&path, "a string", pattern));
+            };
+            let parsed = RegexBuilder::new().mk_regex_for_serach(&regex_to_lark(text, "dw"));
+            parsed.map_err(|error| format!("{path}: {error}"))?;
             out.insert("pattern".into(), pattern.clone());
         }
         match map.get("format") {

@@ -212,6 +212,22 @@ class RuntimeTest {
     }
 
     @Test
+    fun `a chat has another template, its variables and a default sampling`() = runBlocking {
+        open(student).let { assertEquals(SamplingOptions(), it.defaultSampling()) }
+        assertTrue(open(slow).defaultSampling().temperature > 0f)
+        val template = "{% for m in messages %}[{{ m.content }}]{% endfor %}{{ mood }}"
+        DramModel.open(student, chatTemplate = template).use { model ->
+            val messages = listOf(ChatMessage("user", "hi<|end|>"))
+            val request = GenerationRequest(Prompt.Chat(messages), 1u, templateArgs = mapOf("mood" to "good"))
+            assertEquals("[hi<|end|>]good", model.detokenize(model.promptTokens(request)))
+            // What is said is text, unless the request says otherwise.
+            val end = model.tokenId("<|end|>")!!
+            assertTrue(end !in model.promptTokens(request))
+            assertTrue(end in model.promptTokens(request.copy(parseSpecial = true)))
+        }
+    }
+
+    @Test
     fun `an encoder turns texts into vectors`() = runBlocking {
         val model = open(File(slow.parentFile, "encoder.gguf"))
         assertTrue(model.info.isEncoder)

@@ -221,7 +221,10 @@ public class DramSession internal constructor(private val native: NativeSession)
     /** Another session with the same options, adapters and tokens read: the conversation goes on in both. It takes as much memory as this one. */
     public suspend fun fork(): DramSession = blocking { DramSession(native.fork()) }
 
-    /** Writes what the session has read to [file], the conversation in the clear. The file is replaced only when the new one is whole. */
+    /**
+     * Writes what the session has read to [file], the conversation in the clear, for nobody but its owner to read. The file is replaced only
+     * when the new one is whole.
+     */
     public suspend fun save(file: File): Unit = blocking { native.save(file.path) }
 
     /**
