@@ -128,6 +128,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
                     }
                 }
                 history.clone_from(&system);
+                left_out = 0;
                 continue;
             }
             ("/save", file) if !file.is_empty() => {
