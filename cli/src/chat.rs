@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use dram_core::{ContextPolicy, Event, Finish, Message, Prompt, Request, Session, ToolCall};
+use dram_core::{ContextPolicy, Event, Message, Prompt, Request, Session, ToolCall};
 
 use serde_json::json;
 
@@ -128,6 +128,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
                     }
                 }
                 history.clone_from(&system);
+                left_out = 0;
                 continue;
             }
             ("/save", file) if !file.is_empty() => {
