@@ -403,19 +403,29 @@ fn simple(map: &Map<String, Value>, value: &Value, here: &str, path: &str) -> Re
     if let Some(number) = value.as_f64() {
         let bound = |key: &str| map.get(key).and_then(Value::as_f64);
         let is_true = |key: &str| map.get(key) == Some(&Value::Bool(true));
-        let tests: [(&str, fn(f64, f64) -> bool); 4] = [
-            ("minimum", |x, bound| x >= bound),
-            ("maximum", |x, bound| x <= bound),
-            ("exclusiveMinimum", |x, bound| x > bound),
-            ("exclusiveMaximum", |x, bound| x < bound),
+        let tests = [
+            (
+                "minimum",
+                bound("minimum").is_some_and(|least| number < least),
+            ),
+            (
+                "maximum",
+                bound("maximum").is_some_and(|most| number > most),
+            ),
+            (
+                "exclusiveMinimum",
+                bound("exclusiveMinimum").is_some_and(|least| number <= least),
+            ),
+            (
+                "exclusiveMaximum",
+                bound("exclusiveMaximum").is_some_and(|most| number >= most),
+            ),
         ];
-        for (key, test) in tests {
-            if bound(key).is_some_and(|bound| !test(number, bound)) {
-                return against(
-                    key,
-                    format!("expected a number within it, got {}", short(value)),
-                );
-            }
+        if let Some((key, _)) = tests.into_iter().find(|(_, is_beyond)| *is_beyond) {
+            return against(
+                key,
+                format!("expected a number within it, got {}", short(value)),
+            );
         }
         // Draft 4.
         for (key, exclusive) in [

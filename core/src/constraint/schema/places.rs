@@ -20,20 +20,15 @@ pub(in crate::constraint) fn resolve<'a>(
     if fragment.starts_with('/') {
         return Some((root.pointer(&fragment)?, fragment));
     }
-    anchor(root, &fragment, String::new(), 0)
+    anchor(root, &fragment, String::new())
 }
 
 /// The part with this `$anchor`.
-fn anchor<'a>(
-    part: &'a Value,
-    name: &str,
-    path: String,
-    depth: usize,
-) -> Option<(&'a Value, String)> {
+fn anchor<'a>(part: &'a Value, name: &str, path: String) -> Option<(&'a Value, String)> {
     if part.get("$anchor").and_then(Value::as_str) == Some(name) {
         return Some((part, path));
     }
-    let inner = |(key, part): (String, &'a Value)| anchor(part, name, at(&path, &key), depth + 1);
+    let inner = |(key, part): (String, &'a Value)| anchor(part, name, at(&path, &key));
     match part {
         Value::Object(map) => map
             .iter()
