@@ -1,5 +1,4 @@
 use super::*;
-use crate::data::Batches as _;
 use crate::recipe::{Data, Kind, Quant, Student, Teacher, Train};
 
 /// A word game small enough for seconds: the text repeats.

@@ -141,11 +141,19 @@ fn a_unigram_model_is_read() {
     for (rank, piece) in pieces.iter().enumerate() {
         vocab.push(json!([piece, -1.5 - 0.37 * rank as f64]));
     }
+    let added: Vec<_> = ["<pad>", "</s>", "<unk>"]
+        .iter()
+        .enumerate()
+        .map(|(id, text)| {
+            json!({
+                "id": id, "content": text, "special": true,
+                "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+            })
+        })
+        .collect();
     let json = json!({
         "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": ["<pad>", "</s>", "<unk>"].iter().enumerate().map(|(id, text)| json!({
-            "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true,
-        })).collect::<Vec<_>>(),
+        "added_tokens": added,
         "normalizer": null,
         "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
             { "type": "WhitespaceSplit" }, { "type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always", "split": true } ] },
