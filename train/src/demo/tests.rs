@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 use crate::data::TextTokenizer;
 use crate::data::actions::SPECIAL_TOKENS;

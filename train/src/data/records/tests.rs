@@ -3,7 +3,6 @@ use std::io::Write as _;
 use serde_json::json;
 
 use super::*;
-use crate::data::TextTokenizer;
 
 fn read(text: &str) -> Result<Records> {
     let folder = tempfile::tempdir().unwrap();
