@@ -291,7 +291,7 @@ fn messages_are_in_the_words_of_the_command_line() {
     let template = template.to_str().unwrap();
     for (args, expected) in [
         (&["run", encoder, "hi"][..], "use `dram embed`"),
-        (&["embed", model, "hi"], "use `dram run`"),
+        (&["embed", model], "use `dram run`"),
         (&["run", model, "--raw", &long], "--context"),
         (
             &["run", model, "--raw", "x", "--top-p", "7"],

@@ -27,7 +27,12 @@ pub fn toy_model() -> &'static Model {
     static MODEL: OnceLock<Model> = OnceLock::new();
     MODEL.get_or_init(|| {
         let file = File::from_bytes("toy.gguf", toy().bytes()).expect("the toy model is valid");
-        Model::from_gguf(file, &OpenOptions::default()).expect("the toy model opens")
+        let template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools }}";
+        let options = OpenOptions {
+            chat_template: Some(template.into()),
+            ..OpenOptions::default()
+        };
+        Model::from_gguf(file, &options).expect("the toy model opens")
     })
 }
 

@@ -1,8 +1,8 @@
-//! Records of prompts and answers, encoded with a template where they are read.
+//! JSON Lines or Parquet: records, encoded where they are read.
 #![no_main]
 
 use dram_fuzz::scratch;
-use dram_train::data::{TextTokenizer, Turn, encode_records, read_records};
+use dram_train::data::{Conversation, TextTokenizer, encode_records, read_records};
 use libfuzzer_sys::fuzz_target;
 use std::sync::OnceLock;
 
@@ -20,11 +20,9 @@ fuzz_target!(|data: &[u8]| {
     let Ok(records) = read_records(&path) else {
         return;
     };
-    let render = |turns: &[Turn], _open: bool| {
-        Ok(turns
-            .iter()
-            .map(|t| format!("<user>{}<end>", t.content))
-            .collect())
+    let render = |chat: &Conversation, messages: usize, _open: bool| {
+        let turns = chat.messages[..messages].iter();
+        Ok(turns.map(|m| format!("<user>{}<end>", m.content)).collect())
     };
-    let _ = encode_records(&records, tokenizer(), &render, 64);
+    let _ = encode_records(&records, tokenizer(), &render);
 });

@@ -238,7 +238,7 @@ fn bad_folders_are_refused_by_name() {
         ("qwen2", "its normalizer is \"Lowercase\"", |c| {
             c.edit("tokenizer.json", "NFC", "Lowercase")
         }),
-        ("qwen2", "Unigram", |c| {
+        ("qwen2", "expected a list of tokens with scores", |c| {
             c.edit(
                 "tokenizer.json",
                 r#""model":{"type":"BPE""#,

@@ -103,17 +103,25 @@ fn build(targets: &[String]) -> Result<PathBuf> {
         "RUSTC_WORKSPACE_WRAPPER",
         sh::root().join("fuzz/rustc-coverage.sh"),
     ))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
-    Ok(sh::root().join(target).join("release"))
+    Ok(release())
 }
 
+/// Built as the tests are, with their dependencies.
 fn seeds(corpus: &Path) -> Result<()> {
-    let mut command = sh::cargo(&["run", "--release", "--quiet", "--package", "dram-tests"]);
-    command.args(["--example", "fuzz_seeds", "--"]).arg(corpus);
+    let arguments = ["build", "--release", "--quiet", "--workspace"];
+    sh::run(sh::cargo(&arguments).args(["--example", "fuzz_seeds"]))?;
+    let mut command = Command::new(release().join("examples/fuzz_seeds"));
+    command.arg(corpus);
     if let Ok(source) = peers::llama_source() {
         command.arg(source.join("models/templates"));
     }
     sh::run(&mut command)
+}
+
+/// Where cargo puts what it builds for release.
+fn release() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    sh::root().join(target).join("release")
 }
 
 fn fuzz_one(program: &Path, corpus: &Path, target: String, seconds: u32) -> Result<Outcome> {

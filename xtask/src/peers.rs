@@ -21,8 +21,7 @@ pub(crate) fn run(rest: &[String]) -> Result<()> {
         sh::cargo(&[
             "test",
             "--release",
-            "--package",
-            "dram-tests",
+            "--workspace", // with the features, and so the dependencies, of the other tests
             "--test",
             "llama_cpp",
             "--test",

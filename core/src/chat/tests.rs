@@ -259,6 +259,10 @@ fn values_are_pythons() {
             "dcba[2, 3]",
         ),
         (
+            "{% for c in [1] %}{% if false %}x{% endif %}[{{ c }}]{% endfor %}",
+            "[1]",
+        ),
+        (
             "{{ 'a,b,c'.rsplit(',', 1) }}{{ ' a  b '.split() }}",
             "['a,b', 'c']['a', 'b']",
         ),

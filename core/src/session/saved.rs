@@ -288,7 +288,8 @@ impl Session {
         let mut checksum = [0; CHECKSUM];
         file.read_exact(&mut checksum).map_err(io)?;
         let (expected, got) = (u64::from_le_bytes(checksum), hash.finish());
-        if got != expected {
+        // A fuzzer does not guess checksums.
+        if got != expected && !cfg!(fuzzing) {
             let expected = format!("the checksum {expected:016x}");
             return Err(refuse(path, expected, format!("{got:016x}"), ALTERED));
         }

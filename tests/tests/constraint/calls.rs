@@ -248,11 +248,11 @@ fn an_odd_keyword_is_checked_and_an_error_names_the_tool() {
     let model = random(Some("{{ messages[-1].content }}"));
     let mut session = session(&model);
     let mut seen = [0; 3];
-    for seed in 0..60 {
+    for seed in 0..200 {
         let request = Request {
             tools: Some(tools(unique.clone())),
             sampling: hot(seed),
-            ..chat("call")
+            ..chat(&format!("call {seed}"))
         };
         let done = ask(&mut session, &request).unwrap();
         let is_now = done.text.contains("now");

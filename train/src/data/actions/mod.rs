@@ -45,7 +45,8 @@ pub const CALL: &str = "<|call|>";
 /// The special tokens in the order of their ids.
 pub const SPECIAL_TOKENS: [&str; 3] = [END, REQUEST, CALL];
 /// How a chat application renders a conversation for a model of this task: the last message is the request.
-pub const CHAT_TEMPLATE: &str = "<|request|>{{ messages[-1].content }}<|call|>";
+pub const CHAT_TEMPLATE: &str =
+    "<|request|>{{ messages[-1].content }}<|call|>{# tools: those it was trained for #}";
 /// The name in the call for a request that no function fits.
 pub const NONE: &str = "none";
 
