@@ -1,11 +1,9 @@
 //! Conversations as the tokenizer's chat template writes them.
 
-use std::borrow::Cow;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use dram_core::Message;
 use dram_core::chat::Chat;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::data::{Conversation, TextTokenizer};
 
@@ -23,7 +21,11 @@ pub(super) fn render(
     let template = vocabulary.chat_template.as_deref().context(
         "the data holds chats, and the tokenizer has no chat template; give prompt and completion instead",
     )?;
-    let template = with_arguments(template, &chat.arguments)?;
+    let variables: Vec<(String, String)> = chat
+        .arguments
+        .iter()
+        .map(|(name, value)| (name.clone(), value.to_string()))
+        .collect();
     let token = |id: Option<u32>| {
         id.and_then(|id| vocabulary.tokens.get(id as usize))
             .map_or("", String::as_str)
@@ -43,12 +45,12 @@ pub(super) fn render(
         let chat = Chat {
             messages,
             tools: chat.tools.as_ref(),
+            variables: &variables,
             bos: token(vocabulary.bos),
             eos: token(vocabulary.eos),
             add_generation_prompt: open,
-            ..Chat::default()
         };
-        chat.render(&template)
+        chat.render(template)
     };
     Ok(
         write(&messages).or_else(|error| match shorten_ids(&mut messages) {
@@ -88,25 +90,4 @@ fn shorten_ids(messages: &mut [Message]) -> bool {
         }
     }
     changes
-}
-
-/// The template with its variables set in front.
-fn with_arguments<'a>(template: &'a str, arguments: &Map<String, Value>) -> Result<Cow<'a, str>> {
-    if arguments.is_empty() {
-        return Ok(template.into());
-    }
-    let mut out = String::new();
-    for (name, value) in arguments {
-        let letters = name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
-        ensure!(
-            letters && !name.is_empty(),
-            "chat_template_kwargs: {name:?} is no name of a variable"
-        );
-        let value = match value {
-            Value::Null => "none".into(),
-            other => other.to_string(),
-        };
-        out += &format!("{{% set {name} = {value} %}}");
-    }
-    Ok((out + template).into())
 }

@@ -9,7 +9,7 @@ const THINKS: &str = "{% set ns = namespace(user=0) %}{% for m in messages %}{% 
 const OPENS: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1] | trim }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}";
 
 /// Takes no other ids than those of nine letters and digits.
-const IDS: &str = "{% for m in messages %}{% for c in m.tool_calls %}{% if c.id | length != 9 %}{{ raise_exception('ids have 9 letters') }}{% endif %}[{{ c.id }}]{% endfor %}{{ m.tool_call_id }}{{ m.content }}<|im_end|>{% endfor %}";
+const IDS: &str = "{% for m in messages %}{% for c in m.tool_calls %}{% if c.id | length != 9 %}{{ raise_exception('ids have 9 letters') }}{% endif %}{{ c.id }}{{ c.function.name }}{% endfor %}{{ m.tool_call_id }}{{ m.content }}<|im_end|>{% endfor %}";
 
 const UNENDED: &str = "{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant {% endif %}";
 
@@ -128,7 +128,7 @@ fn masks_of_every_form() {
         (
             IDS,
             r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [{"id": "call_long_id", "name": "f"}]}, {"role": "tool", "content": "5"}, {"role": "assistant", "content": "b"}]}"#,
-            &["a>[[call00001]>]call000015>[b>]"],
+            &["a>[call00001f>]call000015>[b>]"],
         ),
     ] {
         assert_eq!(masked(template, text).0, expected, "{text}");
