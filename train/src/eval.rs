@@ -156,6 +156,9 @@ pub fn evaluate_with(
         .collect())
 }
 
+/// What a position shows: NLL, KL, whether teacher and target are the most likely token.
+type Found = (f64, f64, bool, bool);
+
 /// Adds what `candidate` says of a batch, position by position in their order. `answers`: the teacher's, and how many logits a position has there.
 fn add(
     sums: &mut Sums,
@@ -165,9 +168,7 @@ fn add(
     stop: &AtomicBool,
 ) -> Result<()> {
     let (vocabulary, name) = (candidate.vocabulary(), candidate.name());
-    // (NLL, KL, same most likely token, right)
-    let rows: Mutex<Vec<Option<(f64, f64, bool, bool)>>> =
-        Mutex::new(vec![None; batch.targets.len()]);
+    let rows: Mutex<Vec<Option<Found>>> = Mutex::new(vec![None; batch.targets.len()]);
     candidate.visit(batch, stop, &|first, logits| {
         let targets = batch
             .targets

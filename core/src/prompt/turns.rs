@@ -149,12 +149,12 @@ mod tests {
         assert_eq!(of("suauau"), [0..3, 3..5]);
         assert_eq!(of("suattauau"), [0..6, 6..8]);
         // A greeting goes with the first user's turn.
-        assert_eq!(of("auau"), [0..3]);
+        assert_eq!(of("auau"), vec![0..3]);
         // A long chain of calls: the last user's turn and the last results stay.
         assert_eq!(of("suauatattat"), [0..3, 4..6, 6..9]);
         assert_eq!(of("su"), []);
         assert_eq!(of("s"), []);
         assert_eq!(of(""), []);
-        assert_eq!(of("uu"), [0..1]);
+        assert_eq!(of("uu"), vec![0..1]);
     }
 }
