@@ -103,7 +103,6 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
         parse_special: args.template.parse_special,
         show_special: args.template.special,
         template_args: args.template.template_arg,
-        ..Request::default()
     };
     check_system(&model, &request)?;
     eprintln!("sampling: {}", args.sampling.note(&model)?);

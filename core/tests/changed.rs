@@ -70,7 +70,7 @@ fn a_change_is_noticed_before_each_request() {
         (
             |path, bytes| {
                 truncate(path, 0);
-                fs::write(path, &[bytes, b"more"].concat()).unwrap();
+                fs::write(path, [bytes, b"more"].concat()).unwrap();
             },
             "bytes instead of",
         ),

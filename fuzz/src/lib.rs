@@ -99,7 +99,7 @@ pub fn mutate_gguf(
     mutate: impl Fn(&mut [u8], usize, usize) -> usize,
 ) -> usize {
     let room = data.len();
-    let Some(start) = data_start(&data[..size]).filter(|_| seed % 8 != 0) else {
+    let Some(start) = data_start(&data[..size]).filter(|_| !seed.is_multiple_of(8)) else {
         return mutate(data, size, room);
     };
     let tail = data[start..size].to_vec();

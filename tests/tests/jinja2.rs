@@ -48,7 +48,6 @@ fn message(json: &Value) -> Message {
         reasoning: text(&json["reasoning_content"]),
         tool_call_id: text(&json["tool_call_id"]),
         name: text(&json["name"]),
-        ..Message::default()
     }
 }
 
