@@ -10,6 +10,7 @@ mod golden;
 mod ios;
 mod kotlin;
 mod licences;
+mod loom;
 mod markdown;
 mod mca;
 mod peers;
@@ -51,6 +52,12 @@ const LEGS: &[Leg] = &[
         about: "Dependency licences and bans against deny.toml",
         in_ci: true,
         run: licences::run,
+    },
+    Leg {
+        name: "loom",
+        about: "The thread pool in every order of its threads' steps, by loom's model checker",
+        in_ci: true,
+        run: loom::run,
     },
     Leg {
         name: "x86",

@@ -493,25 +493,23 @@ mod tests {
     }
 }
 
-/// `RUSTFLAGS="--cfg loom" cargo test --release -p dram-core --lib threads::loom_tests`: every order of steps with at most so many preemptions.
+/// `cargo xtask loom`: every order of steps with at most so many preemptions.
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
 
-    const PREEMPTIONS: usize = 2;
-
-    /// LOOM_MAX_PREEMPTIONS asks for more than CI has time for.
-    fn check(body: impl Fn() + Sync + Send + 'static) {
+    /// LOOM_MAX_PREEMPTIONS asks for more than these `preemptions`.
+    fn check(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
         let mut model = loom::model::Builder::new();
-        model.preemption_bound.get_or_insert(PREEMPTIONS);
+        model.preemption_bound.get_or_insert(preemptions);
         model.check(body);
     }
 
     /// Two regions after each other: every chunk once, with its own region's work, whether the worker is awake, falls asleep or sleeps.
     #[test]
     fn regions_follow_each_other() {
-        check(|| {
+        check(1, || {
             let pool = Pool::new(Some(2)).unwrap();
             for region in 1..3 {
                 let done = [const { AtomicUsize::new(0) }; 2];
@@ -526,7 +524,7 @@ mod loom_tests {
     /// One region: the worker may begin it, help, or come too late, and ends with the pool.
     #[test]
     fn two_threads_share_a_region() {
-        check(|| {
+        check(2, || {
             let pool = Pool::new(Some(2)).unwrap();
             let done = [const { AtomicUsize::new(0) }; 2];
             pool.run(2, &|chunk, _| {
@@ -539,7 +537,7 @@ mod loom_tests {
     /// Chunks of one region by three threads.
     #[test]
     fn three_threads_share_a_region() {
-        check(|| {
+        check(1, || {
             let pool = Pool::new(Some(3)).unwrap();
             let done = [const { AtomicUsize::new(0) }; 3];
             pool.run(3, &|chunk, _| {
