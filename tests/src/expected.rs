@@ -18,7 +18,8 @@ pub fn compare(path: &Path, comes_back: bool) -> Compared {
     };
     let (texts, expected) = (read("inp"), read("out"));
     let mut texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
-    assert_eq!(texts.pop(), Some(""), "the separator ends the last text");
+    // The separator ends the last text too, but in some files.
+    texts.pop_if(|last| last.is_empty());
     let expected: Vec<&str> = expected.lines().collect();
     assert_eq!(texts.len(), expected.len(), "{}", path.display());
     let mut wrong = Vec::new();

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 pub(crate) fn run(rest: &[String]) -> Result<()> {
     let seen = sh::tee(
         sh::cargo(&["test", "--release", "--package", "dram-core", "--lib"])
-            .arg("threads::loom_tests")
+            .arg("loom_tests")
             .args(rest)
             .env("RUSTFLAGS", "--cfg loom")
             .env("CARGO_TARGET_DIR", sh::root().join("target/loom")),

@@ -533,17 +533,4 @@ mod loom_tests {
             assert!(done.iter().all(|n| n.load(Ordering::Relaxed) == 1));
         });
     }
-
-    /// Chunks of one region by three threads.
-    #[test]
-    fn three_threads_share_a_region() {
-        check(1, || {
-            let pool = Pool::new(Some(3)).unwrap();
-            let done = [const { AtomicUsize::new(0) }; 3];
-            pool.run(3, &|chunk, _| {
-                done[chunk].fetch_add(1, Ordering::Relaxed);
-            });
-            assert!(done.iter().all(|n| n.load(Ordering::Relaxed) == 1));
-        });
-    }
 }

@@ -88,7 +88,7 @@ impl Shares {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -118,5 +118,43 @@ mod tests {
                 .collect::<Vec<_>>()
         );
         assert!(!shares.any());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::super::sync::{Arc, Turns};
+    use super::*;
+
+    /// Two workers that claim while the caller publishes: each chunk is one thread's, and who has one sees what was written before.
+    #[test]
+    fn a_chunk_is_claimed_once_and_shows_what_was_published() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound.get_or_insert(1);
+        model.check(|| {
+            let shared = Arc::new((Shares::new(3), Turns::new(0)));
+            let claim_all = |shared: &(Shares, Turns<u32>), thread| {
+                let mut claimed = Vec::new();
+                while let Some(chunk) = shared.0.claim(thread) {
+                    // SAFETY: it was written before the chunks were published; loom checks that.
+                    assert_eq!(unsafe { shared.1.get() }, 7);
+                    claimed.push(chunk);
+                }
+                claimed
+            };
+            let workers = [1, 2].map(|thread| {
+                let shared = Arc::clone(&shared);
+                loom::thread::spawn(move || claim_all(&shared, thread))
+            });
+            // SAFETY: nobody reads it who has no chunk, and there are none yet.
+            unsafe { shared.1.set(7) };
+            shared.0.publish(4, 3);
+            let mut claimed = claim_all(&shared, 0);
+            for worker in workers {
+                claimed.extend(worker.join().unwrap());
+            }
+            claimed.sort_unstable();
+            assert_eq!(claimed, [0, 1, 2, 3]);
+        });
     }
 }

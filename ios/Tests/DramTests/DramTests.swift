@@ -31,6 +31,7 @@ final class DramTests: XCTestCase {
                 tokens += made
             case .finished(let end): completion = end
             case .prefilled(let tokens, let reused): XCTAssertEqual([tokens, reused], [4, 0])
+            case .rejected: XCTFail("there is no constraint")
             case .slid: XCTFail("there is room")
             }
         }

@@ -89,6 +89,7 @@ final class RuntimeTests: XCTestCase {
             case .piece(_, _, let logprobs): told += logprobs
             case .finished(let end): completion = end
             case .prefilled(let tokens, _): XCTAssertEqual(tokens, 12)
+            case .rejected: XCTFail("there is no constraint")
             case .slid: XCTFail("there is room")
             }
         }
@@ -217,13 +218,16 @@ final class RuntimeTests: XCTestCase {
         let template = "{% for m in messages %}[{{ m.content }}]{% endfor %}{{ mood }}"
         let model = try await DramModel.open(Models.student, chatTemplate: template)
         let messages = [ChatMessage(role: "user", content: "hi<|end|>")]
-        var request = GenerationRequest(prompt: .chat(messages: messages), maxTokens: 1, templateArgs: ["mood": "good"])
+        let asks = { (parseSpecial: Bool) in
+            GenerationRequest(
+                prompt: .chat(messages: messages), maxTokens: 1, parseSpecial: parseSpecial, templateArgs: ["mood": "good"])
+        }
+        let request = asks(false)
         XCTAssertEqual(model.detokenize(try model.promptTokens(request)), "[hi<|end|>]good")
         // What is said is text, unless the request says otherwise.
         let end = try XCTUnwrap(model.tokenId("<|end|>"))
         XCTAssertFalse(try model.promptTokens(request).contains(end))
-        request.parseSpecial = true
-        XCTAssertTrue(try model.promptTokens(request).contains(end))
+        XCTAssertTrue(try model.promptTokens(asks(true)).contains(end))
     }
 
     func testAnEncoderTurnsTextsIntoVectors() async throws {
