@@ -1,5 +1,5 @@
 //! Fuzzing with libFuzzer: `cargo xtask fuzz [--seconds N] [TARGET…]`. First inputs come from a script, and what a run finds is kept in
-//! `target/fuzz-corpus` for the next. `cargo fuzz run TARGET --features libfuzzer` works too: it gives dependencies counters as well.
+//! `target/fuzz-corpus` for the next.
 
 use crate::{peers, sh};
 use anyhow::{Context, Result, bail, ensure};
