@@ -10,7 +10,15 @@ use std::process::Command;
 const LLAMA: &str = "llama-cpp-python==0.3.36";
 const PACKAGES: &[&str] = &[LLAMA, "numpy==2.4.6", "gguf==0.19.0", "jinja2==3.1.6"];
 
-/// All instructions of this processor; threads of its own, as a phone's build has them.
+/// All instructions of this processor but AMX, which virtual machines name and refuse (SIGILL); threads of its own, as a phone's build has them.
+#[cfg(target_arch = "x86_64")]
+const CMAKE: [&str; 4] = [
+    "-DGGML_NATIVE=ON",
+    "-DGGML_OPENMP=OFF",
+    "-DCMAKE_C_FLAGS=-mno-amx-int8",
+    "-DCMAKE_CXX_FLAGS=-mno-amx-int8",
+];
+#[cfg(not(target_arch = "x86_64"))]
 const CMAKE: [&str; 2] = ["-DGGML_NATIVE=ON", "-DGGML_OPENMP=OFF"];
 
 /// Runs tests/tests/llama_cpp.rs, llama_cpp_tokens.rs and jinja2.rs with that Python.
