@@ -3,7 +3,7 @@
 //! `cargo bench -p dram-bench --bench kernels`. Rates: products in multiply-adds per second (`elem/s`), decode also in bytes of weights per second.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use dram_core::kernels::{self, Activations, Kernels, Mix, Scores, Weight};
+use dram_core::kernels::{self, Activations, Kernels, Scores, Weight, WeightedSum};
 use dram_core::quant::{FORMATS, Format, activation, format_by_name};
 use dram_core::threads::Pool;
 use half::f16;
@@ -118,23 +118,26 @@ fn attention(criterion: &mut Criterion) {
                 });
             });
         });
-        group.bench_function(BenchmarkId::new("soften", kernels.name()), |bencher| {
-            bencher.iter(|| kernels.soften(&mut scores))
+        group.bench_function(BenchmarkId::new("softmax_exp", kernels.name()), |bencher| {
+            bencher.iter(|| kernels.softmax_exp(&mut scores))
         });
-        group.bench_function(BenchmarkId::new("mix", kernels.name()), |bencher| {
-            bencher.iter(|| {
-                kernels.mix(Mix {
-                    weights: &scores,
-                    weight_stride: positions,
-                    count: 1,
-                    positions,
-                    head_dim,
-                    values: &cache,
-                    out: &mut out,
-                    out_stride: head_dim,
+        group.bench_function(
+            BenchmarkId::new("weighted_sum", kernels.name()),
+            |bencher| {
+                bencher.iter(|| {
+                    kernels.weighted_sum(WeightedSum {
+                        weights: &scores,
+                        weight_stride: positions,
+                        count: 1,
+                        positions,
+                        head_dim,
+                        values: &cache,
+                        out: &mut out,
+                        out_stride: head_dim,
+                    });
                 });
-            });
-        });
+            },
+        );
         group.bench_function(BenchmarkId::new("scores q8_0", kernels.name()), |bencher| {
             bencher.iter(|| {
                 kernels.scores_q8_0(Scores {
@@ -149,20 +152,23 @@ fn attention(criterion: &mut Criterion) {
                 });
             });
         });
-        group.bench_function(BenchmarkId::new("mix q8_0", kernels.name()), |bencher| {
-            bencher.iter(|| {
-                kernels.mix_q8_0(Mix {
-                    weights: &scores,
-                    weight_stride: positions,
-                    count: 1,
-                    positions,
-                    head_dim,
-                    values: &bytes,
-                    out: &mut out,
-                    out_stride: head_dim,
+        group.bench_function(
+            BenchmarkId::new("weighted_sum q8_0", kernels.name()),
+            |bencher| {
+                bencher.iter(|| {
+                    kernels.weighted_sum_q8_0(WeightedSum {
+                        weights: &scores,
+                        weight_stride: positions,
+                        count: 1,
+                        positions,
+                        head_dim,
+                        values: &bytes,
+                        out: &mut out,
+                        out_stride: head_dim,
+                    });
                 });
-            });
-        });
+            },
+        );
     }
 }
 

@@ -245,6 +245,7 @@ fn once(
     };
     check()?;
     session.truncate(options.depth);
+    session.settle()?;
     let start = Instant::now();
     let (mut id, mut prefill, mut first_token) = (ids[0], Duration::ZERO, Duration::ZERO);
     if options.prompt > 0 {

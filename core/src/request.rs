@@ -2,7 +2,7 @@
 
 use crate::chat::Message;
 use crate::constraint::Constraint;
-use crate::sampling::{Logprobs, MOST_TOP, Sampling, TokenLogprob};
+use crate::sampling::{Logprobs, MAX_TOP, Sampling, TokenLogprob};
 use crate::tools::{ToolCall, ToolChoice, Tools};
 use crate::{Error, Result};
 use std::time::Duration;
@@ -271,7 +271,7 @@ impl Request {
                 return refuse("template_args", expected, name.to_owned());
             }
         }
-        let most = MOST_TOP.min(vocabulary);
+        let most = MAX_TOP.min(vocabulary);
         if let Some(n) = self.logprobs.filter(|&n| n > most) {
             return refuse("logprobs", format!("at most {most}"), n.to_string());
         }

@@ -3,7 +3,7 @@
 mod bits;
 
 use bits::{Random, assert_same, others, scalar};
-use dram_core::kernels::{KEYS, Kernels, Mix, Scores};
+use dram_core::kernels::{KEYS, Kernels, Scores, WeightedSum};
 use half::f16;
 
 #[test]
@@ -52,7 +52,7 @@ fn attention_over_q8_0_equals_the_scalar_code() {
                 out: &mut scores,
                 out_stride,
             });
-            kernels.mix_q8_0(Mix {
+            kernels.weighted_sum_q8_0(WeightedSum {
                 weights: &weights,
                 weight_stride: out_stride,
                 count,
@@ -105,7 +105,7 @@ fn attention_over_q8_0_equals_the_scalar_code() {
             );
             assert_same(
                 kernels.name(),
-                &format!("mix over q8_0, {what}"),
+                &format!("weighted_sum over q8_0, {what}"),
                 &got_mixed,
                 &mixed,
             );
@@ -147,7 +147,7 @@ fn attention_equals_the_scalar_code() {
                 out: &mut scores,
                 out_stride,
             });
-            kernels.mix(Mix {
+            kernels.weighted_sum(WeightedSum {
                 weights: &weights,
                 weight_stride: out_stride,
                 count,
@@ -190,7 +190,7 @@ fn attention_equals_the_scalar_code() {
             );
             assert_same(
                 kernels.name(),
-                &format!("mix, {count} heads of {head_dim}"),
+                &format!("weighted_sum, {count} heads of {head_dim}"),
                 &got_mixed,
                 &mixed,
             );

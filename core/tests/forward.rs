@@ -77,6 +77,15 @@ fn agrees_with_a_plain_forward_pass() {
             },
         ),
         (
+            "a window, twice as long as its ring",
+            Shape {
+                context: 1100,
+                layers: 2,
+                window: Some(40),
+                ..base.clone()
+            },
+        ),
+        (
             "tied",
             Shape {
                 tied: true,
@@ -158,7 +167,7 @@ fn agrees_with_a_plain_forward_pass() {
     ];
     for (name, shape) in shapes {
         let random = Random::new(shape);
-        let ids = tokens(random.shape.context.min(560), random.shape.vocabulary);
+        let ids = tokens(random.shape.context.min(1000), random.shape.vocabulary);
         let expected = oracle::logits(&random, &ids);
         let got = evaluate(&mut session(&open(&random), 2), &ids);
         let worst = got

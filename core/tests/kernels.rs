@@ -296,10 +296,10 @@ fn elementwise_functions_equal_the_scalar_code_and_the_formula() {
             let mut norm = vec![0.0; length];
             kernels.rms_norm(&x, &y, 1e-5, &mut norm);
             let mut softmax = x.clone();
-            let found = kernels.soften(&mut softmax);
+            let found = kernels.softmax_exp(&mut softmax);
             let mut folded = y.clone();
             let mut state = [3.0, 0.7];
-            kernels.fold(&mut folded, &mut state, &[&softmax[..], &found].concat());
+            kernels.softmax_merge(&mut folded, &mut state, &[&softmax[..], &found].concat());
             folded.extend(state);
             softmax.extend(found);
             let mut gate = x.clone();
@@ -325,7 +325,7 @@ fn elementwise_functions_equal_the_scalar_code_and_the_formula() {
         for kernels in others() {
             let names = [
                 "rms_norm",
-                "soften",
+                "softmax_exp",
                 "fold",
                 "silu_mul",
                 "add",

@@ -200,7 +200,7 @@ fn a_damaged_or_foreign_saved_session_is_refused_and_changes_nothing() {
         assert!(matches!(error, Error::SavedSession { .. }), "{error}");
         assert!(error.to_string().contains(expected), "{error}: {expected}");
     };
-    for length in [0, 7, 47, 48, whole.len() / 2, whole.len() - 1] {
+    for length in [0, 7, 55, 56, whole.len() / 2, whole.len() - 1] {
         refuse(&whole[..length], "truncated");
     }
     let changed = |at: usize| {
@@ -213,12 +213,13 @@ fn a_damaged_or_foreign_saved_session_is_refused_and_changes_nothing() {
     refuse(&changed(12), "cache format");
     refuse(&changed(16), "fingerprint");
     refuse(&changed(24), "adapters");
-    refuse(&changed(32), "damaged"); // 20 positions become 4
+    refuse(&changed(32), "damaged"); // 20 tokens become 4
     refuse(&changed(39), "longer context");
+    refuse(&changed(40), "damaged"); // 20 positions become 4
     for at in [
-        40,
         48,
-        40 + 20 * 4,
+        56,
+        48 + 20 * 4,
         whole.len() / 2,
         whole.len() - 9,
         whole.len() - 1,

@@ -569,9 +569,9 @@ fn inputs_that_are_watched_are_those_of_the_text() {
     let sums = |speculation: &Speculation| {
         let mut session = session(&target, 256);
         session.set_speculation(speculation).unwrap();
-        session.watch_inputs();
+        session.collect_importance();
         let text = generate(&mut session, &request).0.tokens;
-        (text, session.input_squares())
+        (text, session.take_importance())
     };
     // Drafts of which some are dropped.
     let rounded = model(Shape {

@@ -7,11 +7,11 @@ use dram_train::data::{Batch, Crops, TextTokenizer, sequential_blocks, split_tex
 use dram_train::eval::{Scorer, evaluate};
 use dram_train::export::{Export, Gate, Limits, verify};
 use dram_train::identity::Identity;
-use dram_train::loss::{Asked, Losses, Mapping, Sizes};
+use dram_train::loss::{LossConfig, Losses, Mapping, Sizes};
 use dram_train::optim::AdamW;
 use dram_train::student::{Config, Decoder, QuantMode, Scheme};
 use dram_train::teacher::{self, Scored, Teacher, Trained};
-use dram_train::trainer::{Ask, Outcome, Settings, Trainer};
+use dram_train::trainer::{Outcome, Settings, TeacherQuery, Trainer};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -112,7 +112,7 @@ fn distilling<'a>(world: &'a World, teacher: &'a dyn Teacher, threads: usize) ->
         teacher: Some((shape.layers, shape.embedding_length)),
         has_teacher: true,
     };
-    let asked = |weight| Asked {
+    let asked = |weight| LossConfig {
         weight,
         temperature: 1.0,
         layers: Mapping::Uniform,
@@ -123,7 +123,7 @@ fn distilling<'a>(world: &'a World, teacher: &'a dyn Teacher, threads: usize) ->
         ("hidden_mse", asked(0.1)),
     ];
     let losses = Losses::new(terms.iter().map(|(name, asked)| (*name, asked)), sizes).unwrap();
-    let ask: Box<Ask> = Box::new(|batch, want| teacher.targets(batch, want));
+    let ask: Box<TeacherQuery> = Box::new(|batch, want| teacher.targets(batch, want));
     Trainer::new(
         student,
         settings(Some(STEPS / 2), threads),
@@ -173,7 +173,7 @@ fn text_to_teacher_to_student_to_answer() {
         teacher: None,
         has_teacher: false,
     };
-    let labels = Asked {
+    let labels = LossConfig {
         weight: 1.0,
         temperature: 1.0,
         layers: Mapping::Uniform,

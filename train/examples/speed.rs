@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use anyhow::Result;
 use dram_train::data::{Batch, Example, Grouped};
-use dram_train::loss::{Asked, Losses, Mapping, Sizes};
+use dram_train::loss::{LossConfig, Losses, Mapping, Sizes};
 use dram_train::optim::AdamW;
 use dram_train::student::{Config, Decoder, Products, Scheme, Want, ops};
-use dram_train::trainer::{Ask, Settings, Trainer};
+use dram_train::trainer::{Settings, TeacherQuery, Trainer};
 
 struct Row {
     name: &'static str,
@@ -149,7 +149,7 @@ fn measure(row: &Row, teacher: &Config, threads: usize, seconds: f64, peak: f64)
         1,
     )?;
     let mut teacher = Decoder::random(teacher.clone(), 2)?;
-    let asked = Asked {
+    let asked = LossConfig {
         weight: 1.0,
         temperature: 1.0,
         layers: Mapping::Uniform,
@@ -171,9 +171,9 @@ fn measure(row: &Row, teacher: &Config, threads: usize, seconds: f64, peak: f64)
     student.set_products(row.products);
     teacher.set_products(row.products);
     student.set_scheme(Some(Scheme::by_name("q4_0", "q8_0", "q8_0")?))?;
-    let ask: Option<Box<Ask>> = row.taught.then(|| {
+    let ask: Option<Box<TeacherQuery>> = row.taught.then(|| {
         Box::new(|batch: &Batch, want: &Want| teacher.forward(&batch.ids, batch.length, want))
-            as Box<Ask>
+            as Box<TeacherQuery>
     });
     let settings = Settings {
         steps: u64::MAX,

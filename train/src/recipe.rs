@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::loss::{Asked, Mapping};
+use crate::loss::{LossConfig, Mapping};
 use crate::optim::AdamW;
 use crate::student::{Config, Products, Scheme};
 use crate::trainer::{Settings, default_warmup};
@@ -48,7 +48,7 @@ pub struct Recipe {
     /// What to minimise: a weighted sum. Names are those of [`crate::loss::LOSSES`]. Default: cross entropy alone, or with a teacher
     /// 0.3 · cross entropy + forward KL.
     #[serde(default)]
-    pub losses: BTreeMap<String, Asked>,
+    pub losses: BTreeMap<String, LossConfig>,
     #[serde(default)]
     pub train: Train,
     /// Quantisation-aware training; absent: none.
@@ -598,11 +598,11 @@ impl Recipe {
     }
 
     /// The losses, with the defaults filled in.
-    pub fn asked(&self) -> BTreeMap<String, Asked> {
+    pub fn asked(&self) -> BTreeMap<String, LossConfig> {
         if !self.losses.is_empty() {
             return self.losses.clone();
         }
-        let asked = |weight| Asked {
+        let asked = |weight| LossConfig {
             weight,
             temperature: 1.0,
             layers: Mapping::Uniform,

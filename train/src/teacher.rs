@@ -30,10 +30,10 @@ use crate::export::shared_tokens;
 use crate::parallel;
 use crate::stop;
 use crate::student::{Decoder, Prepared, Products, QuantMode, Want};
-use crate::trainer::Ask;
+use crate::trainer::TeacherQuery;
 
 /// How a training asks `teacher`: itself, or for bf16 products a twin of its decoder, where it has one.
-pub fn ask(teacher: &dyn Teacher, products: Products) -> Box<Ask<'_>> {
+pub fn ask(teacher: &dyn Teacher, products: Products) -> Box<TeacherQuery<'_>> {
     match teacher.decoder().filter(|_| products == Products::Bf16) {
         Some(decoder) => {
             let mut twin = decoder.clone();
@@ -284,12 +284,12 @@ impl<'a> Trained<'a> {
         })
     }
 
-    /// See [`Prepared::shaken`].
+    /// See [`Prepared::perturbed`].
     #[must_use]
-    pub fn shaken(&self) -> Trained<'_> {
+    pub fn perturbed(&self) -> Trained<'_> {
         Trained {
             name: self.name.clone(),
-            model: self.model.shaken(),
+            model: self.model.perturbed(),
             threads: self.threads,
         }
     }

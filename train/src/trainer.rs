@@ -45,7 +45,7 @@ pub(crate) fn default_warmup(steps: u64) -> u64 {
 }
 
 /// What answers when losses compare with a teacher: given a batch and what is wanted, logits and hidden states.
-pub type Ask<'a> = dyn Fn(&Batch, &Want) -> Result<Output> + Send + Sync + 'a;
+pub type TeacherQuery<'a> = dyn Fn(&Batch, &Want) -> Result<Output> + Send + Sync + 'a;
 
 /// One finished step.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ pub struct Trainer<'a> {
     settings: Settings,
     losses: Losses,
     data: &'a dyn Batches,
-    teacher: Option<Box<Ask<'a>>>,
+    teacher: Option<Box<TeacherQuery<'a>>>,
     /// Projections of hidden-state losses: trained along, never exported.
     extra: Vec<f32>,
     moments: Moments,
@@ -126,7 +126,7 @@ impl<'a> Trainer<'a> {
         settings: Settings,
         losses: Losses,
         data: &'a dyn Batches,
-        teacher: Option<Box<Ask<'a>>>,
+        teacher: Option<Box<TeacherQuery<'a>>>,
     ) -> Result<Self> {
         ensure!(
             settings.quantise_from.is_none() || decoder.scheme().is_some(),
@@ -461,7 +461,7 @@ impl Shard {
         &mut self,
         student: &crate::student::Prepared,
         losses: &Losses,
-        teacher: Option<&Ask>,
+        teacher: Option<&TeacherQuery>,
         extra: &[f32],
         batch: &Batch,
         scale: f32,

@@ -142,23 +142,22 @@ pub(crate) fn llama_source() -> Result<PathBuf> {
     Ok(source)
 }
 
-/// A folder in the cache for this version of llama.cpp, this processor and these options.
+/// A folder in the cache for this version of llama.cpp and this processor.
 fn cached(what: &str) -> Result<PathBuf> {
     let version = LLAMA.replace("==", "-");
-    Ok(sh::cache_dir().join(format!("{what}-{version}-{:08x}", build_key()?)))
+    Ok(sh::cache_dir().join(format!("{what}-{version}-{:08x}", processor()?)))
 }
 
-/// A number for this processor's features and the options of the build: a cache carried to another processor, or made otherwise, must not be taken
-/// for this one's.
-fn build_key() -> Result<u32> {
+/// A number for this processor's features: the build uses them all, so a cache carried to another processor must not
+/// be taken for its own.
+fn processor() -> Result<u32> {
     let info = std::fs::read_to_string("/proc/cpuinfo").context("reading /proc/cpuinfo")?;
     let flags = info
         .lines()
         .find(|l| l.starts_with("flags") || l.starts_with("Features"))
         .unwrap_or_default();
     // FNV-1a, 32 bits.
-    let key = flags.bytes().chain(CMAKE.concat().into_bytes());
-    Ok(key.fold(0x811c_9dc5, |hash, byte| {
+    Ok(flags.bytes().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     }))
 }

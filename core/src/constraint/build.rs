@@ -18,18 +18,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Bytes of a constraint at most.
-const MOST_BYTES: usize = 64 << 10;
+const MAX_BYTES: usize = 64 << 10;
 /// References and rules that refer to each other are followed by recursion, at most once for each ten bytes or so. Only what is used of this is ever
 /// backed by memory.
 const STACK: usize = 64 << 20;
 /// How deep brackets may be nested in a grammar, whose parser is recursive. Those of JSON and of regular expressions have limits of their own.
 const DEEPEST: usize = 128;
 /// How long making a parser may take. On one core at 2 GHz a large schema takes a tenth of that.
-const MOST_TIME: Duration = Duration::from_millis(1000);
+const MAX_TIME: Duration = Duration::from_millis(1000);
 /// How often a waiting caller looks for a cancel.
 const LOOK: Duration = Duration::from_millis(10);
 /// Threads that make parsers at a time, those that nobody waits for any more among them.
-const MOST_THREADS: usize = 8;
+const MAX_THREADS: usize = 8;
 /// Steps of the parser for one token where terminals are single characters, as in GBNF: some hundred milliseconds.
 const GBNF_STEPS: usize = 2_000_000;
 /// Work of the lexer's first step; llguidance 1.9 bounds all steps but this.
@@ -71,15 +71,15 @@ pub(super) fn build(
     let too_long = || {
         wrong(format!(
             "it is too complex: making its parser took more than {} s",
-            MOST_TIME.as_secs_f32()
+            MAX_TIME.as_secs_f32()
         ))
     };
-    while THREADS.fetch_add(1, Ordering::Relaxed) >= MOST_THREADS {
+    while THREADS.fetch_add(1, Ordering::Relaxed) >= MAX_THREADS {
         THREADS.fetch_sub(1, Ordering::Relaxed);
         if cancellation.requested() {
             return Err(Error::Cancelled);
         }
-        if start.elapsed() > MOST_TIME {
+        if start.elapsed() > MAX_TIME {
             return Err(wrong(
                 "others that were given up are still being made: try again".into(),
             ));
@@ -128,7 +128,7 @@ fn wait(
             Err(RecvTimeoutError::Timeout) => {}
         }
         let is_cancelled = cancellation.requested();
-        if is_cancelled || start.elapsed() > MOST_TIME {
+        if is_cancelled || start.elapsed() > MAX_TIME {
             if let Some(handle) = handle {
                 handle.cancel();
             }
@@ -141,7 +141,7 @@ fn wait(
     }
 }
 
-/// A thread's place among [`MOST_THREADS`].
+/// A thread's place among [`MAX_THREADS`].
 struct Place;
 
 impl Drop for Place {
@@ -163,8 +163,8 @@ fn check_size(constraint: &Constraint) -> Result<(), String> {
         .iter()
         .map(|(_, schema)| schema.to_string().len());
     let bytes = text.len() + schemas.sum::<usize>();
-    if bytes > MOST_BYTES {
-        return Err(format!("expected at most {MOST_BYTES} bytes, got {bytes}"));
+    if bytes > MAX_BYTES {
+        return Err(format!("expected at most {MAX_BYTES} bytes, got {bytes}"));
     }
     if !matches!(constraint.kind, Kind::Lark | Kind::Gbnf) {
         return Ok(());

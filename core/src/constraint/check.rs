@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Steps at most: a schema may refer to its parts more often than anyone can follow.
-const MOST_STEPS: usize = 1_000_000;
+const MAX_STEPS: usize = 1_000_000;
 /// References and values within each other at most.
 const DEEPEST: usize = 500;
 /// Work at most to prepare a pattern.
@@ -66,7 +66,7 @@ impl<'a> Checker<'a> {
     fn check(&mut self, schema: &'a Value, value: &Value, here: &str, path: &str) -> Checked {
         self.steps += 1;
         self.depth += 1;
-        let result = if self.steps > MOST_STEPS || self.depth > DEEPEST {
+        let result = if self.steps > MAX_STEPS || self.depth > DEEPEST {
             Err(Failure::Unknown(
                 "the schema is too complex to be checked".into(),
             ))

@@ -1,7 +1,7 @@
 //! Regular expressions of the engine's options, with an end.
 
 /// How often a part may be repeated whose expression sets no limit.
-const MOST: u32 = 40;
+const MAX: u32 = 40;
 
 /// `pattern` with a limit for each repetition that has none.
 pub(super) fn bounded(pattern: &str) -> String {
@@ -25,8 +25,8 @@ pub(super) fn bounded(pattern: &str) -> String {
                 in_class = false;
                 out.push(c);
             }
-            '*' if !in_class => out.push_str(&format!("{{0,{MOST}}}")),
-            '+' if !in_class => out.push_str(&format!("{{1,{MOST}}}")),
+            '*' if !in_class => out.push_str(&format!("{{0,{MAX}}}")),
+            '+' if !in_class => out.push_str(&format!("{{1,{MAX}}}")),
             '{' if !in_class => {
                 let inside: String = std::iter::from_fn(|| chars.next_if(|&c| c != '}')).collect();
                 let least = inside
@@ -34,7 +34,7 @@ pub(super) fn bounded(pattern: &str) -> String {
                     .and_then(|least| least.trim().parse::<u32>().ok());
                 match least {
                     Some(least) => {
-                        out.push_str(&format!("{{{least},{}", least.saturating_add(MOST)))
+                        out.push_str(&format!("{{{least},{}", least.saturating_add(MAX)))
                     }
                     None => out.push_str(&format!("{{{inside}")),
                 }

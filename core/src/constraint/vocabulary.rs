@@ -34,7 +34,7 @@ impl Grammars {
 }
 
 /// Bytes of all tokens together that a trie holds: four times the largest vocabulary in use.
-const MOST_BYTES: usize = 1 << 22;
+const MAX_BYTES: usize = 1 << 22;
 /// A longer token is never chosen under a constraint; the longest in use, of 1024 spaces, is no loss.
 const LONGEST: usize = 512;
 
@@ -63,9 +63,9 @@ fn make(tokenizer: &Arc<Tokenizer>) -> Result<ParserFactory, String> {
         .map(|id| word(tokenizer, id))
         .collect();
     let bytes: usize = words.iter().map(Vec::len).sum();
-    if bytes >= MOST_BYTES {
+    if bytes >= MAX_BYTES {
         return Err(format!(
-            "expected a vocabulary of less than {MOST_BYTES} bytes, got {bytes}"
+            "expected a vocabulary of less than {MAX_BYTES} bytes, got {bytes}"
         ));
     }
     let mut trie = TokTrie::from(&info, &words);

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What operations of the engine may take beyond [`EACH`]: fuel bounds most of them to some ten milliseconds on one core at 2 GHz.
-const MOST_TIME: Duration = Duration::from_millis(700);
+const MAX_TIME: Duration = Duration::from_millis(700);
 /// What an operation takes off the time that those before it took.
 const EACH: Duration = Duration::from_millis(50);
 /// How often it looks.
@@ -52,7 +52,7 @@ impl Watch {
                 let began = watched.began.load(Ordering::Acquire);
                 let taken = watched.taken.load(Ordering::Acquire);
                 let taken = taken + watched.now().saturating_sub(began);
-                let ran_out = began != 0 && taken > MOST_TIME.as_micros() as u64;
+                let ran_out = began != 0 && taken > MAX_TIME.as_micros() as u64;
                 if ran_out || cancellation.requested() {
                     watched.ran_out.store(ran_out, Ordering::Release);
                     handle.cancel();

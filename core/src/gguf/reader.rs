@@ -18,9 +18,9 @@ const DEFAULT_ALIGNMENT: u32 = 32;
 const ALIGNMENTS: std::ops::RangeInclusive<u32> = 8..=65_536;
 
 /// Bytes that the shortest pair takes: key length, a key of one byte, type, a value of one byte.
-const LEAST_PAIR: usize = 8 + 1 + 4 + 1;
+const MIN_PAIR: usize = 8 + 1 + 4 + 1;
 /// Bytes that the shortest tensor description takes: name length, a name of one byte, dimensions, one dimension, format, offset.
-const LEAST_TENSOR: usize = 8 + 1 + 4 + 8 + 4 + 8;
+const MIN_TENSOR: usize = 8 + 1 + 4 + 8 + 4 + 8;
 
 pub(super) fn read(name: String, bytes: Bytes) -> Result<File> {
     let mut cursor = Cursor {
@@ -33,11 +33,11 @@ pub(super) fn read(name: String, bytes: Bytes) -> Result<File> {
     let pair_count = cursor.u64("header: metadata count")?;
     let tensor_count = cursor.count(
         tensor_count,
-        LEAST_TENSOR,
+        MIN_TENSOR,
         MAX_TENSORS,
         "header: tensor count",
     )?;
-    let pair_count = cursor.count(pair_count, LEAST_PAIR, MAX_KEYS, "header: metadata count")?;
+    let pair_count = cursor.count(pair_count, MIN_PAIR, MAX_KEYS, "header: metadata count")?;
     let metadata = pairs(&mut cursor, pair_count)?;
     let alignment = alignment(&cursor, &metadata)?;
     let (tensors, by_name) = tensors(&mut cursor, tensor_count, alignment)?;

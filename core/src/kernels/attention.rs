@@ -31,7 +31,7 @@ pub struct Scores<'a, K = f16> {
 
 /// Weighted sums: `out[query] = Σₚ weights[query, p] · values[p]`, added in the order of `p`.
 #[derive(Debug)]
-pub struct Mix<'a, V = f16> {
+pub struct WeightedSum<'a, V = f16> {
     /// `count` rows of `positions` weights, `weight_stride` values from one to the next
     pub weights: &'a [f32],
     /// From one query's weights to the next's.
@@ -74,10 +74,10 @@ impl<'a> Scores<'a, ()> {
     }
 }
 
-impl<'a> Mix<'a, ()> {
+impl<'a> WeightedSum<'a, ()> {
     /// The same over `values`; before, it has none.
-    pub(crate) fn over<V>(self, values: &'a [V]) -> Mix<'a, V> {
-        Mix {
+    pub(crate) fn over<V>(self, values: &'a [V]) -> WeightedSum<'a, V> {
+        WeightedSum {
             values,
             weights: self.weights,
             weight_stride: self.weight_stride,
@@ -127,7 +127,7 @@ impl Scores<'_> {
     }
 }
 
-impl<V> Mix<'_, V> {
+impl<V> WeightedSum<'_, V> {
     /// Checks all lengths but the values'.
     pub(super) fn check_rows(&self) {
         assert!(
@@ -150,7 +150,7 @@ impl<V> Mix<'_, V> {
     }
 }
 
-impl Mix<'_> {
+impl WeightedSum<'_> {
     pub(super) fn check(&self) {
         assert!(
             self.positions.checked_mul(self.head_dim) == Some(self.values.len()),
@@ -185,8 +185,8 @@ pub(super) fn scores(s: Scores<'_>) {
     }
 }
 
-/// The specification of [`Mix`].
-pub(super) fn mix(m: Mix<'_>) {
+/// The specification of [`WeightedSum`].
+pub(super) fn weighted_sum(m: WeightedSum<'_>) {
     for query in 0..m.count {
         let weights = &m.weights[query * m.weight_stride..][..m.positions];
         let out = &mut m.out[query * m.out_stride..][..m.head_dim];

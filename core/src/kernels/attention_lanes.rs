@@ -1,6 +1,6 @@
 //! [`super::attention`] and [`super::attention_q8_0`] over sixteen lanes, in register tiles of queries × blocks of keys, and queries × columns of values.
 
-use super::attention::{KEYS, Mix, Scores};
+use super::attention::{KEYS, Scores, WeightedSum};
 use super::attention_q8_0::{SCALES, WOVEN};
 use super::lanes::{F16, F32, Lanes, Widen};
 use crate::quant::q8_0;
@@ -25,8 +25,8 @@ pub(super) trait Cached: Sized {
     ///
     /// # Safety
     /// They are there, and `L` may be used.
-    unsafe fn mix_tile<L: Lanes, const Q: usize, const C: usize>(
-        m: &mut Mix<'_, Self>,
+    unsafe fn sum_tile<L: Lanes, const Q: usize, const C: usize>(
+        m: &mut WeightedSum<'_, Self>,
         query: usize,
         at: usize,
     );
@@ -105,23 +105,23 @@ unsafe fn score_tile<L: Lanes, K: Cached, const Q: usize, const B: usize>(
 /// # Safety
 /// Lengths have been checked, and `L` may be used.
 #[inline(always)]
-pub(super) unsafe fn mix<L: Lanes, V: Cached>(mut m: Mix<'_, V>) {
+pub(super) unsafe fn weighted_sum<L: Lanes, V: Cached>(mut m: WeightedSum<'_, V>) {
     let mut query = 0;
     // SAFETY: the caller's; every tile lies within the queries that are left.
     unsafe {
         while query + 4 <= m.count {
             if L::MANY {
-                mix_columns::<L, V, 4, 2>(&mut m, query);
+                sum_columns::<L, V, 4, 2>(&mut m, query);
             } else {
-                mix_columns::<L, V, 4, 1>(&mut m, query);
+                sum_columns::<L, V, 4, 1>(&mut m, query);
             }
             query += 4;
         }
         match m.count - query {
-            3 if L::MANY => mix_columns::<L, V, 3, 4>(&mut m, query),
-            3 => mix_columns::<L, V, 3, 1>(&mut m, query),
-            2 => mix_columns::<L, V, 2, 2>(&mut m, query),
-            1 => mix_columns::<L, V, 1, 4>(&mut m, query),
+            3 if L::MANY => sum_columns::<L, V, 3, 4>(&mut m, query),
+            3 => sum_columns::<L, V, 3, 1>(&mut m, query),
+            2 => sum_columns::<L, V, 2, 2>(&mut m, query),
+            1 => sum_columns::<L, V, 1, 4>(&mut m, query),
             _ => {}
         }
     }
@@ -129,19 +129,19 @@ pub(super) unsafe fn mix<L: Lanes, V: Cached>(mut m: Mix<'_, V>) {
 
 /// `Q` queries over all columns, sixteen times `C` columns together.
 #[inline(always)]
-unsafe fn mix_columns<L: Lanes, V: Cached, const Q: usize, const C: usize>(
-    m: &mut Mix<'_, V>,
+unsafe fn sum_columns<L: Lanes, V: Cached, const Q: usize, const C: usize>(
+    m: &mut WeightedSum<'_, V>,
     query: usize,
 ) {
     let mut at = 0;
     // SAFETY: the caller's; every tile lies within the columns that are left.
     unsafe {
         while at + 16 * C <= m.head_dim {
-            V::mix_tile::<L, Q, C>(m, query, at);
+            V::sum_tile::<L, Q, C>(m, query, at);
             at += 16 * C;
         }
         while at < m.head_dim {
-            V::mix_tile::<L, Q, 1>(m, query, at);
+            V::sum_tile::<L, Q, 1>(m, query, at);
             at += 16;
         }
     }
@@ -150,7 +150,7 @@ unsafe fn mix_columns<L: Lanes, V: Cached, const Q: usize, const C: usize>(
 /// Writes a tile's sums.
 #[inline(always)]
 unsafe fn store<L: Lanes, V, const Q: usize, const C: usize>(
-    m: &mut Mix<'_, V>,
+    m: &mut WeightedSum<'_, V>,
     query: usize,
     at: usize,
     sums: &[[L; C]; Q],
@@ -203,8 +203,8 @@ impl Cached for f16 {
     }
 
     #[inline(always)]
-    unsafe fn mix_tile<L: Lanes, const Q: usize, const C: usize>(
-        m: &mut Mix<'_, f16>,
+    unsafe fn sum_tile<L: Lanes, const Q: usize, const C: usize>(
+        m: &mut WeightedSum<'_, f16>,
         query: usize,
         at: usize,
     ) {
@@ -212,17 +212,17 @@ impl Cached for f16 {
         // SAFETY: the caller's.
         unsafe {
             if left < 16 {
-                mix_f16::<L, Q, C>(m, query, at, |from| F16::load_part::<L>(from, left));
+                sum_f16::<L, Q, C>(m, query, at, |from| F16::load_part::<L>(from, left));
             } else {
-                mix_f16::<L, Q, C>(m, query, at, |from| L::load_f16(from));
+                sum_f16::<L, Q, C>(m, query, at, |from| L::load_f16(from));
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn mix_f16<L: Lanes, const Q: usize, const C: usize>(
-    m: &mut Mix<'_>,
+unsafe fn sum_f16<L: Lanes, const Q: usize, const C: usize>(
+    m: &mut WeightedSum<'_>,
     query: usize,
     at: usize,
     load: impl Fn(*const u16) -> L,
@@ -288,8 +288,8 @@ impl Cached for u8 {
     }
 
     #[inline(always)]
-    unsafe fn mix_tile<L: Lanes, const Q: usize, const C: usize>(
-        m: &mut Mix<'_, u8>,
+    unsafe fn sum_tile<L: Lanes, const Q: usize, const C: usize>(
+        m: &mut WeightedSum<'_, u8>,
         query: usize,
         at: usize,
     ) {

@@ -3,7 +3,7 @@
 //! Values lie as in a file, `[positions, head_dim / 32]` blocks. Sixteen positions' keys are woven together: for each block of the head their sixteen
 //! scales, then byte 0 of all sixteen, byte 1, …: scores grow side by side, as in f16.
 
-use super::attention::{KEYS, Mix, Scores};
+use super::attention::{KEYS, Scores, WeightedSum};
 use crate::quant::float16::f16_to_f32;
 use crate::quant::q8_0::{BLOCK, BYTES};
 
@@ -51,7 +51,7 @@ impl Scores<'_, u8> {
     }
 }
 
-impl Mix<'_, u8> {
+impl WeightedSum<'_, u8> {
     pub(super) fn check(&self) {
         assert!(
             self.head_dim.is_multiple_of(BLOCK),
@@ -91,8 +91,8 @@ pub(super) fn scores(s: Scores<'_, u8>) {
     }
 }
 
-/// The specification of [`Mix`] over Q8_0: each position's bytes times (weight · scale), added in order.
-pub(super) fn mix(m: Mix<'_, u8>) {
+/// The specification of [`WeightedSum`] over Q8_0: each position's bytes times (weight · scale), added in order.
+pub(super) fn weighted_sum(m: WeightedSum<'_, u8>) {
     for query in 0..m.count {
         let weights = &m.weights[query * m.weight_stride..][..m.positions];
         let out = &mut m.out[query * m.out_stride..][..m.head_dim];

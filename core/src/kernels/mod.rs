@@ -14,15 +14,15 @@ mod attention;
 mod attention_lanes;
 pub(crate) mod attention_q8_0;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+mod block_product;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+mod instantiate;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod lanes;
 mod limits;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod one_token;
-#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
-mod parts;
 mod product;
-#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
-mod recompile;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod row_lanes;
 mod scalar;
@@ -31,7 +31,7 @@ mod unpack;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use attention::{KEYS, Mix, Scores};
+pub use attention::{KEYS, Scores, WeightedSum};
 pub(crate) use limits::Words;
 pub use product::{Activations, Product, Weight};
 
@@ -66,15 +66,15 @@ pub struct Kernels {
     quantize_activations: unsafe fn(&[f32], QuantizedMut<'_>),
     round_activations: unsafe fn(&[f32], &mut [f32]),
     scores: unsafe fn(Scores<'_>),
-    mix: unsafe fn(Mix<'_>),
+    weighted_sum: unsafe fn(WeightedSum<'_>),
     scores_q8_0: unsafe fn(Scores<'_, u8>),
-    mix_q8_0: unsafe fn(Mix<'_, u8>),
+    weighted_sum_q8_0: unsafe fn(WeightedSum<'_, u8>),
     narrow: unsafe fn(&[f32], &mut [f16]),
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     rms_norm_in_place: unsafe fn(&mut [f32], &[f32], f32),
     layer_norm: unsafe fn(&mut [f32], &[f32], &[f32], f32),
-    soften: unsafe fn(&mut [f32], &mut [f32; 2]),
-    fold: unsafe fn(&mut [f32], &mut [f32; 2], &[f32]),
+    softmax_exp: unsafe fn(&mut [f32], &mut [f32; 2]),
+    softmax_merge: unsafe fn(&mut [f32], &mut [f32; 2], &[f32]),
     silu_mul: unsafe fn(&mut [f32], &[f32]),
     gelu_mul: unsafe fn(&mut [f32], &[f32]),
     gelu: unsafe fn(&mut [f32]),
@@ -253,11 +253,11 @@ impl Kernels {
         unsafe { (self.scores)(scores) }
     }
 
-    /// Attention's weighted sums; see [`Mix`].
-    pub fn mix(&self, mix: Mix<'_>) {
-        mix.check();
+    /// Attention's weighted sums; see [`WeightedSum`].
+    pub fn weighted_sum(&self, weighted_sum: WeightedSum<'_>) {
+        weighted_sum.check();
         // SAFETY: the processor has this table's instructions, and the lengths agree.
-        unsafe { (self.mix)(mix) }
+        unsafe { (self.weighted_sum)(weighted_sum) }
     }
 
     /// Attention's scores over a Q8_0 cache; see [`Scores`].
@@ -267,11 +267,11 @@ impl Kernels {
         unsafe { (self.scores_q8_0)(scores) }
     }
 
-    /// Attention's weighted sums over a Q8_0 cache; see [`Mix`].
-    pub fn mix_q8_0(&self, mix: Mix<'_, u8>) {
-        mix.check();
+    /// Attention's weighted sums over a Q8_0 cache; see [`WeightedSum`].
+    pub fn weighted_sum_q8_0(&self, weighted_sum: WeightedSum<'_, u8>) {
+        weighted_sum.check();
         // SAFETY: the processor has this table's instructions, and the lengths agree.
-        unsafe { (self.mix_q8_0)(mix) }
+        unsafe { (self.weighted_sum_q8_0)(weighted_sum) }
     }
 
     /// f32 to f16, nearest, ties to even. Both `[values]`.
@@ -311,20 +311,20 @@ impl Kernels {
 
     /// Softmax but for its division, in place: `value = exp(value - most)`. `values`: `[values]`, of which there may be none. Returns the greatest
     /// value and the sum of the exponentials.
-    pub fn soften(&self, values: &mut [f32]) -> [f32; 2] {
+    pub fn softmax_exp(&self, values: &mut [f32]) -> [f32; 2] {
         let mut found = [0.0; 2];
         // SAFETY: the processor has this table's instructions.
-        unsafe { (self.soften)(values, &mut found) }
+        unsafe { (self.softmax_exp)(values, &mut found) }
         found
     }
 
     /// Joins what attention found in some positions to `out` `[head_dim]` and `state`, what it found in those before: a greatest score and a sum of
     /// weights, at first −∞ and 0. `part`: `[head_dim + 2]`, values under their weights, then such a pair. Milakov and Gimelshein, 2018
     /// (arXiv 1805.02867).
-    pub fn fold(&self, out: &mut [f32], state: &mut [f32; 2], part: &[f32]) {
+    pub fn softmax_merge(&self, out: &mut [f32], state: &mut [f32; 2], part: &[f32]) {
         assert_eq!(out.len() + 2, part.len(), "values, a score and a sum");
         // SAFETY: the processor has this table's instructions, and the lengths agree.
-        unsafe { (self.fold)(out, state, part) }
+        unsafe { (self.softmax_merge)(out, state, part) }
     }
 
     /// SwiGLU's product in place: `gate = gate · sigmoid(gate) · up`. Both `[values]`. Shazeer, 2020 (arXiv 2002.05202).

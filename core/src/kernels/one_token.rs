@@ -1,16 +1,16 @@
 //! One token's product with the formats that unpack to parts: registers of rows go from memory straight into it.
 
-use super::parts::{DEPTH, add_part, dots, halves, rows};
+use super::block_product::{DEPTH, add_part, dots, halves, rows};
 use super::product::Tile;
 use super::row_lanes::RowLanes;
 use super::unpack::{Lanewise, Sink, blocks};
 use crate::quant::blocks::{Kind, PART};
 
 /// One token's product with whole registers of rows, which a kernel for [`Lanewise`] format `F` unpacks straight into it: nothing is stored in
-/// between. The rows that are left over are for [`super::parts::product`].
+/// between. The rows that are left over are for [`super::block_product::product`].
 ///
 /// # Safety
-/// As for [`super::parts::product`]; the tile has one token.
+/// As for [`super::block_product::product`]; the tile has one token.
 #[inline(always)]
 pub(super) unsafe fn one_token<
     F: Lanewise,

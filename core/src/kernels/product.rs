@@ -177,7 +177,7 @@ impl Kernels {
     }
 
     /// Tells the pool's threads what they will read in the region after the next one: the products of `weights` with one token.
-    pub(crate) fn announce<'w>(
+    pub(crate) fn prefetch<'w>(
         &self,
         pool: &Pool,
         weights: impl Iterator<Item = Weight<'w>> + Clone,
@@ -185,7 +185,7 @@ impl Kernels {
         let per_chunk = rows_per_chunk(weights.clone(), 1, pool);
         let chunks = |weight: &Weight<'_>| weight.rows.div_ceil(per_chunk);
         let all = weights.clone().map(|weight| chunks(&weight)).sum();
-        pool.announce(|thread| {
+        pool.prefetch(|thread| {
             let mut chunk = share(all, pool.threads(), thread).start;
             for weight in weights.clone() {
                 if chunk < chunks(&weight) {
@@ -299,7 +299,7 @@ fn rows_per_chunk<'w>(
     pool: &Pool,
 ) -> usize {
     /// Weight bytes × tokens that are not worth splitting: about a microsecond of one core.
-    const LEAST_WORK: usize = 32 << 10;
+    const MIN_WORK: usize = 32 << 10;
     /// Chunks for each thread, so that one which loses its core leaves little behind.
     const PER_THREAD: usize = 8;
     let (rows, bytes) = weights.fold((0, 0), |(rows, bytes), weight| {
@@ -308,7 +308,7 @@ fn rows_per_chunk<'w>(
     if pool.threads() == 1 {
         return rows.max(1);
     }
-    let chunks = (bytes.saturating_mul(tokens) / LEAST_WORK).clamp(1, pool.threads() * PER_THREAD);
+    let chunks = (bytes.saturating_mul(tokens) / MIN_WORK).clamp(1, pool.threads() * PER_THREAD);
     // Kernels take up to twice `ROWS` rows together.
     rows.div_ceil(chunks).max(1).next_multiple_of(2 * ROWS)
 }

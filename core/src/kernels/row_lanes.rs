@@ -1,4 +1,4 @@
-//! Registers with one row of a matrix per 32-bit lane: what [`super::parts`] and [`super::unpack`] are written over.
+//! Registers with one row of a matrix per 32-bit lane: what [`super::block_product`] and [`super::unpack`] are written over.
 
 use super::product::Rows;
 

@@ -19,15 +19,15 @@ pub(super) static KERNELS: Kernels = Kernels {
     quantize_activations: activation::quantize_blocks,
     round_activations: activation::round_blocks,
     scores: attention::scores,
-    mix: attention::mix,
+    weighted_sum: attention::weighted_sum,
     scores_q8_0: attention_q8_0::scores,
-    mix_q8_0: attention_q8_0::mix,
+    weighted_sum_q8_0: attention_q8_0::weighted_sum,
     narrow,
     rms_norm,
     rms_norm_in_place,
     layer_norm,
-    soften,
-    fold,
+    softmax_exp,
+    softmax_merge,
     silu_mul,
     gelu_mul,
     gelu,
@@ -140,7 +140,7 @@ fn exp(x: f32) -> f32 {
 }
 
 #[inline(always)]
-pub(super) fn soften(values: &mut [f32], found: &mut [f32; 2]) {
+pub(super) fn softmax_exp(values: &mut [f32], found: &mut [f32; 2]) {
     let most = fold16(values, f32::NEG_INFINITY, |most, value| {
         if value > most { value } else { most }
     });
@@ -155,7 +155,7 @@ pub(super) fn soften(values: &mut [f32], found: &mut [f32; 2]) {
 }
 
 #[inline(always)]
-pub(super) fn fold(out: &mut [f32], [most, sum]: &mut [f32; 2], part: &[f32]) {
+pub(super) fn softmax_merge(out: &mut [f32], [most, sum]: &mut [f32; 2], part: &[f32]) {
     let (values, part) = part.split_at(out.len());
     if part[1] == 0.0 {
         return;

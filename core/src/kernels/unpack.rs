@@ -2,7 +2,7 @@
 //!
 //! The same layouts as in `quant/`, whose code is the specification. A format that has nothing here unpacks by that code, row by row.
 
-use super::parts::Packed;
+use super::block_product::Packed;
 #[allow(unused_imports, reason = "named by the documentation")]
 use super::product::{Rows, Unpack};
 use super::row_lanes::RowLanes;

@@ -4,10 +4,9 @@
 //! `NAME.lora_b` `[rows, rank]`. Its product gains `scale · alpha / rank · B(A·x)`. Of the token embedding, which is looked up, A is
 //! `[vocabulary, rank]`: a token's row of it is what B is multiplied with.
 
-use super::operations::Operations;
-use super::parallel::{each, rows_per_job};
 use super::weights::{Finder, Matrix};
 use super::{Model, hash_of};
+use crate::decoder::{Operations, each, rows_per_job};
 use crate::gguf;
 use crate::kernels::Activations;
 use crate::quant::activation::{Buffer, Quantized};
@@ -284,7 +283,7 @@ impl Adapters {
     }
 
     /// `out` `[tokens, rows]`, the product of `matrix` with `x`, gains what the adapters change of it.
-    pub(super) fn apply(
+    pub(crate) fn apply(
         &mut self,
         o: &Operations<'_>,
         x: Activations<'_>,
@@ -313,7 +312,7 @@ impl Adapters {
     }
 
     /// `x` `[ids, embedding]`, the tokens' rows of the embedding, gains what the adapters change of them.
-    pub(super) fn embed(&mut self, o: &Operations<'_>, ids: &[u32], x: &mut [f32]) {
+    pub(crate) fn embed(&mut self, o: &Operations<'_>, ids: &[u32], x: &mut [f32]) {
         for (adapter, scale) in &self.list {
             let Some(pair) = &adapter.inner.embedding else {
                 continue;

@@ -5,8 +5,8 @@ pub use super::rope::{Rope, Yarn};
 /// What a model looks like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Number of layers.
-    pub layers: usize,
+    /// What each layer does, `[layers]`.
+    pub layers: Vec<LayerSpec>,
     /// Length of the residual stream.
     pub embedding_length: usize,
     /// Query heads.
@@ -17,8 +17,6 @@ pub struct Config {
     pub key_length: usize,
     /// Length of one value head.
     pub value_length: usize,
-    /// Inner length of the feed-forward part.
-    pub feed_forward_length: usize,
     /// Number of tokens.
     pub vocabulary: usize,
     /// Positions the model was trained for.
@@ -37,8 +35,6 @@ pub struct Config {
     pub rope: Rope,
     /// Rotary position embedding of some layers, where they have their own: with as many dimensions as `rope`.
     pub local_rope: Option<Rope>,
-    /// What each layer's attention sees, `[layers]`.
-    pub scopes: Vec<Scope>,
     /// A position sees only itself and those before it.
     pub causal: bool,
     /// Multiplies the tokens' embeddings.
@@ -55,6 +51,66 @@ pub struct Config {
     pub logit_cap: Option<f32>,
     /// How an encoder makes one vector of a text's; `None` for a model that generates.
     pub pooling: Option<Pooling>,
+}
+
+/// One layer: what mixes positions, and what is done to each position by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerSpec {
+    /// What carries information from one position to another.
+    pub mixer: Mixer,
+    /// What is done to each position by itself.
+    pub feed_forward: FeedForward,
+}
+
+/// How a layer carries information from one position to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mixer {
+    /// Softmax attention over the KV cache.
+    Attention(Scope),
+    /// A gated short convolution (LFM2, arXiv:2511.23404): `out(c · conv(b · x))`, where `b`, `c` and `x` are projections, and each channel's
+    /// convolution sees `kernel` positions, the token's own among them.
+    ShortConv {
+        /// Positions, at least 2.
+        kernel: usize,
+    },
+}
+
+/// A layer's feed-forward part.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FeedForward {
+    /// One for all tokens.
+    Dense {
+        /// Its inner length.
+        length: usize,
+    },
+    /// Several, of which each token takes some.
+    Experts(Experts),
+}
+
+/// A mixture of experts (arXiv:1701.06538): a router scores them for each token, and the best ones' results are added, weighted by their scores.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Experts {
+    /// Experts.
+    pub count: usize,
+    /// Experts that a token takes.
+    pub used: usize,
+    /// Inner length of one expert.
+    pub length: usize,
+    /// What becomes of the router's products.
+    pub scores: ExpertScores,
+    /// The chosen experts' scores are divided by their sum.
+    pub normalized: bool,
+    /// Multiplies the scores.
+    pub scale: f32,
+}
+
+/// What a router's products become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpertScores {
+    /// Their softmax.
+    Softmax,
+    /// Each one's logistic function.
+    Sigmoid,
 }
 
 /// What a norm divides by.
@@ -115,6 +171,14 @@ pub struct Scope {
     pub rotation: Rotation,
 }
 
+impl Scope {
+    /// All positions, rotated as the model's are.
+    pub(super) const ALL: Scope = Scope {
+        window: None,
+        rotation: Rotation::Global,
+    };
+}
+
 /// Which rotary embedding a layer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rotation {
@@ -166,6 +230,51 @@ impl Config {
         self.heads * self.value_length
     }
 
+    /// What the layers with attention see, in order.
+    pub fn scopes(&self) -> impl Iterator<Item = &Scope> {
+        self.layers.iter().filter_map(|layer| match &layer.mixer {
+            Mixer::Attention(scope) => Some(scope),
+            Mixer::ShortConv { .. } => None,
+        })
+    }
+
+    pub(super) fn scopes_mut(&mut self) -> impl Iterator<Item = &mut Scope> {
+        self.layers
+            .iter_mut()
+            .filter_map(|layer| match &mut layer.mixer {
+                Mixer::Attention(scope) => Some(scope),
+                Mixer::ShortConv { .. } => None,
+            })
+    }
+
+    /// Positions that the layers' short convolutions see, for each layer that has one.
+    pub(crate) fn convolutions(&self) -> impl Iterator<Item = usize> {
+        self.layers.iter().filter_map(|layer| match layer.mixer {
+            Mixer::ShortConv { kernel } => Some(kernel),
+            Mixer::Attention(_) => None,
+        })
+    }
+
+    /// The layers' mixtures of experts.
+    pub(crate) fn experts(&self) -> impl Iterator<Item = &Experts> {
+        self.layers
+            .iter()
+            .filter_map(|layer| match &layer.feed_forward {
+                FeedForward::Experts(experts) => Some(experts),
+                FeedForward::Dense { .. } => None,
+            })
+    }
+
+    /// The greatest inner length of a feed-forward part, or of one expert.
+    #[must_use]
+    pub fn feed_forward_length(&self) -> usize {
+        let lengths = self.layers.iter().map(|layer| match &layer.feed_forward {
+            FeedForward::Dense { length } => *length,
+            FeedForward::Experts(experts) => experts.length,
+        });
+        lengths.max().unwrap_or_default()
+    }
+
     /// The rotary embeddings: the model's, then the local layers' own.
     pub(crate) fn ropes(&self) -> impl Iterator<Item = &Rope> {
         std::iter::once(&self.rope).chain(&self.local_rope)
@@ -174,9 +283,9 @@ impl Config {
     /// Whether this is the decoder of Llama and nothing else: no option of later families is on.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        let plain = Scope {
-            window: None,
-            rotation: Rotation::Global,
+        let plain = |layer: &LayerSpec| {
+            layer.mixer == Mixer::Attention(Scope::ALL)
+                && matches!(layer.feed_forward, FeedForward::Dense { .. })
         };
         let scales = [
             self.embedding_scale,
@@ -189,7 +298,7 @@ impl Config {
             && !self.parallel
             && self.activation == Activation::SiluGated
             && self.rope.yarn.is_none()
-            && self.scopes.iter().all(|scope| *scope == plain)
+            && self.layers.iter().all(plain)
             && self.causal
             && scales == [1.0; 4]
             && self.attention_scale == 1.0 / (self.key_length as f32).sqrt()

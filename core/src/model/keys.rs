@@ -1,5 +1,6 @@
 //! Metadata keys of one file under its architecture's name, with the checks that every family shares.
 
+use super::config::Config;
 use crate::gguf::{self, Kind, Value};
 use crate::{Error, Result};
 
@@ -41,6 +42,26 @@ impl Keys<'_> {
         value.map(|value| self.in_range(&name, value)).transpose()
     }
 
+    /// A count for each layer, which may be 0, `[layers]`; one number stands for all.
+    pub(crate) fn lengths(&self, key: &str) -> Result<Vec<usize>> {
+        let (name, layers) = (self.name(key), self.layers()?);
+        let Some(Value::Array(list)) = self.file.metadata().get(&name) else {
+            return Ok(vec![self.length(key)?; layers]);
+        };
+        let number = |value: Value<'_>| usize::try_from(value.as_integer()?).ok();
+        let numbers: Option<Vec<usize>> = list.iter().map(number).collect();
+        match numbers
+            .filter(|all| all.len() == layers && all.iter().all(|n| *n <= LONGEST as usize))
+        {
+            Some(numbers) => Ok(numbers),
+            None => {
+                let expected = format!("a number up to {LONGEST} for each of the {layers} layers");
+                let got = format!("{} values of type {}", list.len(), list.kind());
+                Err(self.bad(&name, expected, got))
+            }
+        }
+    }
+
     /// The number that a list holds once for each layer.
     fn same(&self, key: &str, list: gguf::Array<'_>) -> Result<u32> {
         let layers = self.layers()?;
@@ -64,7 +85,7 @@ impl Keys<'_> {
     }
 
     /// A length that may be absent or 0, which means the same.
-    pub(crate) fn window(&self, key: &str) -> Result<Option<usize>> {
+    pub(crate) fn nonzero_length(&self, key: &str) -> Result<Option<usize>> {
         match self.file.metadata().opt_u32(&self.name(key))? {
             None | Some(0) => Ok(None),
             Some(_) => self.opt_length(key),
@@ -138,6 +159,18 @@ impl Keys<'_> {
                 Err(self.bad(&key, expected, format!("{} of them", list.len())))
             }
             Some(_) => Ok(every(self.length("attention.sliding_window_pattern")?)),
+        }
+    }
+
+    /// Refuses experts in a family that has none.
+    pub(super) fn check_experts(&self, config: &Config) -> Result<()> {
+        let key = self.name("expert_count");
+        match self.file.metadata().opt_u32(&key)? {
+            Some(n @ 1..) if config.experts().next().is_none() => {
+                let expected = format!("0 or absent: `{}` has no experts", self.architecture);
+                Err(self.bad(&key, expected, n))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -2,14 +2,14 @@
 
 use super::{Adapter, Model};
 use crate::session::{self, SessionOptions, Speculation, speculation};
-use crate::{Error, Result, kv, sampling, scratch};
+use crate::{Error, Result, decoder, sampling, state};
 
 /// Bytes that a model and one session take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// The file, and those of adapters and of a draft model, mapped. The system may drop these pages under pressure and read them again.
     pub mapped: u64,
-    /// Keys and values for the whole context. Pages count against the process as the context fills.
+    /// Keys and values for the whole context, and what short convolutions keep. Pages count against the process as the context fills.
     pub kv_cache: u64,
     /// Activations, logits, the sampler's buffers and the sequence's tokens.
     pub scratch: u64,
@@ -67,7 +67,7 @@ impl Model {
     ) -> Memory {
         let config = self.config();
         let context = options.context.unwrap_or_else(|| self.default_context());
-        let scratch = scratch::bytes(config, context, adapters, speculation.most() + 1)
+        let scratch = decoder::bytes(config, context, adapters, speculation.most() + 1)
             .saturating_add(sampling::bytes(config.vocabulary, context))
             .saturating_add(session::bytes(context));
         let own = Memory {
@@ -76,7 +76,7 @@ impl Model {
                 .fold(self.inner.info.file_bytes, |sum, (adapter, _)| {
                     sum.saturating_add(adapter.gguf().file_bytes() as u64)
                 }),
-            kv_cache: kv::bytes(config, context, options.cache_format),
+            kv_cache: state::bytes(config, context, options.cache_format),
             constraint: self.constraint_bytes(false),
             scratch,
         };

@@ -1,23 +1,20 @@
 //! A model: an open file, what its metadata says, and views of its weights. Cheap to clone, shared by every session.
 
 pub(crate) mod adapter;
-pub(crate) mod attention;
 mod config;
 mod families;
-pub(crate) mod forward;
 mod keys;
 mod memory;
-pub(crate) mod operations;
-pub(crate) mod parallel;
 mod rope;
-pub(crate) mod squares;
-mod weights;
+pub(crate) mod weights;
 mod work;
 
 pub use adapter::Adapter;
-pub use config::{Activation, Config, HeadNorm, NormKind, Pooling, Rope, Rotation, Scope, Yarn};
+pub use config::{
+    Activation, Config, ExpertScores, Experts, FeedForward, HeadNorm, LayerSpec, Mixer, NormKind,
+    Pooling, Rope, Rotation, Scope, Yarn,
+};
 pub use memory::Memory;
-pub use squares::InputSquares;
 
 use families::ARCHITECTURES;
 use keys::Keys;
@@ -134,6 +131,11 @@ impl Model {
             file: &file,
             architecture: name,
         })?;
+        let keys = Keys {
+            file: &file,
+            architecture: name,
+        };
+        keys.check_experts(&config)?;
         let weights = Weights::find(&file, &config, family.names)?;
         let tokenizer = Arc::new(Tokenizer::from_gguf(&file)?);
         let info = info(&file, &config)?;
@@ -320,7 +322,7 @@ fn info(file: &gguf::File, config: &Config) -> Result<ModelInfo> {
             .map_or_else(stem, str::to_owned),
         architecture: metadata.str("general.architecture")?.to_owned(),
         parameters: file.tensors().map(|tensor| tensor.values() as u64).sum(),
-        layers: config.layers,
+        layers: config.layers.len(),
         embedding_length: config.embedding_length,
         vocabulary: config.vocabulary,
         context_length: config.context_length,

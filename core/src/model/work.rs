@@ -2,10 +2,10 @@
 
 use super::Model;
 use super::weights::Matrix;
-use crate::kv::{self, CacheFormat};
+use crate::state::{self, CacheFormat};
 
 impl Model {
-    /// Multiply-adds of int8 for each token of a prompt of `prompt` tokens: every matrix whose format takes int8, the last one for the prompt's
+    /// Multiply-adds of int8 for each token of a prompt of `prompt` tokens: every matrix whose format takes int8, of experts those that a token takes, the last one for the prompt's
     /// last token only. 0 where no weight is quantised.
     pub(crate) fn multiply_adds(&self, prompt: usize) -> u64 {
         let products = |matrix: &Matrix| match matrix.format.takes_int8() {
@@ -14,13 +14,18 @@ impl Model {
         };
         let output = products(&self.weights().output);
         let all: u64 = self.weights().multiplied().map(products).sum();
-        all - output + output / prompt.max(1) as u64
+        let experts = self.weights().of_experts();
+        let experts: f64 = experts.map(|(m, share)| share * products(m) as f64).sum();
+        all - output + output / prompt.max(1) as u64 + experts as u64
     }
 
-    /// Bytes that are read to make one token after `seen` others: every matrix, and the cache's keys and values as far as attention sees.
+    /// Bytes that are read to make one token after `seen` others: every matrix, of experts those that a token takes, and the cache's keys and values as far as attention sees.
     pub(crate) fn bytes_read(&self, seen: usize, format: CacheFormat) -> u64 {
         let matrices = self.weights().multiplied();
         let weights: u64 = matrices.map(|matrix| matrix.range.len() as u64).sum();
-        weights.saturating_add(kv::bytes_read(self.config(), seen, format))
+        let experts = self.weights().of_experts();
+        let experts: f64 = experts.map(|(m, share)| share * m.range.len() as f64).sum();
+        let weights = weights.saturating_add(experts as u64);
+        weights.saturating_add(state::bytes_read(self.config(), seen, format))
     }
 }

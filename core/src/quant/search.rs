@@ -5,7 +5,7 @@
 use super::TO_WHOLE;
 
 /// Magnitudes below it count as zero: a binary16 scale could not hold them.
-const LEAST: f32 = 1e-15;
+const MIN: f32 = 1e-15;
 
 /// The whole number nearest to `value` (ties to even) from `low` to `high`; NaN gives `low`.
 #[inline(always)]
@@ -59,7 +59,7 @@ pub(super) fn scale(
     round: impl Fn(f32) -> f32,
 ) -> f32 {
     let extreme = extreme(source);
-    if extreme.abs() < LEAST {
+    if extreme.abs() < MIN {
         return 0.0;
     }
     let (mut best, mut most) = (0.0, 0.0);
@@ -109,7 +109,7 @@ pub(super) fn affine(source: &[f32], weights: &[f32], top: f32, cap: f32) -> (f3
     }
     low = if low < cap { low } else { cap };
     let spread = high - low;
-    if !(spread > LEAST && spread < f32::INFINITY) {
+    if !(spread > MIN && spread < f32::INFINITY) {
         return (0.0, if low.abs() < f32::INFINITY { low } else { 0.0 });
     }
     let error = |inverse: f32, scale: f32, minimum: f32| -> f32 {

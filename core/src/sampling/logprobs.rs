@@ -20,7 +20,7 @@ pub struct Logprobs {
 }
 
 /// Most alternatives that a request may ask for.
-pub(crate) const MOST_TOP: usize = 100;
+pub(crate) const MAX_TOP: usize = 100;
 
 impl Logprobs {
     /// Room for `tokens` tokens with `per_token` alternatives each.

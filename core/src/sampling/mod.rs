@@ -20,7 +20,7 @@ mod sampler;
 pub(crate) use allowed::Allowed;
 pub use defaults::SamplingSource;
 pub(crate) use drafts::{Share, WIDEST};
-pub(crate) use logprobs::MOST_TOP;
+pub(crate) use logprobs::MAX_TOP;
 pub use logprobs::{Logprobs, TokenLogprob};
 pub use numbers::Rng;
 pub(crate) use numbers::{greatest, likeliest};

@@ -4,8 +4,8 @@ use super::Session;
 use super::overflow::{Overflow, Prepared, Room};
 use super::speculation::Speculator;
 use crate::constraint::Guide;
+use crate::decoder::{Decoder, Want};
 use crate::model::Model;
-use crate::model::forward::{Decoder, Want};
 use crate::output::{Found, Output};
 use crate::request::{Completion, Event, Finish, Limit, Request};
 use crate::sampling::{Allowed, Logprobs};
@@ -79,7 +79,6 @@ impl Session {
             tokens: Vec::with_capacity(most),
             logprobs: request.logprobs.map(|n| Logprobs::with_capacity(most, n)),
             prompt_tokens,
-            reused_tokens: reused,
             dropped_turns: overflow.dropped_turns(),
             ..Completion::cancelled()
         };
@@ -97,7 +96,8 @@ impl Session {
 
         let before = Instant::now();
         self.truncate(reused);
-        let prefilled = self.advance(&prompt[reused..]);
+        completion.reused_tokens = self.position;
+        let prefilled = self.read_prompt(&prompt, reused);
         completion.timings.prefill = before.elapsed();
         match prefilled {
             Ok(()) => {}
@@ -106,7 +106,7 @@ impl Session {
         }
         let event = Event::Prefilled {
             tokens: prompt_tokens,
-            reused,
+            reused: completion.reused_tokens,
         };
         if on_event(event).is_break() {
             return Ok(completion);
@@ -360,7 +360,7 @@ impl Session {
         let room = self.scratch.tokens.saturating_sub(end - start);
         let room = room.min(self.scratch.logit_rows - 1).min(context - end);
         let mut drafted = 0;
-        let watched = self.scratch.beside.squares.is_some();
+        let watched = self.scratch.hooks.importance.is_some();
         if let Some(speculator) = self.speculator.as_mut().filter(|_| !watched) {
             if let Err(error) = speculator.draft(&self.ids, room.min(more)) {
                 self.ids.truncate(start);
@@ -372,7 +372,7 @@ impl Session {
             self.evaluate_waiting()?;
             return Ok(0);
         }
-        let mut decoder = Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
+        let mut decoder = Decoder::new(&self.model, &self.pool, &mut self.state, &mut self.scratch);
         let rows = end - 1 - start..self.ids.len() - start;
         let evaluated = decoder
             .run(&self.ids[start..], start, Want::All, &self.cancellation)

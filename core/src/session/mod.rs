@@ -8,14 +8,12 @@ pub(crate) mod speculation;
 pub use speculation::Speculation;
 
 use crate::cancel::{CancelToken, Cancellation};
-use crate::kv::{CacheFormat, KvCache};
+use crate::decoder::{Decoder, Importance, ImportanceSums, Scratch, Want};
 use crate::model::adapter::Adapters;
-use crate::model::forward::{Decoder, Want};
-use crate::model::squares::Squares;
-use crate::model::{Adapter, InputSquares, Model};
+use crate::model::{Adapter, Model};
 use crate::output::Output;
 use crate::sampling::Sampler;
-use crate::scratch::Scratch;
+use crate::state::{CacheFormat, Mark, State};
 use crate::threads::{self, Pool, ThreadCount};
 use crate::{Error, Result};
 use speculation::Speculator;
@@ -36,14 +34,14 @@ pub struct SessionOptions {
 pub struct Session {
     model: Model,
     pool: Arc<Pool>,
-    cache: KvCache,
+    state: State,
     scratch: Scratch,
     sampler: Sampler,
     output: Output,
     cancellation: Cancellation,
-    /// The sequence. Those at `position` and after are about to be evaluated; between calls there are none.
+    /// The sequence. Those at `position` and after are about to be evaluated; between calls these are what the state could not keep.
     ids: Vec<u32>, // ≤ [context]
-    /// Tokens in the cache. Drafts may lie beyond.
+    /// Tokens in the state. Drafts may lie beyond.
     position: usize,
     /// The row of the scratch's logits that follows the sequence.
     row: usize,
@@ -51,7 +49,7 @@ pub struct Session {
 }
 
 /// Most threads that a session may ask for.
-const MOST_THREADS: usize = 256;
+const MAX_THREADS: usize = 256;
 
 /// Buffers are made infallibly: asks first whether the system has `bytes` for them.
 fn check_system(bytes: u64, context: usize) -> Result<()> {
@@ -90,10 +88,10 @@ impl Session {
             });
         }
         let threads = options.threads.unwrap_or_else(threads::default_threads);
-        if !(1..=MOST_THREADS).contains(&threads) {
+        if !(1..=MAX_THREADS).contains(&threads) {
             return Err(Error::InvalidOption {
                 option: "threads",
-                expected: format!("from 1 to {MOST_THREADS}"),
+                expected: format!("from 1 to {MAX_THREADS}"),
                 got: threads.to_string(),
             });
         }
@@ -111,7 +109,7 @@ impl Session {
                 Some(pool) => pool,
                 None => Arc::new(Pool::new(Some(threads))?),
             },
-            cache: KvCache::new(model.config(), context, format),
+            state: State::new(model.config(), context, format),
             scratch: Scratch::new(model.config(), context),
             sampler: Sampler::new(model.config().vocabulary, context),
             output: Output::default(),
@@ -132,7 +130,7 @@ impl Session {
         let mut fork = Session::new(self.model.clone(), self.options())?;
         fork.set_adapters(self.adapters())?;
         fork.set_speculation(self.speculation())?;
-        fork.cache = self.cache.fork(self.position);
+        fork.state = self.state.fork(self.position);
         fork.ids.extend_from_slice(&self.ids);
         fork.position = self.position;
         Ok(fork)
@@ -178,7 +176,7 @@ impl Session {
         let Scratch {
             tokens, logit_rows, ..
         } = self.scratch;
-        self.scratch.beside.adapters = Adapters::new(&list, tokens, logit_rows);
+        self.scratch.hooks.adapters = Adapters::new(&list, tokens, logit_rows);
         self.reset();
         Ok(())
     }
@@ -186,7 +184,7 @@ impl Session {
     /// The adapters it evaluates with, and their scales.
     #[must_use]
     pub fn adapters(&self) -> &[(Adapter, f32)] {
-        self.scratch.beside.adapters.list()
+        self.scratch.hooks.adapters.list()
     }
 
     /// Generates with drafts from now on, or without. The result is what it would be without them: the same tokens where sampling is greedy or drafts
@@ -194,11 +192,11 @@ impl Session {
     ///
     /// Their length follows how many were right of late; where drafts do not pay, there are hardly any. A draft model computes on the session's
     /// threads, without the session's adapters, and rests where the sequence outgrows its context. It takes the memory of a session of its own, and any
-    /// drafts take the logits of their positions ([`Model::memory_with_drafts`]). There are none while [`Session::watch_inputs`] watches.
+    /// drafts take the logits of their positions ([`Model::memory_with_drafts`]). There are none while [`Session::collect_importance`] watches.
     ///
     /// # Errors
     /// [`Error::DraftVocabulary`] for a draft model with other tokens, [`Error::InvalidOption`] for a draft of no token or of more than
-    /// [`Speculation::MOST`], [`Error::MemoryLimit`] where the session's model has one, and what [`Model::session`] gives for the draft model. The session
+    /// [`Speculation::MAX`], [`Error::MemoryLimit`] where the session's model has one, and what [`Model::session`] gives for the draft model. The session
     /// stays as it was.
     pub fn set_speculation(&mut self, speculation: &Speculation) -> Result<()> {
         let (options, adapters) = (self.options(), self.adapters());
@@ -212,7 +210,7 @@ impl Session {
             check_system(bytes as u64, self.context())?;
             self.scratch.make_room(rows, vocabulary);
             let adapters = self.adapters().to_vec();
-            self.scratch.beside.adapters = Adapters::new(&adapters, self.scratch.tokens, rows);
+            self.scratch.hooks.adapters = Adapters::new(&adapters, self.scratch.tokens, rows);
         }
         self.speculator = speculator;
         Ok(())
@@ -228,15 +226,15 @@ impl Session {
     }
 
     /// Begins to sum the squares of what the model's matrices are multiplied with, anew where that had begun before: a row for each token that is
-    /// evaluated. It takes time and memory until [`Session::input_squares`] ends it, and meanwhile no drafts are made: those that are dropped would count.
-    pub fn watch_inputs(&mut self) {
-        self.scratch.beside.squares = Some(Squares::default());
+    /// evaluated. It takes time and memory until [`Session::take_importance`] ends it, and meanwhile no drafts are made: those that are dropped would count.
+    pub fn collect_importance(&mut self) {
+        self.scratch.hooks.importance = Some(Importance::default());
     }
 
-    /// Ends what [`Session::watch_inputs`] began and returns the sums, in the order of the model's file; none where nothing was evaluated.
-    pub fn input_squares(&mut self) -> Vec<InputSquares> {
-        let squares = self.scratch.beside.squares.take().unwrap_or_default();
-        squares.by_tensor(self.model.gguf())
+    /// Ends what [`Session::collect_importance`] began and returns the sums, in the order of the model's file; none where nothing was evaluated.
+    pub fn take_importance(&mut self) -> Vec<ImportanceSums> {
+        let importance = self.scratch.hooks.importance.take().unwrap_or_default();
+        importance.by_tensor(self.model.gguf())
     }
 
     /// What it uses, as [`Model::session`] takes it.
@@ -245,7 +243,7 @@ impl Session {
         SessionOptions {
             context: Some(self.context()),
             threads: Some(self.threads()),
-            cache_format: self.cache.format(),
+            cache_format: self.state.kv.format(),
         }
     }
 
@@ -255,22 +253,22 @@ impl Session {
         &self.model
     }
 
-    /// Tokens in the cache.
+    /// Tokens of the sequence.
     #[must_use]
     pub fn position(&self) -> usize {
-        self.position
+        self.ids.len()
     }
 
-    /// The tokens in the cache, in order.
+    /// The sequence's tokens, in order.
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
-        &self.ids[..self.position]
+        &self.ids
     }
 
     /// Positions it has room for.
     #[must_use]
     pub fn context(&self) -> usize {
-        self.cache.context()
+        self.state.context()
     }
 
     /// Threads that compute.
@@ -296,10 +294,23 @@ impl Session {
         self.truncate(0);
     }
 
-    /// Forgets everything after the first `position` tokens. Does nothing when there are no more.
+    /// Forgets everything after the first `position` tokens. Does nothing when there are no more. Where a model's state cannot go back so far as to there
+    /// alone, as that of short convolutions, some of the tokens before are evaluated again with the next ones.
     pub fn truncate(&mut self, position: usize) {
-        self.position = self.position.min(position);
-        self.ids.truncate(self.position);
+        self.rewind(position);
+        self.ids.truncate(position);
+    }
+
+    /// Evaluates those of its tokens again that the state could not keep.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        self.request(Session::evaluate_waiting)
+    }
+
+    /// The tokens after the first `position` are no longer in the state.
+    fn rewind(&mut self, position: usize) {
+        if position < self.position {
+            self.position = self.state.truncate(position);
+        }
     }
 
     /// Evaluates `ids` after what is in the cache, and returns the logits `[vocabulary]` that follow the last of them.
@@ -360,7 +371,7 @@ impl Session {
         let (tokens, logit_rows) = (self.scratch.tokens, self.scratch.logit_rows);
         for part in ids.chunks(tokens) {
             let mut decoder =
-                Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
+                Decoder::new(&self.model, &self.pool, &mut self.state, &mut self.scratch);
             decoder.run(part, self.position, Want::All, &self.cancellation)?;
             for first in (0..part.len()).step_by(logit_rows) {
                 let rows = first..part.len().min(first + logit_rows);
@@ -384,11 +395,11 @@ impl Session {
             let Session {
                 model,
                 pool,
-                cache,
+                state,
                 scratch,
                 ..
             } = session;
-            let mut decoder = Decoder::new(model, pool, cache, scratch);
+            let mut decoder = Decoder::new(model, pool, state, scratch);
             decoder.run(ids, 0, Want::All, &session.cancellation)
         })?;
         Ok(&self.scratch.x[..ids.len() * self.model.config().embedding_length])
@@ -408,9 +419,9 @@ impl Session {
 
     /// Refuses more tokens than there is room for.
     fn check_room(&self, tokens: usize) -> Result<()> {
-        if tokens > self.context() - self.position {
+        if tokens > self.context() - self.ids.len() {
             return Err(Error::ContextFull {
-                tokens: self.position + tokens,
+                tokens: self.ids.len() + tokens,
                 context: self.context(),
             });
         }
@@ -423,14 +434,26 @@ impl Session {
         self.evaluate_waiting()
     }
 
-    /// Evaluates the tokens after the position, of which there is at least one. Those that were not, because it was cancelled, are forgotten.
+    /// Evaluates `prompt`, of which the sequence has the first `shared` tokens and the state as many as it could keep.
+    fn read_prompt(&mut self, prompt: &[u32], shared: usize) -> Result<()> {
+        if self.position < shared && self.state.has_checkpoints() {
+            self.evaluate_waiting()?;
+            self.state.checkpoint(Mark::Shared, shared);
+        }
+        self.advance(&prompt[shared..])
+    }
+
+    /// Evaluates the tokens after the position. Those that were not, because it was cancelled, are forgotten.
     fn evaluate_waiting(&mut self) -> Result<()> {
         self.row = 0;
         while self.position < self.ids.len() {
             let end = self.ids.len().min(self.position + self.scratch.tokens);
             let is_last = end == self.ids.len();
+            if is_last && end - self.position > 1 {
+                self.state.checkpoint(Mark::Prompt, self.position);
+            }
             let mut decoder =
-                Decoder::new(&self.model, &self.pool, &mut self.cache, &mut self.scratch);
+                Decoder::new(&self.model, &self.pool, &mut self.state, &mut self.scratch);
             let want = if is_last { Want::Last } else { Want::Nothing };
             let part = &self.ids[self.position..end];
             if let Err(error) = decoder.run(part, self.position, want, &self.cancellation) {

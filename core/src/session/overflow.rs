@@ -137,7 +137,7 @@ impl Overflow<'_> {
             }
         };
         let dropped = dropped(keep_first, session.position + waiting, context);
-        session.position = keep_first;
+        session.rewind(keep_first);
         session.ids.drain(keep_first..keep_first + dropped);
         session.ids.extend_from_slice(new);
         Ok(Room::Made { dropped })

@@ -1,12 +1,12 @@
 //! Saving a session's sequence to a file, and taking it up again.
 //!
-//! Little-endian: [`Header`]; the tokens, 4 bytes each; for each layer and head, each position's key and value as
-//! [`KvCache::save`](crate::kv::KvCache::save) hands them out; a hash of everything before it, 8 bytes.
+//! Little-endian: [`Header`]; the tokens, 4 bytes each; the state as [`State::save`](crate::state::State::save) hands it out; a hash of everything before
+//! it, 8 bytes.
 
 use super::Session;
 use crate::files::{Access, NewFile};
 use crate::hash::Hash;
-use crate::kv::CacheFormat;
+use crate::state::CacheFormat;
 use crate::{Error, Result};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -14,8 +14,8 @@ use std::path::Path;
 
 const MAGIC: [u8; 8] = *b"DRAMSEQ\0";
 /// Grows with every change to what is written, and to what the forward pass leaves in the cache.
-const VERSION: u32 = 2;
-const HEADER: usize = 8 + 4 + 4 + 8 + 8 + 8;
+const VERSION: u32 = 3;
+const HEADER: usize = 8 + 4 + 4 + 8 + 8 + 8 + 8;
 const CHECKSUM: usize = 8;
 
 /// The beginning of a saved session.
@@ -27,7 +27,9 @@ struct Header {
     fingerprint: u64,
     /// Of the adapters and their scales; 0 without.
     adapters: u64,
-    /// Tokens, and positions in the cache.
+    /// Of the sequence.
+    tokens: u64,
+    /// Tokens in the state.
     positions: u64,
 }
 
@@ -39,7 +41,8 @@ impl Header {
         bytes[12..16].copy_from_slice(&self.format.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.fingerprint.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.adapters.to_le_bytes());
-        bytes[32..].copy_from_slice(&self.positions.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.tokens.to_le_bytes());
+        bytes[40..].copy_from_slice(&self.positions.to_le_bytes());
         bytes
     }
 
@@ -52,7 +55,8 @@ impl Header {
             format: u32::from_le_bytes(words[3]),
             fingerprint: u64::from_le_bytes(longs[2]),
             adapters: u64::from_le_bytes(longs[3]),
-            positions: u64::from_le_bytes(longs[4]),
+            tokens: u64::from_le_bytes(longs[4]),
+            positions: u64::from_le_bytes(longs[5]),
         })
     }
 }
@@ -123,16 +127,17 @@ impl Session {
         let mut out = Hashed::new(BufWriter::with_capacity(1 << 16, file));
         let header = Header {
             version: VERSION,
-            format: ggml_id(self.cache.format()),
+            format: ggml_id(self.state.kv.format()),
             fingerprint: self.model.fingerprint(),
             adapters: self.adapters_fingerprint(),
+            tokens: self.ids.len() as u64,
             positions: self.position as u64,
         };
         out.put(&header.to_bytes())?;
         for id in self.tokens() {
             out.put(&id.to_le_bytes())?;
         }
-        self.cache
+        self.state
             .save(self.position, &mut |bytes| out.put(bytes))?;
         let checksum = out.hash.finish();
         out.inner.write_all(&checksum.to_le_bytes())?;
@@ -153,11 +158,11 @@ impl Session {
         };
         self.check_files()?;
         let mut file = File::open(path).map_err(io)?;
-        let positions = self.check_saved(path, &mut file)?;
+        let (tokens, positions) = self.check_saved(path, &mut file)?;
         file.seek(SeekFrom::Start(HEADER as u64)).map_err(io)?;
         self.reset();
         let mut file = BufReader::with_capacity(1 << 16, file);
-        let read = self.read_sequence(positions, &mut file);
+        let read = self.read_sequence(tokens, positions, &mut file);
         let is_known = self.ids.is_empty() || self.check(&self.ids).is_ok();
         if read.is_err() || !is_known {
             self.ids.clear();
@@ -168,18 +173,23 @@ impl Session {
         Ok(())
     }
 
-    fn read_sequence(&mut self, positions: usize, file: &mut impl Read) -> io::Result<()> {
+    fn read_sequence(
+        &mut self,
+        tokens: usize,
+        positions: usize,
+        file: &mut impl Read,
+    ) -> io::Result<()> {
         let mut id = [0; 4];
-        for _ in 0..positions {
+        for _ in 0..tokens {
             file.read_exact(&mut id)?;
             self.ids.push(u32::from_le_bytes(id));
         }
-        self.cache
+        self.state
             .restore(positions, &mut |bytes| file.read_exact(bytes))
     }
 
-    /// Checks all of the file, and returns the number of its positions.
-    fn check_saved(&self, path: &Path, file: &mut File) -> Result<usize> {
+    /// Checks all of the file, and returns how many tokens it has, and how many of them in the state.
+    fn check_saved(&self, path: &Path, file: &mut File) -> Result<(usize, usize)> {
         let io = |source| Error::Io {
             path: path.to_owned(),
             source,
@@ -211,7 +221,7 @@ impl Session {
                 advice,
             ));
         }
-        let format = self.cache.format();
+        let format = self.state.kv.format();
         if header.format != ggml_id(format) {
             let expected = format!(
                 "a cache in {} (GGML's number {})",
@@ -250,7 +260,7 @@ impl Session {
             return Err(refuse(path, name(adapters), name(header.adapters), advice));
         }
         let context = self.context();
-        let Some(positions) = usize::try_from(header.positions)
+        let Some(tokens) = usize::try_from(header.tokens)
             .ok()
             .filter(|&n| n <= context)
         else {
@@ -258,15 +268,20 @@ impl Session {
             return Err(refuse(
                 path,
                 expected,
-                header.positions,
+                header.tokens,
                 "make a session with a longer context",
             ));
         };
-        let rows = self.model.config().layers * self.model.config().kv_heads;
-        // At most what this session's own cache takes.
-        let expected = (least as usize
-            + positions * (size_of::<u32>() + rows * self.cache.position_bytes()))
-            as u64;
+        let Some(positions) = usize::try_from(header.positions)
+            .ok()
+            .filter(|&n| n <= tokens)
+        else {
+            let expected = format!("a state of at most {tokens} tokens");
+            return Err(refuse(path, expected, header.positions, ALTERED));
+        };
+        // At most what this session's own state takes.
+        let state = self.state.saved_bytes(positions);
+        let expected = least + (tokens * size_of::<u32>() + state) as u64;
         if length != expected {
             let advice = if length < expected {
                 TRUNCATED
@@ -293,7 +308,7 @@ impl Session {
             let expected = format!("the checksum {expected:016x}");
             return Err(refuse(path, expected, format!("{got:016x}"), ALTERED));
         }
-        Ok(positions)
+        Ok((tokens, positions))
     }
 }
 

@@ -6,8 +6,8 @@
 //! stays out for some milliseconds, so that this does not happen for every chunk. Workers look out for the next region for some tens of
 //! microseconds, in which they ask for the memory that they were told it will read, then sleep until they are woken.
 
-mod ahead;
 mod cores;
+mod prefetch;
 mod shares;
 mod sync;
 
@@ -15,7 +15,7 @@ pub use cores::default_threads;
 pub(crate) use shares::share;
 
 use crate::{Error, Result};
-use ahead::Ahead;
+use prefetch::Prefetch;
 use shares::Shares;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -84,7 +84,7 @@ struct Shared {
     unfinished: AtomicUsize,
     job: Turns<Job>,
     /// What each thread will read in the next region.
-    ahead: Box<[Ahead]>,
+    prefetch: Box<[Prefetch]>,
     /// Set when a chunk panicked: chunks that are still claimed are not executed.
     panicked: AtomicBool,
     payload: Mutex<Option<Box<dyn Any + Send>>>,
@@ -128,7 +128,7 @@ impl Pool {
             unclaimed: Shares::new(workers + 1),
             unfinished: AtomicUsize::new(0),
             job: Turns::new(Job { work: &|_, _| {} }),
-            ahead: (0..=workers).map(|_| Ahead::default()).collect(),
+            prefetch: (0..=workers).map(|_| Prefetch::default()).collect(),
             panicked: AtomicBool::new(false),
             payload: Mutex::new(None),
             running: Mutex::new(()),
@@ -197,9 +197,9 @@ impl Pool {
     }
 
     /// Says what each thread will read in the region after the next one: `bytes(thread)` from the beginning, as far as there is time.
-    pub(crate) fn announce<'a>(&self, bytes: impl Fn(usize) -> &'a [u8]) {
-        for (thread, ahead) in self.shared.ahead.iter().enumerate() {
-            ahead.announce(bytes(thread));
+    pub(crate) fn prefetch<'a>(&self, bytes: impl Fn(usize) -> &'a [u8]) {
+        for (thread, prefetch) in self.shared.prefetch.iter().enumerate() {
+            prefetch.prefetch(bytes(thread));
         }
     }
 
@@ -235,7 +235,7 @@ impl Pool {
             own += 1;
         }
         let finished = || shared.unfinished.load(Ordering::Acquire) == 0;
-        if !finished() && !shared.ahead[0].ask(finished) {
+        if !finished() && !shared.prefetch[0].ask(finished) {
             shared.wait(LATE + begun.elapsed() / own.max(1) * LATE_CHUNKS);
         }
         if shared.panicked.swap(false, Ordering::Relaxed) {
@@ -326,7 +326,7 @@ impl Shared {
                 }
             }
             let due = || self.stop.load(Ordering::SeqCst) || takes_part() && self.unclaimed.any();
-            if self.ahead[index + 1].ask(due) || spin(LOOK_OUT, due) {
+            if self.prefetch[index + 1].ask(due) || spin(LOOK_OUT, due) {
                 continue;
             }
             self.states[index].store(ASLEEP, Ordering::SeqCst);

@@ -55,7 +55,7 @@ pub struct ToolCall {
     pub arguments: String,
 }
 
-const MOST_TOOLS: usize = 256;
+const MAX_TOOLS: usize = 256;
 
 impl Tools {
     /// Reads a list as OpenAI's interface has it: `[{"type": "function", "function": {"name": …, "description": …, "parameters": SCHEMA}}, …]`. Of
@@ -75,7 +75,7 @@ impl Tools {
         let Some(items) = json.as_array() else {
             return wrong(expected, "JSON of another form".into());
         };
-        if !(1..=MOST_TOOLS).contains(&items.len()) {
+        if !(1..=MAX_TOOLS).contains(&items.len()) {
             return wrong("from 1 to 256 tools", items.len().to_string());
         }
         let mut list: Vec<Tool> = Vec::with_capacity(items.len());

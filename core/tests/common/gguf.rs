@@ -110,6 +110,9 @@ pub fn write(model: &Random) -> Vec<u8> {
     meta.f32("llama.attention.layer_norm_rms_epsilon", s.eps);
     meta.u32("llama.rope.dimension_count", s.rope_dims);
     meta.f32("llama.rope.freq_base", s.rope_base);
+    if let Some(window) = s.window {
+        meta.u32("llama.attention.sliding_window", window);
+    }
     if let Some(factor) = s.rope_scale {
         meta.string("llama.rope.scaling.type", "linear");
         meta.f32("llama.rope.scaling.factor", factor);

@@ -43,6 +43,8 @@ pub struct Shape {
     pub context: usize,
     pub rope_dims: usize,
     pub rope_base: f32,
+    /// Positions that every layer's attention sees; `None`: all.
+    pub window: Option<usize>,
     /// `llama.rope.scaling.factor` with type linear.
     pub rope_scale: Option<f32>,
     /// `rope_freqs.weight` is present.
@@ -69,6 +71,7 @@ impl Default for Shape {
             context: 256,
             rope_dims: 16,
             rope_base: 10_000.0,
+            window: None,
             rope_scale: None,
             rope_factors: false,
             tied: false,

@@ -56,14 +56,16 @@ pub fn logits(model: &Random, tokens: &[u32]) -> Vec<Vec<f32>> {
             for head in 0..s.heads {
                 let kv = head / group;
                 let q = &q[t][head * s.head..][..s.head];
-                let scores: Vec<f64> = (0..=t)
+                let first = s.window.map_or(0, |window| (t + 1).saturating_sub(window));
+                let scores: Vec<f64> = (first..=t)
                     .map(|p| dot(q, &k[p][kv * s.head..][..s.head]) / (s.head as f64).sqrt())
                     .collect();
                 let top = scores.iter().copied().fold(f64::MIN, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|x| (x - top).exp()).collect();
                 let sum: f64 = weights.iter().sum();
                 for i in 0..s.value {
-                    let y: f64 = (0..=t).map(|p| weights[p] * v[p][kv * s.value + i]).sum();
+                    let values = v[first..=t].iter().map(|v| v[kv * s.value + i]);
+                    let y: f64 = weights.iter().zip(values).map(|(w, v)| w * v).sum();
                     mixed.push(y / sum);
                 }
             }

@@ -39,7 +39,7 @@ struct Added {
 }
 
 /// More than any vocabulary has, where no model says how many rows there are.
-const MOST: usize = 1 << 20;
+const MAX: usize = 1 << 20;
 
 /// The keys `tokenizer.*` of a folder's tokenizer, or of one `tokenizer.json`, without a model. A folder's `config.json` is asked for the family
 /// where the converter knows it.
@@ -144,7 +144,7 @@ impl<'a> Files<'a> {
         pre: Option<&str>,
         keys: &mut Keys,
     ) -> Result<String> {
-        let rows = model_rows.unwrap_or(MOST);
+        let rows = model_rows.unwrap_or(MAX);
         let folder = self.folder;
         let has = |name: &str| folder.join(name).is_file();
         let kind = self.json.as_ref().map(|json| &json["model"]["type"]);

@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use crate::checkpoint::{fingerprint, write_beside};
 
 /// Texts of fewer bytes are encoded faster than looked up.
-pub(super) const LEAST: usize = 1 << 20;
+pub(super) const MIN: usize = 1 << 20;
 /// Bytes that the folder may hold; the oldest entries go first.
-const MOST: u64 = 4 << 30;
+const MAX: u64 = 4 << 30;
 /// Changes when the same tokenizer gives other ids.
 const VERSION: &[u8; 8] = b"dramids1";
 
@@ -95,7 +95,7 @@ impl Cache {
         self.prune()
     }
 
-    /// Removes the oldest entries while there are more than [`MOST`] bytes.
+    /// Removes the oldest entries while there are more than [`MAX`] bytes.
     fn prune(&self) -> Result<()> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(&self.0)? {
@@ -109,7 +109,7 @@ impl Cache {
         let mut total: u64 = entries.iter().map(|(_, size, _)| size).sum();
         // The newest stays, however large.
         for (_, size, path) in entries.iter().rev().skip(1).rev() {
-            if total <= MOST {
+            if total <= MAX {
                 break;
             }
             fs::remove_file(path)?;

@@ -108,7 +108,7 @@ impl Documents {
     /// # Errors
     /// When the tokenizer fails.
     pub fn encode(&self, tokenizer: &TextTokenizer, specials: bool) -> Result<Vec<u32>> {
-        let cache = Cache::usual().filter(|_| self.text.len() >= cache::LEAST);
+        let cache = Cache::usual().filter(|_| self.text.len() >= cache::MIN);
         self.encode_with(tokenizer, specials, cache.as_ref())
     }
 

@@ -12,7 +12,7 @@ use super::world::World;
 use crate::checkpoint::write_beside;
 use crate::export::add_tokenizer;
 use crate::identity::Identity;
-use crate::loss::{Asked, Losses, Mapping, Sizes};
+use crate::loss::{LossConfig, Losses, Mapping, Sizes};
 use crate::optim::AdamW;
 use crate::student::{Decoder, Products, bf16_is_native};
 use crate::teacher;
@@ -181,7 +181,7 @@ impl World<'_> {
                 .map(|d| (d.config().layers, d.config().embedding_length)),
             has_teacher: run.distilled,
         };
-        let asked = |weight| Asked {
+        let asked = |weight| LossConfig {
             weight,
             temperature: 1.0,
             layers: Mapping::Uniform,

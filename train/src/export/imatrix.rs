@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use dram_core::{InputSquares, Model, SessionOptions};
+use dram_core::{ImportanceSums, Model, SessionOptions};
 use gguf_rs::writer::MetadataValue as Value;
 
 use super::write::{Plan, write_into};
@@ -26,7 +26,7 @@ pub struct Collect<'a> {
 /// What was collected.
 pub struct Collected {
     /// In the order of the model's file.
-    pub tensors: Vec<InputSquares>,
+    pub tensors: Vec<ImportanceSums>,
     pub chunk: usize,
     pub chunks: usize,
 }
@@ -52,7 +52,7 @@ impl Collect<'_> {
         })?;
         let tokenizer = self.model.tokenizer();
         let begin = tokenizer.bos().filter(|_| tokenizer.add_bos());
-        session.watch_inputs();
+        session.collect_importance();
         let mut ids = Vec::with_capacity(chunk);
         for (number, part) in self.ids.chunks_exact(chunk).take(chunks).enumerate() {
             ids.clear();
@@ -63,7 +63,7 @@ impl Collect<'_> {
             session.evaluate(&ids, &mut |_, _| {})?;
             each(number + 1, chunks);
         }
-        let mut tensors = session.input_squares();
+        let mut tensors = session.take_importance();
         tensors.retain(|t| self.output || t.tensor.starts_with("blk."));
         for tensor in &tensors {
             ensure!(
@@ -81,8 +81,8 @@ impl Collect<'_> {
 }
 
 impl Collected {
-    /// Writes the matrix as llama.cpp's `llama-imatrix` does: for a tensor NAME, `NAME.in_sum2` `[cols]` and `NAME.counts` `[1]`; `dataset` is what the
-    /// text is called.
+    /// Writes the matrix as llama.cpp's `llama-imatrix` does: for a tensor NAME, `NAME.in_sum2` `[cols]` and `NAME.counts` `[1]`, or for experts
+    /// `[experts, cols]` and `[experts, 1]`; `dataset` is what the text is called.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -99,29 +99,35 @@ impl Collected {
         ]
         .map(|(key, value)| (key.to_owned(), value));
         let format = super::requantize::format("f32")?;
-        let plan = |tensor: &InputSquares, part: &str, cols: usize| Plan {
-            name: format!("{}.{part}", tensor.tensor),
-            shape: vec![cols as u64],
-            format,
+        let plan = |tensor: &ImportanceSums, part: &str, values: usize| {
+            let matrices = tensor.counts.len();
+            let cols = (values / matrices) as u64;
+            Plan {
+                name: format!("{}.{part}", tensor.tensor),
+                shape: match matrices {
+                    1 => vec![cols],
+                    matrices => vec![cols, matrices as u64],
+                },
+                format,
+            }
         };
-        let plans: Vec<Plan> = self
-            .tensors
-            .iter()
-            .flat_map(|t| [plan(t, "in_sum2", t.sums.len()), plan(t, "counts", 1)])
-            .collect();
+        let parts = |t: &ImportanceSums| {
+            let ImportanceSums { sums, counts, .. } = t;
+            [
+                plan(t, "in_sum2", sums.len()),
+                plan(t, "counts", counts.len()),
+            ]
+        };
+        let plans: Vec<Plan> = self.tensors.iter().flat_map(parts).collect();
         write_beside(path, |beside| {
             write_into(beside, &metadata, &plans, &mut |index| {
                 let tensor = &self.tensors[index / 2];
-                let bytes = |x: f32| x.to_le_bytes();
-                Ok(if index % 2 == 0 {
-                    tensor
-                        .sums
-                        .iter()
-                        .flat_map(|sum| bytes(*sum as f32))
-                        .collect()
+                let values: Vec<f32> = if index % 2 == 0 {
+                    tensor.sums.iter().map(|sum| *sum as f32).collect()
                 } else {
-                    bytes(tensor.count as f32).to_vec()
-                })
+                    tensor.counts.iter().map(|count| *count as f32).collect()
+                };
+                Ok(values.iter().flat_map(|x| x.to_le_bytes()).collect())
             })
         })
     }

@@ -287,11 +287,11 @@ pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f
     let config = Config {
         vocabulary: c.vocabulary,
         embedding_length: c.embedding_length,
-        layers: c.layers,
+        layers: c.layers.len(),
         heads: c.heads,
         kv_heads: c.kv_heads,
         head_dim: c.key_length,
-        feed_forward_length: c.feed_forward_length,
+        feed_forward_length: c.feed_forward_length(),
         context_length: c.context_length,
         rope_base: c.rope.base,
         rope_factors,

@@ -28,7 +28,7 @@ pub struct Parity {
     pub rounding: Option<Noise>,
 }
 
-/// How a model differs from itself when values change in their last bits ([`Trained::shaken`]), at the same positions.
+/// How a model differs from itself when values change in their last bits ([`Trained::perturbed`]), at the same positions.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Noise {
     /// As [`Parity::top1`].
@@ -254,11 +254,11 @@ pub fn verify_with(
     let runtime = Runtime::open(gguf, workers, Some(super::longest(batches)))?;
     let mut parity = compare_with(&runtime, reference, batches, watch)?;
     if parity.check(&Limits::default()).is_err() {
-        let shaken = compare_with(&reference.shaken(), reference, batches, watch)?;
+        let perturbed = compare_with(&reference.perturbed(), reference, batches, watch)?;
         parity.rounding = Some(Noise {
-            top1: shaken.top1,
-            mean_difference: shaken.mean_difference,
-            max_difference: shaken.max_difference,
+            top1: perturbed.top1,
+            mean_difference: perturbed.mean_difference,
+            max_difference: perturbed.max_difference,
         });
     }
     Ok(parity)

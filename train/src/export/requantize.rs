@@ -146,8 +146,8 @@ impl Rule {
 pub struct Importance(HashMap<String, Vec<f32>>);
 
 impl Importance {
-    /// Reads what `dram imatrix` and llama.cpp's `llama-imatrix` write as GGUF: for a tensor NAME, `NAME.in_sum2` (sums of squared activations, `[cols]`) and
-    /// `NAME.counts`.
+    /// Reads what `dram imatrix` and llama.cpp's `llama-imatrix` write as GGUF: for a tensor NAME, `NAME.in_sum2` (sums of squared activations, `[cols]`, for
+    /// each expert of a tensor of experts) and `NAME.counts`. An expert that no token took weighs all columns the same.
     ///
     /// # Errors
     /// When the file is no such matrix.
@@ -158,16 +158,22 @@ impl Importance {
             let Some(name) = sums.name().strip_suffix(".in_sum2") else {
                 continue;
             };
+            let counts = file.tensor(&format!("{name}.counts"))?.dequantize();
             ensure!(
-                sums.rows() == 1,
-                "{}: {}: one matrix for each of {} experts; only one is supported",
+                counts.len() == sums.rows(),
+                "{}: {}: sums of {} matrices, and counts of {}",
                 path.display(),
                 sums.name(),
-                sums.rows()
+                sums.rows(),
+                counts.len()
             );
-            let count = file.tensor(&format!("{name}.counts"))?.dequantize()[0];
-            let mean = |sum: &f32| sum / count.max(1.0);
-            let weights: Vec<f32> = sums.dequantize().iter().map(mean).collect();
+            let mut weights = sums.dequantize();
+            for (weights, count) in weights.chunks_exact_mut(sums.cols()).zip(&counts) {
+                if *count == 0.0 {
+                    weights.fill(1.0);
+                }
+                weights.iter_mut().for_each(|w| *w /= count.max(1.0));
+            }
             ensure!(
                 weights.iter().all(|w| w.is_finite() && *w >= 0.0),
                 "{}: {}: expected finite sums of squares",
@@ -296,6 +302,7 @@ impl Requantize<'_> {
                 "position_embd",
                 "token_types",
                 "ffn_gate_inp",
+                "shortconv.conv",
                 "rope_",
             ]
             .iter()
@@ -311,6 +318,7 @@ impl Requantize<'_> {
             _ if name == "token_embd.weight" && base.name.starts_with("tq") => "q4_k",
             Some(place) => {
                 let kind = name.split('.').nth(2).unwrap_or_default();
+                let kind = kind.strip_suffix("_exps").unwrap_or(kind);
                 self.mixture.format_of(kind, place)
             }
             None => base.name,
@@ -347,12 +355,14 @@ impl Requantize<'_> {
             );
         }
         let cols = tensor.cols();
+        let matrices = tensor.shape().get(2).copied().unwrap_or(1); // experts
         let importance = self.importance.and_then(|all| all.0.get(tensor.name()));
         if let Some(importance) = importance {
             ensure!(
-                importance.len() == cols,
-                "the importance matrix has {} columns for it, the model {cols}",
-                importance.len()
+                importance.len() == cols * matrices,
+                "the importance matrix has {} columns for it, the model {}",
+                importance.len(),
+                cols * matrices
             );
         }
         let too_large = "its size overflows";
@@ -360,16 +370,26 @@ impl Requantize<'_> {
             from.bytes(cols).context(too_large)?,
             to.bytes(cols).context(too_large)?,
         );
-        // Some hundred thousand values at a time.
-        let rows = (1usize << 18).div_ceil(cols.max(1));
+        // Some hundred thousand values of one matrix at a time.
+        let rows = tensor.rows() / matrices;
+        let most = (1usize << 18).div_ceil(cols.max(1));
         let mut blocks = vec![0; tensor.rows() * to_row];
-        let pieces: Vec<_> = tensor
+        let whole = tensor
             .bytes()
             .chunks(rows * from_row)
-            .zip(blocks.chunks_mut(rows * to_row))
+            .zip(blocks.chunks_mut(rows * to_row));
+        let pieces: Vec<_> = whole
+            .enumerate()
+            .flat_map(|(matrix, (source, target))| {
+                let importance = importance.map(|all| &all[matrix * cols..][..cols]);
+                let parts = source
+                    .chunks(most * from_row)
+                    .zip(target.chunks_mut(most * to_row));
+                parts.map(move |(source, target)| (source, target, importance))
+            })
             .collect();
         let sums = Mutex::new((0.0f64, 0.0f64));
-        for_each(self.threads, pieces, |(source, target)| {
+        for_each(self.threads, pieces, |(source, target, importance)| {
             let count = source.len() / from_row * cols;
             let (mut values, mut back) = (vec![0.0; count], vec![0.0; count]);
             from.dequantize(source, &mut values);

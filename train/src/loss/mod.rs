@@ -40,7 +40,7 @@ pub static LOSSES: &[Loss] = &[
 /// A loss as the recipe asks for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Asked {
+pub struct LossConfig {
     /// Factor in the sum. Default 1.
     #[serde(default = "one")]
     pub weight: f32,
@@ -160,7 +160,7 @@ impl Losses {
     /// # Errors
     /// When a name is unknown, a number impossible, or a term wants what the teacher cannot give.
     pub fn new<'a>(
-        asked: impl IntoIterator<Item = (&'a str, &'a Asked)>,
+        asked: impl IntoIterator<Item = (&'a str, &'a LossConfig)>,
         sizes: Sizes,
     ) -> Result<Self> {
         let mut losses = Losses {
@@ -183,11 +183,11 @@ impl Losses {
         Ok(losses)
     }
 
-    fn push(&mut self, name: &str, asked: &Asked) -> Result<()> {
+    fn push(&mut self, name: &str, asked: &LossConfig) -> Result<()> {
         let Some(loss) = LOSSES.iter().find(|l| l.name == name) else {
             bail!("unknown loss; known are {}", names());
         };
-        let Asked {
+        let LossConfig {
             weight,
             temperature,
             layers,

@@ -42,7 +42,7 @@ fn values_and_gradients_equal_plain_forms() -> Result<()> {
     let labels = [3u32, 0, 36, 7, 7];
 
     for loss in LOSSES {
-        let asked = Asked {
+        let asked = LossConfig {
             weight: 0.7,
             temperature: t as f32,
             layers: Mapping::Pairs(vec![(2, 4), (1, 1)]),
@@ -145,7 +145,7 @@ fn values_and_gradients_equal_plain_forms() -> Result<()> {
 
 #[test]
 fn impossible_sums_are_refused() {
-    let plain = Asked {
+    let plain = LossConfig {
         weight: 1.0,
         temperature: 1.0,
         layers: Mapping::Uniform,
@@ -165,7 +165,7 @@ fn impossible_sums_are_refused() {
         ("hidden_mse", plain.clone(), logits_only, "no hidden states"),
         (
             "hidden_mse",
-            Asked {
+            LossConfig {
                 layers: Mapping::Pairs(vec![(3, 1)]),
                 ..plain.clone()
             },
@@ -174,7 +174,7 @@ fn impossible_sums_are_refused() {
         ),
         (
             "forward_kl",
-            Asked {
+            LossConfig {
                 temperature: 0.0,
                 ..plain.clone()
             },
@@ -183,7 +183,7 @@ fn impossible_sums_are_refused() {
         ),
         (
             "cross_entropy",
-            Asked {
+            LossConfig {
                 weight: 0.0,
                 ..plain.clone()
             },
@@ -213,7 +213,7 @@ fn a_teacher_of_fewer_tokens_is_compared_on_these() {
         .collect();
     let teacher_logits = normal(S * shared, 3.0, 2);
     let run = |vocabulary: usize, logits: &[f32]| {
-        let asked = Asked {
+        let asked = LossConfig {
             weight: 0.5,
             temperature: 2.0,
             layers: Mapping::Uniform,

@@ -48,7 +48,7 @@ impl Default for Config {
 }
 
 /// Nothing a file or recipe says may make buffers larger than this many parameters.
-const MOST_PARAMETERS: usize = 1 << 34;
+const MAX_PARAMETERS: usize = 1 << 34;
 
 impl Config {
     /// # Errors
@@ -104,8 +104,8 @@ impl Config {
             self.norm_eps
         );
         match self.try_parameters() {
-            Some(n) if n <= MOST_PARAMETERS => Ok(()),
-            _ => bail!("more than {MOST_PARAMETERS} parameters"),
+            Some(n) if n <= MAX_PARAMETERS => Ok(()),
+            _ => bail!("more than {MAX_PARAMETERS} parameters"),
         }
     }
 

@@ -40,8 +40,8 @@ pub(crate) struct Net<'a> {
     pub(crate) products: Products,
     /// What the backward pass multiplies with.
     pub(crate) backward_products: Products,
-    /// Whether values change in their last bits between the layers; see [`super::Prepared::shaken`].
-    pub(crate) shaken: bool,
+    /// Whether values change in their last bits between the layers; see [`super::Prepared::perturbed`].
+    pub(crate) perturbed: bool,
 }
 
 /// Buffers of one layer. n: rows; m: rows whose output is wanted (n, or s in the last layer); d, f: widths.
@@ -201,7 +201,7 @@ impl Net<'_> {
             let [x, out] = residual
                 .get_disjoint_mut([from, to])
                 .expect("two different buffers");
-            if self.shaken {
+            if self.perturbed {
                 shake(x);
             }
             for (h, _) in hidden_layers.iter().enumerate().filter(|(_, at)| **at == l) {

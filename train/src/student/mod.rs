@@ -177,7 +177,7 @@ impl Decoder {
             weights,
             rounding,
             products: self.forward_products(mode),
-            shaken: false,
+            perturbed: false,
         })
     }
 
@@ -218,7 +218,7 @@ impl Decoder {
             weights: Cow::Borrowed(weights),
             rounding,
             products: self.forward_products(mode),
-            shaken: false,
+            perturbed: false,
         }
     }
 
@@ -245,17 +245,17 @@ pub struct Prepared<'a> {
     weights: Cow<'a, [f32]>, // laid out like the decoder's parameters
     rounding: Rounding,
     products: Products,
-    shaken: bool,
+    perturbed: bool,
 }
 
 impl Prepared<'_> {
     /// The same, but between its layers values change by 2⁻²¹ of themselves, about as much as sums in another order do. How far the logits move says
     /// what float rounding is worth in this model: little, unless activations are rounded to int8, where it may decide between two values.
     #[must_use]
-    pub fn shaken(&self) -> Prepared<'_> {
+    pub fn perturbed(&self) -> Prepared<'_> {
         Prepared {
             weights: Cow::Borrowed(&self.weights),
-            shaken: true,
+            perturbed: true,
             ..*self
         }
     }
@@ -354,7 +354,7 @@ impl Prepared<'_> {
             rounding: self.rounding,
             products: self.products,
             backward_products: d.products,
-            shaken: self.shaken,
+            perturbed: self.perturbed,
         }
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::data::{Example, Grouped};
 use crate::identity::Identity;
-use crate::loss::{Asked, LOSSES, Mapping, Sizes};
+use crate::loss::{LOSSES, LossConfig, Mapping, Sizes};
 use crate::student::{Config, Scheme};
 use std::sync::Arc;
 
@@ -56,8 +56,8 @@ fn settings(steps: u64) -> Settings {
     }
 }
 
-fn asked(weight: f32) -> Asked {
-    Asked {
+fn asked(weight: f32) -> LossConfig {
+    LossConfig {
         weight,
         temperature: 1.5,
         layers: Mapping::Uniform,
@@ -80,7 +80,7 @@ fn everything<'a>(data: &'a Grouped, teacher: &'a Decoder, threads: usize) -> Tr
     };
     let term = asked(0.5);
     let losses = Losses::new(LOSSES.iter().map(|l| (l.name, &term)), sizes).unwrap();
-    let ask: Box<Ask> =
+    let ask: Box<TeacherQuery> =
         Box::new(|batch: &Batch, want: &Want| teacher.forward(&batch.ids, batch.length, want));
     let settings = Settings {
         quantise_from: Some(8),

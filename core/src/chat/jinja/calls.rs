@@ -152,7 +152,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
 ];
 
 /// The most numbers that Jinja2's sandbox allows too.
-const MOST_NUMBERS: i128 = 100_000;
+const MAX_NUMBERS: i128 = 100_000;
 
 fn range(vm: &Vm<'_>, called: &Called) -> Result<Value> {
     let [a, b, step] = called.bind(["start", "stop", "step"])?;
@@ -169,9 +169,9 @@ fn range(vm: &Vm<'_>, called: &Called) -> Result<Value> {
         _ => span.saturating_add(step + 1).checked_div(step),
     };
     let count = count.unwrap_or(i128::MAX);
-    if count > MOST_NUMBERS {
+    if count > MAX_NUMBERS {
         return Err(Fault::new(format!(
-            "range: expected at most {MOST_NUMBERS} numbers"
+            "range: expected at most {MAX_NUMBERS} numbers"
         )));
     }
     vm.budget.room(size(count) * size_of::<Value>())?;

@@ -6,7 +6,7 @@ use std::iter::Peekable;
 use std::str::Chars;
 
 /// Repetitions at most, as in llama.cpp.
-const MOST_TIMES: u32 = 2000;
+const MAX_TIMES: u32 = 2000;
 const LAST: u32 = 0x10_FFFF;
 const SURROGATES: (u32, u32) = (0xD800, 0xDFFF);
 
@@ -234,10 +234,10 @@ impl Reader<'_> {
         let digits: String =
             std::iter::from_fn(|| self.chars.next_if(char::is_ascii_digit)).collect();
         match digits.parse() {
-            Ok(count) if count <= MOST_TIMES => Ok(count),
+            Ok(count) if count <= MAX_TIMES => Ok(count),
             _ if digits.is_empty() => self.wrong("a number"),
             _ => Err(format!(
-                "line {}: expected at most {MOST_TIMES} repetitions, got {digits}",
+                "line {}: expected at most {MAX_TIMES} repetitions, got {digits}",
                 self.line
             )),
         }

@@ -18,9 +18,9 @@ pub(super) struct Terminal {
 }
 
 /// Positions of a terminal at most; a larger part is split.
-const MOST_POSITIONS: usize = 600;
+const MAX_POSITIONS: usize = 600;
 /// Pairs of positions that are looked at for one grammar at most; beyond it all is split.
-const MOST_PAIRS: usize = 5_000_000;
+const MAX_PAIRS: usize = 5_000_000;
 
 /// The terminals that a grammar has.
 pub(super) fn choose(grammar: &Grammar) -> Vec<Terminal> {
@@ -31,7 +31,7 @@ pub(super) fn choose(grammar: &Grammar) -> Vec<Terminal> {
             let follow = follow(grammar, &terminals);
             for (terminal, follow) in terminals.iter().zip(&follow) {
                 for other in terminals.iter().filter(|other| other.is_long()) {
-                    if pairs > MOST_PAIRS
+                    if pairs > MAX_PAIRS
                         || (!bad.contains(&other.node)
                             && runs_on(terminal, other, follow, &mut pairs))
                     {
@@ -98,7 +98,7 @@ fn runs_on(terminal: &Terminal, other: &Terminal, follow: &Class, looked: &mut u
             return true;
         }
         *looked += 1 + meet(&terminal.next[a], next, &mut pairs);
-        if *looked > MOST_PAIRS {
+        if *looked > MAX_PAIRS {
             return true;
         }
     }
@@ -144,7 +144,7 @@ impl Terminal {
         match &grammar.parts[node] {
             Part::Class(class) => {
                 let position = self.classes.len();
-                if position == MOST_POSITIONS {
+                if position == MAX_POSITIONS {
                     return None;
                 }
                 self.classes.push(class.clone());

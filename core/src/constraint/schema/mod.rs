@@ -20,15 +20,15 @@ use survey::Survey;
 use values::types;
 
 /// Code points of a string whose schema gives no `maxLength`, at most.
-pub(super) const MOST_LENGTH: u64 = 4096;
+pub(super) const MAX_LENGTH: u64 = 4096;
 /// Items of an array, and entries of an object without listed properties, whose schema gives no maximum, at most.
-pub(super) const MOST_ITEMS: u64 = 1024;
+pub(super) const MAX_ITEMS: u64 = 1024;
 /// Code points of a property's name where any is allowed, at most.
-const MOST_NAME: u64 = 128;
+const MAX_NAME: u64 = 128;
 /// Arrays and objects within each other where any value is allowed, at most.
-const MOST_DEPTH: usize = 8;
+const MAX_DEPTH: usize = 8;
 /// Parts of a schema, references followed, at most.
-const MOST_PARTS: usize = 20_000;
+const MAX_PARTS: usize = 20_000;
 
 /// What the engine is to follow.
 pub(super) struct Planned {
@@ -180,8 +180,8 @@ impl<'a> Planner<'a> {
     /// `schema`, which stands at `path`, as the engine is given it.
     fn node(&mut self, schema: &'a Value, path: &str, role: &Role) -> Result<Value, String> {
         self.parts += 1;
-        if self.parts > MOST_PARTS {
-            return Err(format!("expected at most {MOST_PARTS} parts, got more"));
+        if self.parts > MAX_PARTS {
+            return Err(format!("expected at most {MAX_PARTS} parts, got more"));
         }
         match schema {
             Value::Bool(false) => Ok(false.into()),
@@ -197,7 +197,7 @@ impl<'a> Planner<'a> {
             return true.into();
         }
         self.any = true;
-        json!({ "$ref": format!("#/$defs/any{MOST_DEPTH}") })
+        json!({ "$ref": format!("#/$defs/any{MAX_DEPTH}") })
     }
 
     fn object(
@@ -395,12 +395,12 @@ impl<'a> Planner<'a> {
         }
         if of("string") && !says("maxLength") {
             let least = out.get("minLength").and_then(Value::as_u64).unwrap_or(0);
-            out.insert("maxLength".into(), MOST_LENGTH.max(least).into());
+            out.insert("maxLength".into(), MAX_LENGTH.max(least).into());
         }
         if of("array") {
             if !says("maxItems") {
                 let least = out.get("minItems").and_then(Value::as_u64).unwrap_or(0);
-                out.insert("maxItems".into(), MOST_ITEMS.max(least).into());
+                out.insert("maxItems".into(), MAX_ITEMS.max(least).into());
             }
             let is_said = says("items") || says("additionalItems");
             if !out.contains_key("items") && (!is_said || out.contains_key("prefixItems")) {

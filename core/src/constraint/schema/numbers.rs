@@ -5,19 +5,19 @@ use super::{at, place, wrong};
 use serde_json::{Map, Value, json};
 
 /// Whole numbers whose schema gives no bound are within ± this; the engine takes bounds as f64, which holds it.
-const MOST_WHOLE: i128 = 1_000_000_000_000_000_000;
+const MAX_WHOLE: i128 = 1_000_000_000_000_000_000;
 /// The largest f64 below 2⁶³: bounds beyond it cannot be followed.
-const MOST_BOUND: i128 = (1 << 63) - 1024;
+const MAX_BOUND: i128 = (1 << 63) - 1024;
 /// Whole numbers up to here are f64 without loss.
 const EXACT: i128 = 1 << 53;
 /// Digits after the point at most, where the schema gives no `multipleOf`.
 const STEP: f64 = 1e-8;
 /// The engine follows a remainder by as many states; of powers of ten it needs few.
-const MOST_DIVISOR: f64 = 5000.0;
+const MAX_DIVISOR: f64 = 5000.0;
 
 /// Any number: no exponent, at most eight digits after the point.
 pub(super) fn any() -> Value {
-    json!({ "type": "number", "minimum": -MOST_WHOLE as i64, "maximum": MOST_WHOLE as i64, "multipleOf": STEP })
+    json!({ "type": "number", "minimum": -MAX_WHOLE as i64, "maximum": MAX_WHOLE as i64, "multipleOf": STEP })
 }
 
 /// Copies what `map` says of numbers, as the engine takes it. Returns whether something has to be checked afterwards.
@@ -50,7 +50,7 @@ pub(super) fn numbers(
         put(out, "minimum", low);
         put(out, "maximum", high);
     } else {
-        let limit = MOST_WHOLE as f64;
+        let limit = MAX_WHOLE as f64;
         if let Some(low) = low {
             if low.value > limit {
                 return Err(low.beyond(path, "at most", limit));
@@ -96,7 +96,7 @@ fn divides(step: f64) -> bool {
     let is_ten = (0..=8).any(|n| whole == 10f64.powi(n));
     whole.fract() == 0.0
         && digits <= 8
-        && (whole <= MOST_DIVISOR || (is_ten && digits == 0))
+        && (whole <= MAX_DIVISOR || (is_ten && digits == 0))
         && whole * 10f64.powi(digits) < 1e9
 }
 
@@ -109,17 +109,17 @@ pub(super) fn bound(out: &mut Map<String, Value>, is_whole: bool, parts: &Survey
     };
     let low = given(out, ["minimum", "exclusiveMinimum"]);
     let high = given(out, ["maximum", "exclusiveMaximum"]);
-    let most = MOST_WHOLE as f64;
+    let most = MAX_WHOLE as f64;
     if low.is_none() && !says("minimum") && !says("exclusiveMinimum") {
         let low = high
             .map_or(-most, |high| (high - most).min(-most))
-            .max(-(MOST_BOUND as f64));
+            .max(-(MAX_BOUND as f64));
         out.insert("minimum".into(), low.into());
     }
     if high.is_none() && !says("maximum") && !says("exclusiveMaximum") {
         let high = low
             .map_or(most, |low| (low + most).max(most))
-            .min(MOST_BOUND as f64);
+            .min(MAX_BOUND as f64);
         out.insert("maximum".into(), high.into());
     }
     if is_whole || says("multipleOf") {
@@ -242,11 +242,11 @@ impl Bound {
                 up as i128 + i128::from(self.is_exclusive && up == value)
             }
         };
-        if inside > MOST_BOUND {
+        if inside > MAX_BOUND {
             let words = if sign > 0 { "at most" } else { "at least" };
-            return Err(self.beyond(path, words, MOST_BOUND as f64 * sign as f64));
+            return Err(self.beyond(path, words, MAX_BOUND as f64 * sign as f64));
         }
-        let mut inside = inside.max(-MOST_BOUND);
+        let mut inside = inside.max(-MAX_BOUND);
         if inside.abs() > EXACT {
             // Multiples of 1024 are f64 up to 63 bits.
             inside = inside.div_euclid(1024) * 1024
@@ -256,7 +256,7 @@ impl Bound {
                     1024
                 };
         }
-        Ok(inside.min(MOST_BOUND) * sign)
+        Ok(inside.min(MAX_BOUND) * sign)
     }
 
     fn key(&self, side: Side, clamped: bool) -> &'static str {

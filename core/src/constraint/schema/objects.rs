@@ -3,7 +3,7 @@
 use super::survey::Survey;
 use super::values::counts;
 use super::{
-    MOST_DEPTH, MOST_ITEMS, MOST_LENGTH, MOST_NAME, Planner, Role, at, numbers, value_role, wrong,
+    MAX_DEPTH, MAX_ITEMS, MAX_LENGTH, MAX_NAME, Planner, Role, at, numbers, value_role, wrong,
 };
 use serde_json::{Map, Value, json};
 
@@ -142,26 +142,26 @@ fn entries(out: &mut Map<String, Value>, schema: Value) {
         .and_then(Value::as_array)
         .map_or(0, Vec::len) as u64;
     out.entry("maxProperties")
-        .or_insert_with(|| MOST_ITEMS.max(least).max(required).into());
+        .or_insert_with(|| MAX_ITEMS.max(least).max(required).into());
 }
 
 fn name_pattern() -> String {
-    format!("^(?s:.{{0,{MOST_NAME}}})$")
+    format!("^(?s:.{{0,{MAX_NAME}}})$")
 }
 
-/// Any value, with arrays and objects nested [`MOST_DEPTH`] deep.
+/// Any value, with arrays and objects nested [`MAX_DEPTH`] deep.
 pub(super) fn any_value(defs: &mut Map<String, Value>) {
     let mut scalar = vec![
         json!({ "type": ["null", "boolean"] }),
-        json!({ "type": "string", "maxLength": MOST_LENGTH }),
+        json!({ "type": "string", "maxLength": MAX_LENGTH }),
     ];
     scalar.push(numbers::any());
-    for depth in 0..=MOST_DEPTH {
+    for depth in 0..=MAX_DEPTH {
         let mut any = scalar.clone();
         if depth > 0 {
             let below = json!({ "$ref": format!("#/$defs/any{}", depth - 1) });
-            any.push(json!({ "type": "array", "items": below, "maxItems": MOST_ITEMS }));
-            any.push(json!({ "type": "object", "patternProperties": { name_pattern(): below }, "additionalProperties": false, "maxProperties": MOST_ITEMS }));
+            any.push(json!({ "type": "array", "items": below, "maxItems": MAX_ITEMS }));
+            any.push(json!({ "type": "object", "patternProperties": { name_pattern(): below }, "additionalProperties": false, "maxProperties": MAX_ITEMS }));
         }
         defs.insert(format!("any{depth}"), json!({ "anyOf": any }));
     }

@@ -1,12 +1,12 @@
 //! NEON with the dot product: `sdot` multiplies four bytes of each lane with four activations and adds them to the lane.
 
+use super::super::instantiate::table;
 use super::super::product::Tile;
-use super::super::recompile::table;
 use super::limits::Sdot;
 use super::neon::V128x4;
-use super::rows4::{Dots, Rows4};
+use super::unpacked_neon::{Dots, Rows4};
 use super::{
-    Arrange, Group, Mantissas, Multiply, Q4_0, Q8_0, Sums, product, row_wise, superblocks,
+    Arrange, Group, Mantissas, Multiply, Q4_0, Q8_0, Sums, one_token_dotprod, product, superblocks,
     transpose,
 };
 use std::arch::aarch64::*;
@@ -19,7 +19,7 @@ pub(super) unsafe fn product_q8_0(tile: &Tile<'_>) {
     // SAFETY: the caller's.
     unsafe {
         if tile.tokens == 1 {
-            row_wise::one_token::<row_wise::Q8_0>(tile);
+            one_token_dotprod::one_token::<one_token_dotprod::Q8_0>(tile);
         } else {
             product::<Q8_0, DotProduct>(tile);
         }
@@ -31,7 +31,7 @@ pub(super) unsafe fn product_q4_0(tile: &Tile<'_>) {
     // SAFETY: the caller's.
     unsafe {
         if tile.tokens == 1 {
-            row_wise::one_token::<row_wise::Q4_0>(tile);
+            one_token_dotprod::one_token::<one_token_dotprod::Q4_0>(tile);
         } else {
             product::<Q4_0, DotProduct>(tile);
         }

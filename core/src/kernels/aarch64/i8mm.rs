@@ -1,16 +1,16 @@
 //! NEON with the int8 matrix multiply: `smmla` multiplies eight bytes of two rows with eight bytes of two tokens. A single token takes the dot product.
 
+use super::super::instantiate::table;
 use super::super::product::Tile;
-use super::super::recompile::table;
 use super::dotprod::DotProduct;
 use super::limits::Smmla;
 use super::neon::V128x4;
-use super::rows4::Rows4;
-use super::{Q4_0, Q8_0, dotprod, pairs, superblocks};
+use super::unpacked_neon::Rows4;
+use super::{Q4_0, Q8_0, dotprod, many_tokens_i8mm, superblocks};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-table!("i8mm", "neon,dotprod,i8mm", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, by pairs::product_of_parts], one_token: [(12, superblocks::one_token_q4_k), (13, superblocks::one_token_q5_k)], most: [Smmla, 16]);
+table!("i8mm", "neon,dotprod,i8mm", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, by many_tokens_i8mm::product_of_parts], one_token: [(12, superblocks::one_token_q4_k), (13, superblocks::one_token_q5_k)], most: [Smmla, 16]);
 
 #[target_feature(enable = "neon,dotprod,i8mm")]
 unsafe fn product_q8_0(tile: &Tile<'_>) {
@@ -19,7 +19,10 @@ unsafe fn product_q8_0(tile: &Tile<'_>) {
         if tile.tokens == 1 {
             dotprod::product_q8_0(tile)
         } else {
-            pairs::product::<_, false, false>(tile, &pairs::Blocks::<Q8_0>::NEW)
+            many_tokens_i8mm::product::<_, false, false>(
+                tile,
+                &many_tokens_i8mm::Blocks::<Q8_0>::NEW,
+            )
         }
     }
 }
@@ -31,7 +34,10 @@ unsafe fn product_q4_0(tile: &Tile<'_>) {
         if tile.tokens == 1 {
             dotprod::product_q4_0(tile)
         } else {
-            pairs::product::<_, false, false>(tile, &pairs::Blocks::<Q4_0>::NEW)
+            many_tokens_i8mm::product::<_, false, false>(
+                tile,
+                &many_tokens_i8mm::Blocks::<Q4_0>::NEW,
+            )
         }
     }
 }

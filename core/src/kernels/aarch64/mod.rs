@@ -2,17 +2,17 @@
 //! they share.
 //!
 //! Int8 products have one row per 32-bit lane when a block's integers have been added up, so that the f32 accumulation over blocks is the scalar
-//! code's. Weights that several tokens share are transposed for it (`product`, `rows4`); for one token the dot product takes them as they lie, and
+//! code's. Weights that several tokens share are transposed for it (`product`, `unpacked_neon`); for one token the dot product takes them as they lie, and
 //! its sums are transposed (`row_wise`, `superblocks`). The matrix multiply keeps two rows × two tokens (`pairs`).
 
 pub(super) mod dotprod;
 pub(super) mod i8mm;
 mod limits;
+mod many_tokens_i8mm;
 pub(super) mod neon;
-mod pairs;
-mod row_wise;
-mod rows4;
+mod one_token_dotprod;
 mod superblocks;
+mod unpacked_neon;
 
 use super::product::Tile;
 use crate::quant::activation::BLOCK;

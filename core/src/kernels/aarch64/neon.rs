@@ -1,10 +1,10 @@
 //! Plain NEON, which every aarch64 processor has.
 
+use super::super::instantiate::table;
 use super::super::lanes::Lanes;
 use super::super::product::Tile;
-use super::super::recompile::table;
 use super::limits::Smull;
-use super::rows4::{Dots, Rows4};
+use super::unpacked_neon::{Dots, Rows4};
 use super::{
     Arrange, Group, Multiply, Q4_0, Q8_0, Sums, narrow, product, product_of_one_token, transpose,
     widen_high, widen_low,

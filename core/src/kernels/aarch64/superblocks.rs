@@ -1,13 +1,13 @@
-//! One token's product with Q4_K and Q5_K, row by row, with the dot product: as in [`super::row_wise`], for superblocks of 256 values.
+//! One token's product with Q4_K and Q5_K, row by row, with the dot product: as in [`super::one_token_dotprod`], for superblocks of 256 values.
 
-use super::super::parts::rows;
+use super::super::block_product::rows;
 use super::super::product::{Rows, Tile};
 use super::super::row_lanes::RowLanes;
 use super::super::unpack::{Q4K, Q5K};
 use super::dotprod::sdot_lanes;
 use super::neon::Plain;
-use super::row_wise::{add_lanes, settle};
-use super::rows4::Rows4;
+use super::one_token_dotprod::{add_lanes, settle};
+use super::unpacked_neon::Rows4;
 use crate::quant::activation::BLOCK;
 use std::arch::aarch64::*;
 
@@ -145,7 +145,7 @@ unsafe fn lane(values: &[float32x4_t; 2], part: usize) -> float32x4_t {
 
 /// What four rows have come to.
 struct State {
-    /// As in [`super::row_wise`].
+    /// As in [`super::one_token_dotprod`].
     lanes: [int32x4_t; ROWS],
     before: int32x4_t,
     total: float32x4_t,

@@ -4,14 +4,14 @@
 //! 16 bits. Q4_0's nibbles are so small that all eight groups of a block fit 16-bit sums (8 · 2 · 15 · 127 < 2¹⁵). Q8_0 gives the
 //! weight's sign to the activation (2 · 128 · 127 < 2¹⁵) and widens each group.
 
+use super::super::instantiate::table;
 use super::super::lanes::Lanes;
 use super::super::product::{ROWS, Tile};
-use super::super::recompile::table;
-use super::few8::{FEW, few_tokens};
+use super::few_tokens_avx2::{FEW, few_tokens};
 use super::limits::Maddubs;
 use super::prefetch;
 use super::q6_k;
-use super::rows8::Rows8;
+use super::unpacked_avx2::Rows8;
 use crate::quant::activation::BLOCK;
 use crate::quant::{q4_0, q8_0};
 use std::arch::x86_64::*;

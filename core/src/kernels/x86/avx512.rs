@@ -5,13 +5,13 @@
 //! the f32 accumulation over blocks is the scalar code's. `vpdpbusd` takes unsigned weights; the offset that makes them so comes back out
 //! through the activation block's sum.
 
+use super::super::instantiate::table;
 use super::super::lanes::Lanes;
 use super::super::product::{ROWS, Tile};
-use super::super::recompile::table;
 use super::limits::Dpbusd;
 use super::prefetch;
-use super::rows16::Rows16;
 use super::superblocks;
+use super::unpacked_avx512::Rows16;
 use crate::quant::activation::BLOCK;
 use crate::quant::{q4_0, q8_0};
 use std::arch::x86_64::*;

@@ -2,12 +2,12 @@
 
 pub(super) mod avx2;
 pub(super) mod avx512;
-mod few8;
+mod few_tokens_avx2;
 mod limits;
 mod q6_k;
-mod rows16;
-mod rows8;
 mod superblocks;
+mod unpacked_avx2;
+mod unpacked_avx512;
 
 pub(super) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2")

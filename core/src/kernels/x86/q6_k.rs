@@ -3,12 +3,12 @@
 //! Each row's values are multiplied as they lie, a part of 32 to a register. Then the sums are transposed, which are fewer than the weights; what
 //! follows has one row per lane and the scalar code's order of additions. For Q4_K and Q5_K, whose values unpack more easily, this wins nothing.
 
+use super::super::block_product::{add_part, rows};
 use super::super::one_token::Terms;
-use super::super::parts::{add_part, rows};
 use super::super::product::{Rows, Tile};
 use super::super::unpack::{Q6K, Scaled};
 use super::prefetch;
-use super::rows8::Rows8;
+use super::unpacked_avx2::Rows8;
 use crate::quant::activation::BLOCK;
 use std::arch::x86_64::*;
 

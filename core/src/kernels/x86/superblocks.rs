@@ -3,12 +3,12 @@
 //! Each row's 256 values are multiplied as they lie, 64 to a register, with activations that stay in registers for all rows. Then the sums are
 //! transposed, which are fewer than the weights. What follows has one row per lane and the scalar code's order of additions.
 
+use super::super::block_product::{add_part, rows};
 use super::super::one_token::Terms;
-use super::super::parts::{add_part, rows};
 use super::super::product::{ROWS, Rows, Tile};
 use super::super::unpack::{Q4K, Q5K, Q6K, Scaled};
 use super::prefetch;
-use super::rows16::Rows16;
+use super::unpacked_avx512::Rows16;
 use crate::quant::activation::BLOCK;
 use std::arch::x86_64::*;
 

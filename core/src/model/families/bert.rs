@@ -1,6 +1,6 @@
 //! BERT (arXiv:1810.04805) as an encoder of texts: every position sees all others, learnt position embeddings, and norms of the residual stream itself.
 
-use super::super::config::{Activation, Config, NormKind, Pooling, Rotation, Scope};
+use super::super::config::{Activation, Config, NormKind, Pooling, Rotation};
 use super::super::keys::Keys;
 use super::super::weights::Names;
 use super::{Architecture, shape};
@@ -14,8 +14,8 @@ pub(super) const FAMILY: Architecture = Architecture {
         positions: Some("position_embd.weight"),
         embedding_norm: Some("token_embd_norm"),
         output_norm: None,
-        attention_norm: None,
-        attention_sum_norm: Some("attn_output_norm"),
+        mixer_norm: None,
+        mixer_sum_norm: Some("attn_output_norm"),
         feed_forward_norm: None,
         feed_forward_sum_norm: Some("layer_output_norm"),
         gate: None,
@@ -24,11 +24,10 @@ pub(super) const FAMILY: Architecture = Architecture {
 };
 
 fn config(keys: &Keys<'_>) -> Result<Config> {
-    let shape = shape(keys)?;
-    let all = Scope {
-        window: None,
-        rotation: Rotation::None,
-    };
+    let mut shape = shape(keys)?;
+    for scope in shape.scopes_mut() {
+        scope.rotation = Rotation::None;
+    }
     let pooling = keys.name("pooling_type");
     let pooling = match keys.file.metadata().opt_u32(&pooling)? {
         // Sentence encoders that name none were trained with the mean.
@@ -43,7 +42,6 @@ fn config(keys: &Keys<'_>) -> Result<Config> {
         norm: NormKind::Layer,
         norm_epsilon: keys.positive("attention.layer_norm_epsilon", None)?,
         activation: Activation::Gelu,
-        scopes: vec![all; shape.layers],
         causal: false,
         pooling: Some(pooling),
         ..shape

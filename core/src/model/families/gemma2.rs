@@ -4,7 +4,7 @@
 use super::super::config::{Activation, Config, Rotation};
 use super::super::keys::Keys;
 use super::super::weights::Names;
-use super::{Architecture, decoder, scopes};
+use super::{Architecture, decoder, windowed};
 use crate::Result;
 use crate::kernels::Pairs;
 
@@ -15,7 +15,7 @@ pub(super) const FAMILY: Architecture = Architecture {
 };
 
 pub(super) const NAMES: Names = Names {
-    attention_post_norm: Some("post_attention_norm"),
+    mixer_post_norm: Some("post_attention_norm"),
     feed_forward_post_norm: Some("post_ffw_norm"),
     ..Names::LLAMA
 };
@@ -25,9 +25,11 @@ const LAYERS_27B: usize = 46;
 
 fn config(keys: &Keys<'_>) -> Result<Config> {
     let mut config = gemma(keys, LAYERS_27B)?;
-    let window = keys.window("attention.sliding_window")?.unwrap_or(4096);
-    let local = keys.local_layers(config.layers, 2)?;
-    config.scopes = scopes(&local, window, Rotation::Global);
+    let window = keys
+        .nonzero_length("attention.sliding_window")?
+        .unwrap_or(4096);
+    let local = keys.local_layers(config.layers.len(), 2)?;
+    windowed(&mut config, &local, window, Rotation::Global);
     config.attention_cap = Some(keys.positive("attn_logit_softcapping", Some(50.0))?);
     config.logit_cap = Some(keys.positive("final_logit_softcapping", Some(30.0))?);
     Ok(config)
@@ -38,7 +40,7 @@ pub(super) fn gemma(keys: &Keys<'_>, layers_27b: usize) -> Result<Config> {
     let mut config = decoder(keys, Pairs::Halves)?;
     config.activation = Activation::GeluGated;
     config.embedding_scale = (config.embedding_length as f32).sqrt();
-    if config.layers == layers_27b {
+    if config.layers.len() == layers_27b {
         let length = config.embedding_length / config.heads;
         config.attention_scale = 1.0 / (length.max(1) as f32).sqrt();
     }

@@ -3,7 +3,7 @@
 
 use super::super::config::{Config, HeadNorm, Rotation};
 use super::super::keys::Keys;
-use super::{Architecture, gemma2, scopes};
+use super::{Architecture, gemma2, windowed};
 use crate::Result;
 
 pub(super) const FAMILY: Architecture = Architecture {
@@ -19,9 +19,9 @@ fn config(keys: &Keys<'_>) -> Result<Config> {
     let mut config = gemma2::gemma(keys, LAYERS_27B)?;
     config.head_norm = Some(HeadNorm::Shared);
     config.logit_cap = keys.nonzero("final_logit_softcapping")?;
-    if let Some(window) = keys.window("attention.sliding_window")? {
-        let local = keys.local_layers(config.layers, 6)?;
-        config.scopes = scopes(&local, window, Rotation::Local);
+    if let Some(window) = keys.nonzero_length("attention.sliding_window")? {
+        let local = keys.local_layers(config.layers.len(), 6)?;
+        windowed(&mut config, &local, window, Rotation::Local);
         config.local_rope = Some(config.rope.local(keys, 10_000.0)?);
     }
     Ok(config)

@@ -24,7 +24,7 @@ fn config(keys: &Keys<'_>) -> Result<Config> {
     // For this family the key says whether queries and keys are rotated at all.
     let rotated = keys.name("rope.scaling.finetuned");
     if keys.file.metadata().opt_bool(&rotated)? == Some(false) {
-        for scope in &mut config.scopes {
+        for scope in config.scopes_mut() {
             scope.rotation = Rotation::None;
         }
     }

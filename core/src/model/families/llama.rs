@@ -4,7 +4,7 @@
 use super::super::config::{Config, Rotation};
 use super::super::keys::Keys;
 use super::super::weights::Names;
-use super::{Architecture, decoder, scopes};
+use super::{Architecture, decoder, windowed};
 use crate::Result;
 use crate::kernels::Pairs;
 
@@ -17,8 +17,9 @@ pub(super) const FAMILY: Architecture = Architecture {
 fn config(keys: &Keys<'_>) -> Result<Config> {
     let mut config = decoder(keys, Pairs::Interleaved)?;
     // Mistral's first models (arXiv:2310.06825): a window in every layer.
-    if let Some(window) = keys.window("attention.sliding_window")? {
-        config.scopes = scopes(&vec![true; config.layers], window, Rotation::Global);
+    if let Some(window) = keys.nonzero_length("attention.sliding_window")? {
+        let all = vec![true; config.layers.len()];
+        windowed(&mut config, &all, window, Rotation::Global);
     }
     Ok(config)
 }

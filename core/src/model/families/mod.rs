@@ -4,15 +4,21 @@ mod bert;
 mod gemma2;
 mod gemma3;
 mod granite;
+mod lfm2;
+mod lfm2moe;
 mod llama;
 mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3moe;
 mod smollm3;
 mod stablelm;
 
-use super::config::{Activation, Config, NormKind, Rope, Rotation, Scope};
+use super::config::{
+    Activation, Config, ExpertScores, Experts, FeedForward, LayerSpec, Mixer, NormKind, Rope,
+    Rotation, Scope,
+};
 use super::keys::Keys;
 use super::weights::Names;
 use crate::Result;
@@ -31,6 +37,7 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     llama::FAMILY,
     qwen2::FAMILY,
     qwen3::FAMILY,
+    qwen3moe::FAMILY,
     gemma2::FAMILY,
     gemma3::FAMILY,
     phi3::FAMILY,
@@ -38,38 +45,36 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     stablelm::FAMILY,
     olmo2::FAMILY,
     granite::FAMILY,
+    lfm2::FAMILY,
+    lfm2moe::FAMILY,
     bert::FAMILY,
 ];
 
 /// The decoder that most families vary: RMS norms, SwiGLU, rotated queries and keys, every layer sees all positions before it.
 fn decoder(keys: &Keys<'_>, pairs: Pairs) -> Result<Config> {
-    let shape = shape(keys)?;
+    rms_and_rope(keys, pairs, shape(keys)?)
+}
+
+fn rms_and_rope(keys: &Keys<'_>, pairs: Pairs, shape: Config) -> Result<Config> {
     Ok(Config {
         norm_epsilon: keys.positive("attention.layer_norm_rms_epsilon", None)?,
         rope: Rope::read(keys, shape.key_length, shape.context_length, pairs)?,
-        scopes: vec![
-            Scope {
-                window: None,
-                rotation: Rotation::Global
-            };
-            shape.layers
-        ],
         ..shape
     })
 }
 
-/// What every family's metadata says of sizes. Norms' epsilon, rotation and scopes are the caller's to fill in.
+/// What every family's metadata says of sizes. Norms' epsilon and rotation are the caller's to fill in; every layer has attention over all positions and a
+/// dense feed-forward part.
 fn shape(keys: &Keys<'_>) -> Result<Config> {
-    let metadata = keys.file.metadata();
-    let experts = keys.name("expert_count");
-    if let Some(n @ 1..) = metadata.opt_u32(&experts)? {
-        let expected = "0 or absent: mixtures of experts are not supported";
-        return Err(keys.bad(&experts, expected.into(), n));
-    }
+    shape_of(keys, keys.opt_length("attention.head_count_kv")?)
+}
 
+/// [`shape`] with as many heads of keys and values, in the layers that have any.
+fn shape_of(keys: &Keys<'_>, kv_heads: Option<usize>) -> Result<Config> {
+    let metadata = keys.file.metadata();
     let embedding_length = keys.length("embedding_length")?;
     let heads = keys.length("attention.head_count")?;
-    let kv_heads = keys.opt_length("attention.head_count_kv")?.unwrap_or(heads);
+    let kv_heads = kv_heads.unwrap_or(heads);
     if !heads.is_multiple_of(kv_heads) {
         let key = keys.name("attention.head_count_kv");
         let expected = format!("a divisor of the {heads} query heads");
@@ -93,14 +98,19 @@ fn shape(keys: &Keys<'_>) -> Result<Config> {
         return Err(keys.bad("tokenizer.ggml.tokens", "at least one token".into(), "none"));
     }
 
+    let layer = LayerSpec {
+        mixer: Mixer::Attention(Scope::ALL),
+        feed_forward: FeedForward::Dense {
+            length: keys.length("feed_forward_length")?,
+        },
+    };
     Ok(Config {
-        layers: keys.layers()?,
+        layers: vec![layer; keys.layers()?],
         embedding_length,
         heads,
         kv_heads,
         key_length,
         value_length,
-        feed_forward_length: keys.length("feed_forward_length")?,
         vocabulary,
         context_length: keys.length("context_length")?,
         norm: NormKind::Rms,
@@ -110,7 +120,6 @@ fn shape(keys: &Keys<'_>) -> Result<Config> {
         activation: Activation::SiluGated,
         rope: Rope::none(),
         local_rope: None,
-        scopes: Vec::new(),
         causal: true,
         embedding_scale: 1.0,
         attention_scale: 1.0 / (key_length as f32).sqrt(),
@@ -122,11 +131,33 @@ fn shape(keys: &Keys<'_>) -> Result<Config> {
     })
 }
 
-/// Scopes where the layers named by `local` see a window and rotate as `rotation` says, and the others see everything.
-fn scopes(local: &[bool], window: usize, rotation: Rotation) -> Vec<Scope> {
-    let scope = |&local: &bool| Scope {
-        window: local.then_some(window),
-        rotation: if local { rotation } else { Rotation::Global },
-    };
-    local.iter().map(scope).collect()
+/// The layers named by `local` see a window and rotate as `rotation` says.
+fn windowed(config: &mut Config, local: &[bool], window: usize, rotation: Rotation) {
+    for (scope, _) in config.scopes_mut().zip(local).filter(|(_, local)| **local) {
+        *scope = Scope {
+            window: Some(window),
+            rotation,
+        };
+    }
+}
+
+/// The experts of which the metadata tells.
+fn experts(keys: &Keys<'_>, scores: ExpertScores) -> Result<FeedForward> {
+    let (count, used) = (
+        keys.length("expert_count")?,
+        keys.length("expert_used_count")?,
+    );
+    if used > count {
+        let key = keys.name("expert_used_count");
+        return Err(keys.bad(&key, format!("at most the {count} experts"), used));
+    }
+    let normalized = keys.name("expert_weights_norm");
+    Ok(FeedForward::Experts(Experts {
+        count,
+        used,
+        length: keys.length("expert_feed_forward_length")?,
+        scores,
+        normalized: keys.file.metadata().opt_bool(&normalized)?.unwrap_or(true),
+        scale: keys.nonzero("expert_weights_scale")?.unwrap_or(1.0),
+    }))
 }

@@ -4,7 +4,7 @@
 use super::super::config::{Config, HeadNorm, Rotation};
 use super::super::keys::Keys;
 use super::super::weights::Names;
-use super::{Architecture, decoder, scopes};
+use super::{Architecture, decoder, windowed};
 use crate::Result;
 use crate::kernels::Pairs;
 
@@ -12,8 +12,8 @@ pub(super) const FAMILY: Architecture = Architecture {
     name: "olmo2",
     config,
     names: &Names {
-        attention_norm: None,
-        attention_post_norm: Some("post_attention_norm"),
+        mixer_norm: None,
+        mixer_post_norm: Some("post_attention_norm"),
         feed_forward_norm: None,
         feed_forward_post_norm: Some("post_ffw_norm"),
         ..Names::LLAMA
@@ -23,9 +23,9 @@ pub(super) const FAMILY: Architecture = Architecture {
 fn config(keys: &Keys<'_>) -> Result<Config> {
     let mut config = decoder(keys, Pairs::Halves)?;
     config.head_norm = Some(HeadNorm::Whole);
-    if let Some(window) = keys.window("attention.sliding_window")? {
-        let local = keys.local_layers(config.layers, 4)?;
-        config.scopes = scopes(&local, window, Rotation::Local);
+    if let Some(window) = keys.nonzero_length("attention.sliding_window")? {
+        let local = keys.local_layers(config.layers.len(), 4)?;
+        windowed(&mut config, &local, window, Rotation::Local);
         config.local_rope = Some(config.rope.local(keys, config.rope.base)?);
     }
     Ok(config)

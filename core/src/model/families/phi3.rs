@@ -4,7 +4,7 @@
 use super::super::config::{Config, Rotation};
 use super::super::keys::Keys;
 use super::super::weights::Names;
-use super::{Architecture, decoder, scopes};
+use super::{Architecture, decoder, windowed};
 use crate::Result;
 use crate::kernels::Pairs;
 
@@ -19,8 +19,9 @@ pub(super) const FAMILY: Architecture = Architecture {
 
 fn config(keys: &Keys<'_>) -> Result<Config> {
     let mut config = decoder(keys, Pairs::Halves)?;
-    if let Some(window) = keys.window("attention.sliding_window")? {
-        config.scopes = scopes(&vec![true; config.layers], window, Rotation::Global);
+    if let Some(window) = keys.nonzero_length("attention.sliding_window")? {
+        let all = vec![true; config.layers.len()];
+        windowed(&mut config, &all, window, Rotation::Global);
     }
     Ok(config)
 }

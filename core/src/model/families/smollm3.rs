@@ -15,7 +15,7 @@ pub(super) const FAMILY: Architecture = Architecture {
 
 fn config(keys: &Keys<'_>) -> Result<Config> {
     let mut config = decoder(keys, Pairs::Interleaved)?;
-    for scope in config.scopes.iter_mut().skip(3).step_by(4) {
+    for scope in config.scopes_mut().skip(3).step_by(4) {
         scope.rotation = Rotation::None;
     }
     Ok(config)

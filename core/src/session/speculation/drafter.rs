@@ -65,7 +65,7 @@ impl Drafter {
     ) -> Result<Option<Proposal>> {
         let session = &mut self.session;
         let same = match last {
-            Some(_) => session.position,
+            Some(_) => session.ids.len(),
             // The last one is evaluated in any case, for its logits.
             None => agreement(&session.ids, ids).min(ids.len() - 1),
         };

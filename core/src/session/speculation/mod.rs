@@ -26,21 +26,21 @@ pub enum Speculation {
     Draft {
         /// The small model.
         model: Model,
-        /// Most tokens of a draft, from 1 to [`Speculation::MOST`].
+        /// Most tokens of a draft, from 1 to [`Speculation::MAX`].
         most: usize,
     },
     /// The text itself: what followed when its last tokens came up before. For answers that repeat what they are about: summaries, code, extraction.
     Lookup {
         /// How many of the last tokens must have come up together, at least 1.
         ngram: usize,
-        /// Most tokens of a draft, from 1 to [`Speculation::MOST`].
+        /// Most tokens of a draft, from 1 to [`Speculation::MAX`].
         most: usize,
     },
 }
 
 impl Speculation {
     /// The longest draft.
-    pub const MOST: usize = 15;
+    pub const MAX: usize = 15;
     const USUAL: usize = 8;
 
     /// Drafts of at most 8 tokens by `model`.
@@ -79,8 +79,8 @@ impl Speculation {
                 got: got.to_string(),
             })
         };
-        if !matches!(self, Speculation::Off) && !(1..=Self::MOST).contains(&self.most()) {
-            let expected = format!("drafts of 1 to {} tokens", Self::MOST);
+        if !matches!(self, Speculation::Off) && !(1..=Self::MAX).contains(&self.most()) {
+            let expected = format!("drafts of 1 to {} tokens", Self::MAX);
             return refuse("speculation", expected, self.most());
         }
         match self {

@@ -15,12 +15,12 @@
 mod examples;
 mod functions;
 mod grammar;
+mod out_of_scope;
 mod pools;
+mod render;
 mod score;
-mod spoken;
-mod surface;
+mod spelling;
 mod texts;
-mod unserved;
 mod values;
 
 use std::collections::HashSet;
@@ -138,9 +138,9 @@ pub fn sample(set: Set, seed: u64, index: u64) -> Sample {
         Split::HeldOut
     };
     if set == Set::NoFunction || (set == Set::Train && rng.chance(16)) {
-        let templates = &PARSED.unserved[split as usize];
+        let templates = &PARSED.out_of_scope[split as usize];
         let template = rng.pick(templates);
-        return surface::render(NONE, &[], template, split, &mut rng);
+        return render::render(NONE, &[], template, split, &mut rng);
     }
     let at = rng.below(FUNCTIONS.len() + EXTRA.len());
     let at = if at < FUNCTIONS.len() {
@@ -151,7 +151,7 @@ pub fn sample(set: Set, seed: u64, index: u64) -> Sample {
     let function = &FUNCTIONS[at];
     loop {
         let template = rng.pick(&PARSED.functions[at][split as usize]);
-        let sample = surface::render(function.name, function.arguments, template, split, &mut rng);
+        let sample = render::render(function.name, function.arguments, template, split, &mut rng);
         if split == Split::HeldOut || !PARSED.kept.contains(&sample.phrasing) {
             return sample;
         }
@@ -165,7 +165,7 @@ struct Parsed {
     /// [function][split][template]
     functions: Vec<[Vec<Template>; 2]>,
     /// [split][template]
-    unserved: [Vec<Template>; 2],
+    out_of_scope: [Vec<Template>; 2],
     /// Every phrasing of the held-out sets: training leaves out those that its own templates would make, too.
     kept: HashSet<String>,
     /// Places of `EXTRA` in `FUNCTIONS`.
@@ -180,15 +180,15 @@ static PARSED: LazyLock<Parsed> = LazyLock::new(|| {
         .iter()
         .map(|f| [parse(f.train), parse(f.held_out)])
         .collect();
-    let unserved = [parse(unserved::TRAIN), parse(unserved::HELD_OUT)];
+    let out_of_scope = [parse(out_of_scope::TRAIN), parse(out_of_scope::HELD_OUT)];
     let held_out = functions
         .iter()
-        .chain([&unserved])
+        .chain([&out_of_scope])
         .flat_map(|of| &of[Split::HeldOut as usize]);
     Parsed {
         kept: held_out.flat_map(Template::expansions).collect(),
         functions,
-        unserved,
+        out_of_scope,
         extra: EXTRA
             .iter()
             .filter_map(|name| FUNCTIONS.iter().position(|f| f.name == *name))

@@ -86,17 +86,13 @@ fn held_out_carriers_use_known_words() {
             .flat_map(|t| t.expansions())
             .flat_map(|s| s.split_whitespace().map(str::to_string).collect::<Vec<_>>())
             .collect();
-        words.extend(
-            surface::wrapper_words(split)
-                .into_iter()
-                .map(str::to_string),
-        );
+        words.extend(render::wrapper_words(split).into_iter().map(str::to_string));
         words
     };
     let mut known = words(Split::Train);
-    let unserved = &PARSED.unserved[Split::Train as usize];
+    let out_of_scope = &PARSED.out_of_scope[Split::Train as usize];
     known.extend(
-        unserved
+        out_of_scope
             .iter()
             .flat_map(|t| t.expansions())
             .flat_map(|s| s.split_whitespace().map(str::to_string).collect::<Vec<_>>()),

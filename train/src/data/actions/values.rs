@@ -11,7 +11,7 @@ mod made_up;
 use self::made_up::{FUNCTION_WORDS, HELD_OUT, KNOWN, altered, heard, invented, spliced};
 use super::grammar::{Node, Template};
 use super::pools::*;
-use super::spoken::{capitalise, title_case};
+use super::spelling::{capitalise, title_case};
 use super::{Split, texts};
 use crate::data::Rng;
 
@@ -481,7 +481,7 @@ impl Draw<'_> {
         }
         let text = self.apostrophe(&words.join(" "));
         if self.style.sentence {
-            super::spoken::capital_i(&text)
+            super::spelling::capital_i(&text)
         } else {
             text
         }

@@ -1,6 +1,6 @@
 //! Numbers, levels, phone numbers and durations.
 
-use super::super::spoken::number_words;
+use super::super::spelling::number_words;
 use super::Split;
 use super::{Argument, Draw, Value, hash, owned};
 

@@ -1,6 +1,6 @@
 //! Times of day and dates.
 
-use super::super::spoken::{number_words, ordinal};
+use super::super::spelling::{number_words, ordinal};
 use super::{Draw, Split, Value, owned};
 
 impl Draw<'_> {

@@ -53,7 +53,7 @@ static HEARD: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
         .functions
         .iter()
         .flat_map(|f| &f[Split::Train as usize]);
-    let templates = functions.chain(&PARSED.unserved[Split::Train as usize]);
+    let templates = functions.chain(&PARSED.out_of_scope[Split::Train as usize]);
     let words: BTreeSet<&str> = pools
         .chain(templates.flat_map(|t| t.texts()))
         .flat_map(|text| text.split(|c: char| !c.is_ascii_lowercase()))

@@ -150,13 +150,13 @@ unsafe fn by_rows<V: RowLanes>(
     count: usize,
     depth: usize,
 ) {
-    const MOST_LANES: usize = 16;
-    const { assert!(V::LANES <= MOST_LANES) };
+    const MAX_LANES: usize = 16;
+    const { assert!(V::LANES <= MAX_LANES) };
     let Dot::Parts(format) = tile.format.dot else {
         unreachable!("the caller's format unpacks to parts");
     };
     let bytes = depth * PART / tile.format.block * tile.format.block_bytes;
-    let mut parts = [[Part::ZERO; DEPTH]; MOST_LANES];
+    let mut parts = [[Part::ZERO; DEPTH]; MAX_LANES];
     for (r, parts) in parts[..count].iter_mut().enumerate() {
         let blocks = &tile.bytes[start + r * tile.row_bytes..][..bytes];
         (format.unpack)(blocks, &mut parts[..depth]);

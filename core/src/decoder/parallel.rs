@@ -9,9 +9,9 @@ pub(crate) const LANES: usize = 16;
 
 /// How many of `rows` rows make one job, where a row reads and writes about `bytes`: work that takes about as long as waking a thread is not split.
 pub(crate) fn rows_per_job(pool: &Pool, rows: usize, bytes: usize) -> usize {
-    const LEAST_BYTES: usize = 32 << 10;
+    const MIN_BYTES: usize = 32 << 10;
     let most = if pool.threads() == 1 { 1 } else { LANES };
-    let jobs = (rows.saturating_mul(bytes) / LEAST_BYTES).clamp(1, most);
+    let jobs = (rows.saturating_mul(bytes) / MIN_BYTES).clamp(1, most);
     rows.div_ceil(jobs).max(1)
 }
 

@@ -4,7 +4,7 @@ use crate::kernels::prefetch;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Most bytes that are asked for: well within a core's own cache.
-const MOST: usize = 96 << 10;
+const MAX: usize = 96 << 10;
 
 /// Bytes that are asked for between two looks at what else there is to do.
 const STEP: usize = 512;
@@ -15,17 +15,17 @@ const LINE: usize = 64;
 /// What is left to ask for. An address is only ever asked for, never read, so it may be out of date.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct Ahead {
+pub(super) struct Prefetch {
     next: AtomicPtr<u8>,
     left: AtomicUsize,
 }
 
-impl Ahead {
+impl Prefetch {
     /// Sets what will be read.
-    pub(super) fn announce(&self, bytes: &[u8]) {
+    pub(super) fn prefetch(&self, bytes: &[u8]) {
         self.next
             .store(bytes.as_ptr().cast_mut(), Ordering::Relaxed);
-        self.left.store(bytes.len().min(MOST), Ordering::Relaxed);
+        self.left.store(bytes.len().min(MAX), Ordering::Relaxed);
     }
 
     /// Asks for it until `done` holds, and says whether it does.

@@ -1,11 +1,11 @@
 //! Products of several tokens with the int8 matrix multiply. Sums stay as it gives them, two rows × two tokens to a register, through all blocks:
 //! scales come in the same order, so that nothing is rearranged before a row's sums are stored.
 
-use super::super::parts::{Packed, unpack_rows};
+use super::super::block_product::{Packed, unpack_rows};
 use super::super::product::{Tile, Unpack};
 use super::dotprod::DotProduct;
 use super::i8mm::smmla;
-use super::rows4::Rows4;
+use super::unpacked_neon::Rows4;
 use super::{Arrange, Block, Mantissas, Sums, reload, row_starts, scales, store};
 use crate::quant::activation::BLOCK;
 use std::arch::aarch64::*;
@@ -160,7 +160,7 @@ impl Source for Parts {
     }
 }
 
-/// [`super::super::parts::product`].
+/// [`super::super::block_product::product`].
 ///
 /// # Safety
 /// The same.

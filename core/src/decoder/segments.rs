@@ -5,14 +5,11 @@
 //! while they are near, and one token's segments can be shared out to threads. Segments begin at the same positions for every query: which tokens are
 //! evaluated together changes no bit.
 
-use super::Config;
-use crate::kernels::{KEYS, Kernels, Mix, Scores};
-use crate::kv::KvCache;
-use crate::scratch::TOGETHER;
+use super::scratch::TOGETHER;
+use crate::kernels::{KEYS, Kernels, Scores, WeightedSum};
+use crate::model::Config;
+use crate::state::{KvCache, SEGMENT};
 use std::ops::Range;
-
-/// Positions of a segment: whole blocks of keys, and few enough that a head's keys and values stay in a core's own cache.
-pub(crate) const SEGMENT: usize = 16 * KEYS;
 
 /// Values of what one query finds in one segment: its sum of values under their weights, the greatest score, and the sum of the weights.
 pub(crate) fn part_length(config: &Config) -> usize {
@@ -117,7 +114,7 @@ impl Attention<'_> {
                     let rows = (bundle.first..).step_by(heads).take(bundle.count);
                     for (row, part) in rows.zip(parts.chunks_exact(value_length + 2)) {
                         let mixed = &mut mixed[row * value_length..][..value_length];
-                        kernels.fold(mixed, &mut states[row], part);
+                        kernels.softmax_merge(mixed, &mut states[row], part);
                     }
                 }
             }
@@ -173,12 +170,12 @@ impl Attention<'_> {
             if let Some(cap) = self.config.attention_cap {
                 kernels.soft_cap(&mut weights[from..to], cap);
             }
-            let [most, sum] = kernels.soften(&mut weights[from..to]);
+            let [most, sum] = kernels.softmax_exp(&mut weights[from..to]);
             part[value_length..].copy_from_slice(&[most, sum]);
             weights[..from].fill(0.0);
             weights[to..].fill(0.0);
         }
-        let mix = Mix {
+        let weighted_sum = WeightedSum {
             weights: self.scores,
             weight_stride: stride,
             count,
@@ -188,6 +185,7 @@ impl Attention<'_> {
             out: parts,
             out_stride: part,
         };
-        self.cache.mix(kernels, layer, head, start, mix);
+        self.cache
+            .weighted_sum(kernels, layer, head, start, weighted_sum);
     }
 }

@@ -6,7 +6,7 @@ use super::super::product::Rows;
 use super::super::row_lanes::RowLanes;
 use super::avx512;
 use super::prefetch;
-use super::rows8::{sum16, two_heads};
+use super::unpacked_avx2::{sum16, two_heads};
 use std::arch::x86_64::*;
 
 pub(super) struct Rows16;

@@ -47,15 +47,15 @@ macro_rules! table {
             quantize_activations: table!(@fn $features, crate::quant::activation::quantize_blocks, (source: &[f32], out: crate::quant::activation::QuantizedMut<'_>)),
             round_activations: table!(@fn $features, crate::quant::activation::round_blocks, (source: &[f32], rounded: &mut [f32])),
             scores: table!(@fn $features, crate::kernels::attention_lanes::scores::<$lanes, half::f16>, (scores: crate::kernels::Scores<'_>)),
-            mix: table!(@fn $features, crate::kernels::attention_lanes::mix::<$lanes, half::f16>, (mix: crate::kernels::Mix<'_>)),
+            weighted_sum: table!(@fn $features, crate::kernels::attention_lanes::weighted_sum::<$lanes, half::f16>, (weighted_sum: crate::kernels::WeightedSum<'_>)),
             scores_q8_0: table!(@fn $features, crate::kernels::attention_lanes::scores::<$lanes, u8>, (scores: crate::kernels::Scores<'_, u8>)),
-            mix_q8_0: table!(@fn $features, crate::kernels::attention_lanes::mix::<$lanes, u8>, (mix: crate::kernels::Mix<'_, u8>)),
+            weighted_sum_q8_0: table!(@fn $features, crate::kernels::attention_lanes::weighted_sum::<$lanes, u8>, (weighted_sum: crate::kernels::WeightedSum<'_, u8>)),
             narrow: table!(@fn $features, crate::kernels::lanes::narrow::<$lanes>, (source: &[f32], out: &mut [half::f16])),
             rms_norm: table!(@fn $features, crate::kernels::scalar::rms_norm, (x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32])),
             rms_norm_in_place: table!(@fn $features, crate::kernels::scalar::rms_norm_in_place, (x: &mut [f32], weight: &[f32], epsilon: f32)),
             layer_norm: table!(@fn $features, crate::kernels::scalar::layer_norm, (x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32)),
-            soften: table!(@fn $features, crate::kernels::scalar::soften, (values: &mut [f32], found: &mut [f32; 2])),
-            fold: table!(@fn $features, crate::kernels::scalar::fold, (out: &mut [f32], state: &mut [f32; 2], part: &[f32])),
+            softmax_exp: table!(@fn $features, crate::kernels::scalar::softmax_exp, (values: &mut [f32], found: &mut [f32; 2])),
+            softmax_merge: table!(@fn $features, crate::kernels::scalar::softmax_merge, (out: &mut [f32], state: &mut [f32; 2], part: &[f32])),
             silu_mul: table!(@fn $features, crate::kernels::scalar::silu_mul, (gate: &mut [f32], up: &[f32])),
             gelu_mul: table!(@fn $features, crate::kernels::scalar::gelu_mul, (gate: &mut [f32], up: &[f32])),
             gelu: table!(@fn $features, crate::kernels::scalar::gelu, (x: &mut [f32])),
@@ -86,7 +86,7 @@ macro_rules! table {
         table!(@fn $features, $($product)::+::<$halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>, unpack: Option<crate::kernels::product::Unpack>))
     };
     (@parts $features:literal, [$row_lanes:ty, $registers:literal, $tokens:literal], [$halves:literal, $minimums:literal, $wide:literal]) => {
-        table!(@fn $features, crate::kernels::parts::product::<$row_lanes, $registers, $tokens, $halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>, unpack: Option<crate::kernels::product::Unpack>))
+        table!(@fn $features, crate::kernels::block_product::product::<$row_lanes, $registers, $tokens, $halves, $minimums, $wide>, (tile: &crate::kernels::product::Tile<'_>, unpack: Option<crate::kernels::product::Unpack>))
     };
     (@fn $features:literal, $function:expr, ($($argument:ident: $kind:ty),*) $(-> $result:ty)?) => {{
         #[target_feature(enable = $features)]

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::grammar::{Node, Template};
-use super::spoken::capital_i;
+use super::spelling::capital_i;
 use super::values::{Argument, Draw, Style, opening};
 use super::{Sample, Split};
 use crate::data::Rng;

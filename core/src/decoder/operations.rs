@@ -1,23 +1,23 @@
 //! The steps that the forward pass is told in: kernels with the rounding of activations, the unpacking of vectors and the pool's threads around them.
 
-use super::adapter::Adapters;
-use super::config::{Activation, Config, NormKind};
+use super::importance::Importance;
 use super::parallel::{each, pieces, rows_per_job};
-use super::squares::Squares;
-use super::weights::{Linear, Matrix, Norm};
 use crate::gguf;
 use crate::kernels::{self, Activations, Kernels, Product};
+use crate::model::adapter::Adapters;
+use crate::model::weights::{Linear, Matrix, Norm};
+use crate::model::{Activation, Config, NormKind};
 use crate::quant::activation::{Buffer, Quantized, QuantizedMut};
 use crate::threads::Pool;
 
 /// What a session does beside the products of its model; nothing, as a rule.
 #[derive(Default)]
-pub(crate) struct Beside {
+pub(crate) struct Hooks {
     pub(crate) adapters: Adapters,
-    pub(crate) squares: Option<Squares>,
+    pub(crate) importance: Option<Importance>,
 }
 
-impl Beside {
+impl Hooks {
     /// `out` `[tokens, rows]` has become the product of `matrix` with `x`.
     fn product(
         &mut self,
@@ -26,8 +26,8 @@ impl Beside {
         matrix: &Matrix,
         out: &mut [f32],
     ) {
-        if let Some(squares) = &mut self.squares {
-            squares.add(matrix, x);
+        if let Some(importance) = &mut self.importance {
+            importance.add(matrix, x);
         }
         self.adapters.apply(o, x, matrix, out);
     }
@@ -202,20 +202,20 @@ impl<'a> Operations<'a> {
         x: Activations<'_>,
         matrix: &Matrix,
         out: &mut [f32],
-        beside: &mut Beside,
+        hooks: &mut Hooks,
     ) {
         let out = &mut out[..x.tokens * matrix.rows];
-        self.announce(x.tokens, matrix);
+        self.prefetch(x.tokens, matrix);
         self.kernels
             .product(self.pool, x, matrix.view(self.file), out);
-        beside.product(self, x, matrix, out);
+        hooks.product(self, x, matrix, out);
     }
 
     /// Lets the threads ask for what is read after the product with `matrix`. A product with many tokens leaves them no time for it.
-    fn announce(&self, tokens: usize, matrix: &Matrix) {
-        if tokens == 1 && !matrix.then.is_empty() {
-            let then = matrix.then.iter().map(|matrix| matrix.view(self.file));
-            self.kernels.announce(self.pool, then);
+    fn prefetch(&self, tokens: usize, matrix: &Matrix) {
+        if tokens == 1 && !matrix.prefetch.is_empty() {
+            let then = matrix.prefetch.iter().map(|matrix| matrix.view(self.file));
+            self.kernels.prefetch(self.pool, then);
         }
     }
 
@@ -225,7 +225,7 @@ impl<'a> Operations<'a> {
         x: Activations<'_>,
         mut outputs: [(&Linear, &mut [f32]); N],
         vector: &mut [f32],
-        beside: &mut Beside,
+        hooks: &mut Hooks,
     ) {
         let last = &outputs[N - 1].0.matrix;
         let products = outputs.each_mut().map(|(linear, out)| {
@@ -235,12 +235,12 @@ impl<'a> Operations<'a> {
                 out: &mut out[..x.tokens * weight.rows],
             }
         });
-        self.announce(x.tokens, last);
+        self.prefetch(x.tokens, last);
         self.kernels.products(self.pool, x, products);
         for (linear, out) in outputs {
             let rows = linear.matrix.rows;
             let out = &mut out[..x.tokens * rows];
-            beside.product(self, x, &linear.matrix, out);
+            hooks.product(self, x, &linear.matrix, out);
             let Some(bias) = &linear.bias else { continue };
             self.unpack(bias, vector);
             for out in out.chunks_exact_mut(rows) {

@@ -1,0 +1,349 @@
+//! Views of a model's tensors in the map. Nothing is copied here; what is missing or has another shape is an error that names it.
+
+mod finder;
+mod layer;
+mod names;
+
+pub(super) use finder::Finder;
+pub(crate) use names::Names;
+
+use super::config::{Config, Experts, NormKind, Rope, Scope};
+use crate::gguf;
+use crate::kernels::Weight;
+use crate::quant::Format;
+use crate::{Error, Result};
+use layer::layer;
+use std::ops::Range;
+
+/// A matrix in the map.
+#[derive(Clone, Debug)]
+pub(crate) struct Matrix {
+    pub(crate) format: &'static Format,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    /// Where its bytes lie in the file: `[rows, cols]` in blocks of `format`.
+    pub(crate) range: Range<usize>,
+    /// What the forward pass multiplies with after it and those that it goes together with; empty where nothing is known.
+    pub(crate) prefetch: Vec<Matrix>,
+}
+
+impl Matrix {
+    /// Rows `rows` of it.
+    pub(crate) fn rows(&self, rows: Range<usize>) -> Matrix {
+        let row = self.range.len() / self.rows;
+        Matrix {
+            rows: rows.len(),
+            range: self.range.start + rows.start * row..self.range.start + rows.end * row,
+            ..self.clone()
+        }
+    }
+
+    /// The matrix as the kernels take it.
+    pub(crate) fn view<'a>(&self, file: &'a gguf::File) -> Weight<'a> {
+        Weight {
+            format: self.format,
+            bytes: file.at(self.range.clone()),
+            rows: self.rows,
+            cols: self.cols,
+        }
+    }
+}
+
+/// A matrix and, in some models, a bias `[rows]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Linear {
+    pub(crate) matrix: Matrix,
+    pub(crate) bias: Option<Matrix>,
+}
+
+impl Linear {
+    fn new(matrix: Matrix) -> Linear {
+        Linear { matrix, bias: None }
+    }
+}
+
+/// A norm's weights `[length]` and, in layer norms, its bias `[length]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Norm {
+    pub(crate) weight: Matrix,
+    pub(crate) bias: Option<Matrix>,
+}
+
+/// One layer. Norms are `[embedding]`; which there are is the family's.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    pub(crate) mixer_norm: Option<Norm>,
+    pub(crate) mixer: MixerWeights,
+    pub(crate) mixer_post_norm: Option<Norm>,
+    pub(crate) mixer_sum_norm: Option<Norm>,
+    pub(crate) feed_forward_norm: Option<Norm>,
+    pub(crate) feed_forward: FeedForwardWeights,
+    pub(crate) feed_forward_post_norm: Option<Norm>,
+    pub(crate) feed_forward_sum_norm: Option<Norm>,
+}
+
+/// See [`Mixer`](super::config::Mixer).
+#[derive(Clone, Debug)]
+pub(crate) enum MixerWeights {
+    Attention(AttentionWeights),
+    ShortConv(ShortConvWeights),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct AttentionWeights {
+    /// Its number among the layers with attention.
+    pub(crate) number: usize,
+    pub(crate) scope: Scope,
+    pub(crate) query: Linear, // [heads · key_length, embedding]
+    pub(crate) key: Linear,   // [kv_heads · key_length, embedding]
+    pub(crate) value: Linear, // [kv_heads · value_length, embedding]
+    pub(crate) head_norms: Option<[Norm; 2]>, // of queries and keys: see `HeadNorm`
+    pub(crate) output: Linear, // [embedding, heads · value_length]
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ShortConvWeights {
+    /// Its number among the layers with a short convolution.
+    pub(crate) number: usize,
+    pub(crate) input: Linear,  // [3 · embedding, embedding]: b, c and x
+    pub(crate) kernel: Matrix, // [embedding, positions], the token's own position last
+    pub(crate) output: Linear, // [embedding, embedding]
+}
+
+/// See [`FeedForward`](super::config::FeedForward).
+#[derive(Clone, Debug)]
+pub(crate) enum FeedForwardWeights {
+    Dense(MlpWeights),
+    Experts(ExpertsWeights),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct MlpWeights {
+    pub(crate) gate: Option<Linear>, // [feed_forward, embedding]
+    pub(crate) up: Linear,           // [feed_forward, embedding]
+    pub(crate) down: Linear,         // [embedding, feed_forward]
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ExpertsWeights {
+    pub(crate) spec: Experts,
+    pub(crate) router: Linear, // [experts, embedding]
+    /// Added to the scores where experts are chosen, and only there.
+    pub(crate) choice_bias: Option<Matrix>, // [experts]
+    pub(crate) experts: Vec<MlpWeights>, // [experts]
+}
+
+/// Every tensor the forward pass reads.
+#[derive(Clone, Debug)]
+pub(crate) struct Weights {
+    pub(crate) embedding: Matrix,           // [vocabulary, embedding]
+    pub(crate) token_types: Option<Matrix>, // [types, embedding]
+    pub(crate) positions: Option<Matrix>,   // [context, embedding]
+    pub(crate) embedding_norm: Option<Norm>,
+    pub(crate) layers: Vec<Layer>, // [layers]
+    pub(crate) output_norm: Option<Norm>,
+    pub(crate) output: Matrix, // [vocabulary, embedding]
+    /// Turns per position of each pair, for each of the config's rotary embeddings
+    pub(crate) turns: Vec<Turns>,
+}
+
+/// Turns per position of each pair, with scaling and factors applied.
+#[derive(Clone, Debug)]
+pub(crate) struct Turns {
+    short: Vec<f32>,        // [rope dimensions / 2]
+    long: Option<Vec<f32>>, // [rope dimensions / 2]: in contexts longer than the original one
+}
+
+impl Turns {
+    /// `[rope dimensions / 2]`, for a session of `context` positions.
+    pub(crate) fn of(&self, rope: &Rope, context: usize) -> &[f32] {
+        match &self.long {
+            Some(long) if context > rope.original_context => long,
+            _ => &self.short,
+        }
+    }
+}
+
+impl Weights {
+    /// Every matrix that all tokens are multiplied with.
+    pub(super) fn multiplied(&self) -> impl Iterator<Item = &Matrix> {
+        let layers = self.layers.iter().flat_map(Layer::multiplied);
+        layers.chain([&self.output])
+    }
+
+    /// The experts' matrices, each with the share of tokens that are multiplied with it.
+    pub(super) fn of_experts(&self) -> impl Iterator<Item = (&Matrix, f64)> {
+        self.layers.iter().flat_map(|layer| {
+            let (experts, share) = match &layer.feed_forward {
+                FeedForwardWeights::Dense(_) => (&[][..], 0.0),
+                FeedForwardWeights::Experts(all) => {
+                    let share = all.spec.used as f64 / all.spec.count as f64;
+                    (&all.experts[..], share)
+                }
+            };
+            let matrices = experts.iter().flat_map(MlpWeights::linears);
+            matrices.map(move |linear| (&linear.matrix, share))
+        })
+    }
+
+    /// Finds every tensor of `config` under the family's `names`.
+    pub(crate) fn find(file: &gguf::File, config: &Config, names: &Names) -> Result<Weights> {
+        let mut find = Finder::new(file);
+        let d = config.embedding_length;
+        let biased = config.norm == NormKind::Layer;
+        let embedding = find.matrix("token_embd.weight", config.vocabulary, d)?;
+        let token_types = names.token_types.and_then(|name| find.get(name));
+        let token_types = token_types
+            .map(|tensor| find.shaped(tensor, &[d, tensor.rows()]))
+            .transpose()?;
+        let positions = names
+            .positions
+            .map(|name| find.matrix(name, config.context_length, d))
+            .transpose()?;
+        let mut norm =
+            |name: Option<&str>| name.map(|name| find.norm(name, &[d], biased)).transpose();
+        let (embedding_norm, output_norm) = (norm(names.embedding_norm)?, norm(names.output_norm)?);
+        let output = match find.get("output.weight") {
+            Some(tensor) => find.shaped(tensor, &[d, config.vocabulary])?,
+            None => embedding.clone(),
+        };
+        let turns = turns(&mut find, config)?;
+        let mut layers = Vec::with_capacity(config.layers.len());
+        for spec in &config.layers {
+            layers.push(layer(&mut find, config, names, spec, &layers)?);
+        }
+
+        // A tensor that nobody reads would change the answers of a runtime that does read it.
+        let stranger = file.tensors().find(|tensor| {
+            !find.used.contains(tensor.name())
+                && !names.unused.iter().any(|part| tensor.name().contains(part))
+        });
+        match stranger {
+            Some(tensor) => Err(Error::UnexpectedTensor {
+                file: file.name().into(),
+                tensor: tensor.name().into(),
+            }),
+            None => Ok(Weights {
+                embedding,
+                token_types,
+                positions,
+                embedding_norm,
+                layers,
+                output_norm,
+                output,
+                turns,
+            }
+            .in_order()),
+        }
+    }
+}
+
+impl Weights {
+    /// Says of each group of matrices which one comes next; after the last, the next token's first.
+    fn in_order(mut self) -> Weights {
+        let mut next = vec![self.output.clone()];
+        for layer in self.layers.iter_mut().rev() {
+            for group in layer.groups().into_iter().rev() {
+                let own = group.iter().map(|matrix| (*matrix).clone()).collect();
+                if let Some(last) = group.into_iter().next_back() {
+                    last.prefetch = std::mem::replace(&mut next, own);
+                }
+            }
+        }
+        self.output.prefetch = next;
+        for layer in &mut self.layers {
+            if let FeedForwardWeights::Experts(experts) = &mut layer.feed_forward {
+                experts.router.matrix.prefetch.clear(); // which experts come next, it decides
+            }
+        }
+        self
+    }
+}
+
+impl Layer {
+    /// The matrices that all tokens are multiplied with, in the order of the forward pass.
+    fn multiplied(&self) -> impl Iterator<Item = &Matrix> {
+        let mixer = match &self.mixer {
+            MixerWeights::Attention(AttentionWeights {
+                query,
+                key,
+                value,
+                output,
+                ..
+            }) => vec![query, key, value, output],
+            MixerWeights::ShortConv(conv) => vec![&conv.input, &conv.output],
+        };
+        let feed_forward = match &self.feed_forward {
+            FeedForwardWeights::Dense(mlp) => mlp.linears().collect(),
+            FeedForwardWeights::Experts(experts) => vec![&experts.router],
+        };
+        let all = mixer.into_iter().chain(feed_forward);
+        all.map(|linear| &linear.matrix)
+    }
+
+    /// The same in groups that are multiplied with one input.
+    fn groups(&mut self) -> Vec<Vec<&mut Matrix>> {
+        let mixer = match &mut self.mixer {
+            MixerWeights::Attention(AttentionWeights {
+                query,
+                key,
+                value,
+                output,
+                ..
+            }) => vec![vec![query, key, value], vec![output]],
+            MixerWeights::ShortConv(conv) => vec![vec![&mut conv.input], vec![&mut conv.output]],
+        };
+        let feed_forward = match &mut self.feed_forward {
+            FeedForwardWeights::Dense(MlpWeights { gate, up, down }) => {
+                vec![gate.iter_mut().chain([up]).collect(), vec![down]]
+            }
+            FeedForwardWeights::Experts(experts) => vec![vec![&mut experts.router]],
+        };
+        let groups = mixer.into_iter().chain(feed_forward);
+        groups
+            .map(|group| group.into_iter().map(|l| &mut l.matrix).collect())
+            .collect()
+    }
+}
+
+impl MlpWeights {
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.gate.iter().chain([&self.up, &self.down])
+    }
+}
+
+/// The turns of every rotary embedding. Factors lie in the file for all contexts, or for short and long ones; local layers take none.
+fn turns(find: &mut Finder<'_>, config: &Config) -> Result<Vec<Turns>> {
+    let pairs = config.rope.dimensions / 2;
+    if pairs == 0 {
+        return Ok(Vec::new());
+    }
+    let mut factors = |name: &str| -> Result<Option<Vec<f32>>> {
+        let Some(tensor) = find.get(name) else {
+            return Ok(None);
+        };
+        find.shaped(tensor, &[pairs])?;
+        let factors = tensor.dequantize();
+        match factors.iter().find(|f| !(f.is_finite() && **f > 0.0)) {
+            None => Ok(Some(factors)),
+            Some(bad) => Err(Error::Corrupt {
+                file: find.file.name().into(),
+                what: format!("tensor `{name}`"),
+                expected: "finite factors greater than 0".into(),
+                got: bad.to_string(),
+            }),
+        }
+    };
+    let every = factors("rope_freqs.weight")?;
+    let short = factors("rope_factors_short.weight")?.or(every);
+    let long = factors("rope_factors_long.weight")?;
+    let mut turns = vec![Turns {
+        short: config.rope.frequencies(short.as_deref()),
+        long: long.map(|long| config.rope.frequencies(Some(&long))),
+    }];
+    turns.extend(config.local_rope.iter().map(|rope| Turns {
+        short: rope.frequencies(None),
+        long: None,
+    }));
+    Ok(turns)
+}
