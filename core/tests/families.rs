@@ -1,7 +1,10 @@
 //! Every family against Hugging Face transformers, on the tiny random models of tests/golden/families; `make_families.py` there made them with
 //! llama.cpp's converter.
 
-use dram_core::{Error, Model, OpenOptions, SessionOptions, gguf};
+use dram_core::{
+    Error, Model, OpenOptions, Prompt, Request, Session, SessionOptions, Speculation, gguf,
+};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 const VOCABULARY: usize = 64;
@@ -179,23 +182,113 @@ fn vectors_equal_transformers() {
     }
 }
 
+/// Crosses two of the positions to which short convolutions can always go back.
+const LONG: usize = 620;
+
+/// Logits `[ids, vocabulary]`, token by token.
+fn steps(session: &mut Session, ids: &[u32]) -> Vec<f32> {
+    ids.iter()
+        .flat_map(|&id| session.decode(id).unwrap().to_vec())
+        .collect()
+}
+
+/// Neither which tokens are evaluated together changes a bit, nor what a session did before.
+#[test]
+fn all_ways_to_a_position_give_the_same_bits() {
+    let numbers = |seed: u32, count: usize| -> Vec<u32> {
+        let next = |x: &u32| Some(x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+        let all = std::iter::successors(Some(seed), next);
+        all.skip(1).take(count).map(|x| x >> 26).collect()
+    };
+    let (ids, others) = (numbers(1, LONG), numbers(2, 20));
+    let saved = tempfile::NamedTempFile::new().unwrap();
+    for case in cases().iter().filter(|case| !case.embedding) {
+        let [short, long] = [128, 1024].map(|length| number(".context_length", length));
+        let model = opened(&case.file, &short, &long).unwrap();
+        let name = &case.name;
+        let new = || model.session(options(LONG + others.len(), 1)).unwrap();
+        let mut session = new();
+        let mut all = Vec::new(); // [LONG, vocabulary]
+        session
+            .evaluate(&ids, &mut |_, logits| all.extend_from_slice(logits))
+            .unwrap();
+        for size in [1, 3, 7, 250] {
+            session.reset();
+            let mut position = 0;
+            for part in ids.chunks(size) {
+                position += part.len();
+                let same = session.prefill(part).unwrap()
+                    == &all[(position - 1) * VOCABULARY..position * VOCABULARY];
+                assert!(same, "{name}: parts of {size}, position {position}");
+            }
+        }
+        for position in [0, 1, 2, 200, 255, 256, 257, 258, 511, 512, 589, 619, LONG] {
+            let mut fresh = new();
+            if position > 0 {
+                fresh.prefill(&ids[..position]).unwrap();
+            }
+            let expected = steps(&mut fresh, &others);
+            let check = |session: &mut Session, what: &str| {
+                assert_eq!(session.tokens(), &ids[..position]);
+                let same = steps(session, &others) == expected;
+                assert!(same, "{name}: {what}, position {position}");
+            };
+
+            let mut back = session.fork().unwrap();
+            back.truncate(position + 3);
+            back.truncate(position);
+            check(&mut back.fork().unwrap(), "a fork of a shortened sequence");
+            back.save(saved.path()).unwrap();
+            check(&mut back, "a shortened fork");
+            back.restore(saved.path()).unwrap();
+            check(&mut back, "a saved sequence that was shortened");
+            session.save(saved.path()).unwrap();
+            let mut restored = new();
+            restored.restore(saved.path()).unwrap();
+            restored.truncate(position);
+            check(&mut restored, "a saved sequence that is shortened");
+        }
+
+        let request = Request {
+            max_tokens: LONG - 300,
+            ..Request::new(Prompt::Tokens(ids[..300].to_vec()))
+        };
+        let [plain, drafted] = [Speculation::Off, Speculation::lookup(1)].map(|speculation| {
+            let mut session = new();
+            session.set_speculation(&speculation).unwrap();
+            let made = session.generate(&request, &mut |_| ControlFlow::Continue(()));
+            (made.unwrap().tokens, steps(&mut session, &others))
+        });
+        assert!(plain == drafted, "{name}: drafts");
+    }
+}
+
 /// A file with `from` written over by `to`, of the same length.
-fn changed(file: &str, from: &[u8], to: &[u8]) -> String {
+fn opened(file: &str, from: &[u8], to: &[u8]) -> dram_core::Result<Model> {
     let mut bytes = std::fs::read(folder().join(file)).unwrap();
     let at = bytes.windows(from.len()).position(|window| window == from);
     let at = at.unwrap_or_else(|| panic!("{file} lacks {}", String::from_utf8_lossy(from)));
     bytes[at..at + to.len()].copy_from_slice(to);
     let file = gguf::File::from_bytes(file, bytes).unwrap();
-    match Model::from_gguf(file, &OpenOptions::default()) {
+    Model::from_gguf(file, &OpenOptions::default())
+}
+
+/// A key of the metadata, or its end, and its whole number of 32 bits.
+fn number(key: &str, value: u32) -> Vec<u8> {
+    [key.as_bytes(), &4u32.to_le_bytes(), &value.to_le_bytes()].concat()
+}
+
+/// What is wrong with a file in which `from` is written over by `to`.
+fn changed(file: &str, from: &[u8], to: &[u8]) -> String {
+    match opened(file, from, to) {
         Ok(_) => "none".into(),
         Err(error) => error.to_string(),
     }
 }
 
-/// The same, for a whole number of 32 bits in the metadata.
+/// The same, for a whole number in the metadata.
 fn with_number(file: &str, key: &str, from: u32, to: u32) -> String {
-    let pair = |value: u32| [key.as_bytes(), &4u32.to_le_bytes(), &value.to_le_bytes()].concat();
-    changed(file, &pair(from), &pair(to))
+    changed(file, &number(key, from), &number(key, to))
 }
 
 #[test]
@@ -249,6 +342,26 @@ fn what_a_file_says_wrongly_is_named() {
         (
             with_number("bert-cls.gguf", "bert.context_length", 128, 129),
             ["position_embd.weight", "[32, 129]"],
+        ),
+        (
+            with_number("lfm2.gguf", "lfm2.shortconv.l_cache", 3, 1),
+            ["lfm2.shortconv.l_cache", "from 2 to"],
+        ),
+        (
+            with_number("lfm2.gguf", "lfm2.shortconv.l_cache", 3, 4),
+            ["blk.0.shortconv.conv.weight", "[4, 32]"],
+        ),
+        (
+            with_number("lfm2-moe.gguf", "leading_dense_block_count", 1, 2),
+            ["blk.1.ffn_gate.weight", "got none"],
+        ),
+        (
+            with_number("qwen3-moe.gguf", "expert_count", 8, 9),
+            ["blk.0.ffn_gate_inp.weight", "[32, 9]"],
+        ),
+        (
+            with_number("qwen3-moe.gguf", "expert_used_count", 3, 9),
+            ["qwen3moe.expert_used_count", "at most the 8 experts"],
         ),
     ];
     for (error, parts) in errors {

@@ -49,6 +49,7 @@ EXTRA = {
         1e4, type="longrope", long_factor=[1.5] * 6, short_factor=[1.0] * 6, original_max_position_embeddings=32,
         partial_rotary_factor=0.75), partial_rotary_factor=0.75)),
     "gemma3-vision": ("Gemma3Text", MODELS["gemma3"][1]),
+    "qwen3-moe-stacked": ("Qwen3Moe", dict(MODELS["qwen3-moe"][1], norm_topk_prob=False)),
 }
 # name: (tokenizer, name of its pre-tokenizer, dtype of the folder, type of the file)
 CASES = {
@@ -73,6 +74,10 @@ CASES = {
     "granite": ("digits", "refact", "bf16", "bf16"),
     "bert-mean": ("wordpiece", "bert-bge", "f32", "f16"),
     "bert-cls": ("wordpiece", "bert-bge", "f32", "f32"),
+    "lfm2": ("llama3", "lfm2", "bf16", "f16"),
+    "lfm2-moe": ("llama3", "lfm2", "f32", "bf16"),
+    "qwen3-moe": ("qwen2", "qwen2", "bf16", "f16"),
+    "qwen3-moe-stacked": ("qwen2", "qwen2", "f32", "f16"),
 }
 DTYPES = dict(f32=torch.float32, f16=torch.float16, bf16=torch.bfloat16)
 
@@ -204,7 +209,7 @@ def make_folder(name, folder, out):
     more = dict(bos_token_id=1, eos_token_id=2) if tokenizer.startswith("spm") else {}
     config = getattr(transformers, f"{kind}Config")(**SHARED | special | dict(vocab_size=380 if tokenizer == "spm-json" else 400) | more)
     model = getattr(transformers, f"{kind.removesuffix('Text')}ForCausalLM" if kind != "Bert" else "BertModel")(config)
-    model.to(DTYPES[dtype]).save_pretrained(folder)
+    model.to(DTYPES[dtype]).save_pretrained(folder, save_original_format=not name.endswith("-stacked"))
     path = folder / "model.safetensors"
     rename = (lambda n: n.replace("model.", "model.language_model.", 1)) if name == "gemma3-vision" else (lambda n: n)
     shapes = {rename(n): list(t.shape) for n, t in sorted(load_file(path).items())}
@@ -268,17 +273,37 @@ def convert(name, folder, llama_cpp, path):
     changed(folder, ftype, path, eager=True).write()
 
 
+def first_layer(shapes):
+    """The shapes without those of further layers, where all layers are alike."""
+    layer = lambda number: {n.replace(f".{number}.", ".0.", 1): s for n, s in shapes.items() if re.search(rf"layers?\.{number}\.", n)}
+    numbers = {int(found[1]) for n in shapes if (found := re.search(r"layers?\.(\d+)\.", n))}
+    alike = all(layer(number) == layer(0) for number in numbers)
+    return {n: s for n, s in shapes.items() if not (alike and re.search(r"layers?\.[1-9]", n))}
+
+
+def others(out, versions, made):
+    """The cases in `out` that are not in `made`."""
+    if not (out / "facts.json").exists():
+        return {}
+    facts = json.loads((out / "facts.json").read_text())
+    cases = {case["name"]: case for case in facts.pop("cases") if case["name"] not in made}
+    if cases and facts != versions:
+        sys.exit(f"the other cases were made with {facts}, these with {versions}: make all of them")
+    return cases
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--llama-cpp", type=pathlib.Path, required=True)
     parser.add_argument("--release", required=True, help="the release of llama-cpp-python that carries it")
     parser.add_argument("--out", type=pathlib.Path, default=HERE)
-    parser.add_argument("--only", nargs="*", default=list(CASES))
+    parser.add_argument("--only", nargs="*", default=list(CASES), help="make these and keep the others")
     parser.add_argument("--keep", type=pathlib.Path, help="leave the folders and files here")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    versions = {p.__name__: p.__version__ for p in (torch, transformers, tokenizers, sentencepiece, np)} | {"llama-cpp-python": args.release}
     make_tokenizers(args.out)
-    cases = []
+    cases = others(args.out, versions, args.only)
     with tempfile.TemporaryDirectory() as temporary:
         for name in args.only:
             folder = (args.keep or pathlib.Path(temporary)) / f"Tiny-{name}-v0.3-Instruct"
@@ -291,11 +316,10 @@ def main():
             rest = sorted(f"{n} {t}" for n, t in tensors.items() if n.startswith("blk.") and not n.startswith("blk.0."))
             tensors = {n: t for n, t in tensors.items() if not n.startswith("blk.") or n.startswith("blk.0.")}
             tensors["..."] = f"{fnv(chr(10).join(rest).encode()):016x}"
-            shapes = {n: s for n, s in shapes.items() if not re.search(r"layers?\.[1-9]", n)}
-            cases.append(dict(name=name, tokenizer=tokenizer, dtype=dtype, type=kind, config=json.loads((folder / "config.json").read_text()),
-                              files=extra, weights=[f"{n} {'x'.join(map(str, s))}" for n, s in shapes.items()], keys=keys, tensors=tensors))
-    versions = {p.__name__: p.__version__ for p in (torch, transformers, tokenizers, sentencepiece, np)} | {"llama-cpp-python": args.release}
-    lines = [json.dumps(case, ensure_ascii=False, separators=(",", ":")) for case in cases]
+            shapes = first_layer(shapes)
+            cases[name] = dict(name=name, tokenizer=tokenizer, dtype=dtype, type=kind, config=json.loads((folder / "config.json").read_text()),
+                               files=extra, weights=[f"{n} {'x'.join(map(str, s))}" for n, s in shapes.items()], keys=keys, tensors=tensors)
+    lines = [json.dumps(cases[name], ensure_ascii=False, separators=(",", ":")) for name in CASES if name in cases]
     (args.out / "facts.json").write_text(json.dumps(versions)[:-1] + ', "cases": [\n' + ",\n".join(lines) + "\n]}\n")
 
 

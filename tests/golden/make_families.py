@@ -34,7 +34,7 @@ def rope(base, **scaling):
     return dict(rope_type=scaling.pop("type", "default"), rope_theta=base, **scaling)
 
 
-FULL, LOCAL = "full_attention", "sliding_attention"
+FULL, LOCAL, CONV = "full_attention", "sliding_attention", "conv"
 YARN = dict(type="yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=8.0, beta_slow=1.0)
 LONG = [1.0 + 0.6 * i for i in range(4)]
 SHORT = [1.0 + 0.1 * i for i in range(4)]
@@ -68,6 +68,12 @@ MODELS = {
                                 logits_scaling=3.0, rope_parameters=rope(1e4)), 0.3),
     "bert-mean": ("Bert", dict(layer_norm_eps=1e-12, num_key_value_heads=4, pad_token_id=0), 1),
     "bert-cls": ("Bert", dict(layer_norm_eps=1e-12, num_key_value_heads=4, pad_token_id=0), 1),
+    "lfm2": ("Lfm2", dict(num_hidden_layers=4, intermediate_size=72, block_multiple_of=16, norm_eps=1e-5, layer_types=[CONV, CONV, FULL, CONV],
+                          rope_parameters=rope(1e6)), 1),
+    "lfm2-moe": ("Lfm2Moe", dict(num_hidden_layers=4, num_dense_layers=1, moe_intermediate_size=24, num_experts=8, num_experts_per_tok=2,
+                                 norm_eps=1e-5, layer_types=[CONV, FULL, CONV, FULL], rope_parameters=rope(1e6)), 1),
+    "qwen3-moe": ("Qwen3Moe", dict(rms_norm_eps=1e-6, head_dim=16, moe_intermediate_size=24, num_experts=8, num_experts_per_tok=3,
+                                   norm_topk_prob=True, rope_parameters=rope(1e6)), 1),
 }
 # name: (model, tokens); the length decides between Phi's factors for short and long contexts
 CASES = {name: (name, TOKENS) for name in MODELS} | {"phi3-short": ("phi3", 24)}
@@ -88,8 +94,11 @@ def build(name):
             elif weight.dim() == 1:
                 weight.copy_(0.3 * noise)
             else:
-                scale = spread if "embed" in key and "token_type" not in key else 1.2 / weight.shape[1] ** 0.5
+                scale = spread if "embed" in key and "token_type" not in key else 1.2 / weight.shape[-1] ** 0.5
                 weight.copy_((scale * noise).half().float())
+        for key, bias in model.named_buffers():
+            if key.endswith(".expert_bias"):
+                bias.copy_(0.3 * torch.randn_like(bias))
     return model
 
 
@@ -148,15 +157,33 @@ def convert(model, name, llama_cpp, path):
         changed(folder, gguf.LlamaFileType.MOSTLY_F16, path, eager=True, model_name=f"tiny random {name}").write()
 
 
+def others(out, header, made):
+    """Lines and values of the cases in `out` that are not in `made`."""
+    if not (out / "families.tsv").exists():
+        return {}
+    first, *lines = (out / "families.tsv").read_text().splitlines()
+    values, cases = np.fromfile(out / "families.f32", "<f4"), {}
+    for line in lines:
+        name, _, kind, _, positions = line.split("\t")
+        count = 2 * len(positions.split()) * VOCABULARY if kind == "logits" else SHARED["hidden_size"]
+        cases[name], values = (line, values[:count]), values[count:]
+    cases = {name: case for name, case in cases.items() if name not in made}
+    if cases and first != header:
+        sys.exit(f"the other cases were {first[2:]}, these are {header[2:]}: make all of them")
+    return cases
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--llama-cpp", type=pathlib.Path, required=True)
     parser.add_argument("--release", required=True, help="the release of llama-cpp-python that carries it")
     parser.add_argument("--out", type=pathlib.Path, default=HERE)
-    parser.add_argument("--only", nargs="*", default=list(CASES))
+    parser.add_argument("--only", nargs="*", default=list(CASES), help="make these and keep the others")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    lines, values = [], []
+    versions = {p.__name__: p.__version__ for p in (torch, transformers, np)} | {"llama-cpp-python": args.release}
+    header = "# made by make_families.py with " + ", ".join(f"{k} {v}" for k, v in versions.items())
+    cases = others(args.out, header, args.only)  # name: (line, values)
     for case in args.only:
         name, count = CASES[case]
         model = build(name)
@@ -175,14 +202,13 @@ def main():
         else:
             kind, positions = "logits", sorted({*range(0, count, 4), count - 2, count - 1})
             kept = [plain[positions], cached[positions]]
-        values += kept
-        lines.append("\t".join([case, path.name, kind, " ".join(map(str, ids)), " ".join(map(str, positions))]))
+        line = "\t".join([case, path.name, kind, " ".join(map(str, ids)), " ".join(map(str, positions))])
+        cases[case] = line, np.concatenate([v.ravel() for v in kept])
         print(f"{case:<16} {path.stat().st_size:>7} bytes, largest |value| {np.abs(plain).max():.3f}, "
               f"an f16 cache moves it by {np.abs(plain - cached).max():.2e}")
-    versions = {p.__name__: p.__version__ for p in (torch, transformers, np)} | {"llama-cpp-python": args.release}
-    header = "# made by make_families.py with " + ", ".join(f"{k} {v}" for k, v in versions.items())
-    (args.out / "families.tsv").write_text("\n".join([header, *lines]) + "\n")
-    np.concatenate([v.ravel() for v in values]).astype("<f4").tofile(args.out / "families.f32")
+    cases = [cases[case] for case in CASES if case in cases]
+    (args.out / "families.tsv").write_text("\n".join([header, *(line for line, _ in cases)]) + "\n")
+    np.concatenate([values for _, values in cases]).astype("<f4").tofile(args.out / "families.f32")
 
 
 if __name__ == "__main__":

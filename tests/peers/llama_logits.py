@@ -2,7 +2,8 @@
 """llama.cpp's side of tests/tests/llama_cpp.rs.
 
 usage: llama_logits.py logits MODEL.gguf OUT.f32 [ADAPTER.gguf SCALE]... < token ids        [tokens, vocabulary] f32 little-endian
-       llama_logits.py squares MODEL.gguf OUT.json < token ids          {tensor: sums of squares of what it is multiplied with}
+       llama_logits.py squares MODEL.gguf OUT.json < token ids          {tensor: sums of squares of what it is multiplied with,
+                                                                          [experts, cols] or [cols]}
        llama_logits.py greedy MODEL.gguf MAX_TOKENS < JSON list of prompts > JSON list of {tokens, text}
 """
 import ctypes
@@ -38,6 +39,12 @@ Tensor._fields_ = [("type", ctypes.c_int), ("buffer", ctypes.c_void_p), ("ne", c
                    ("data", ctypes.c_void_p), ("name", ctypes.c_char * 64)]
 
 
+def array(tensor, kind):
+    """The first three dimensions of a tensor of 32-bit values, the outermost first."""
+    values = np.ctypeslib.as_array(ctypes.cast(tensor.data, ctypes.POINTER(kind)), (1,))
+    return np.lib.stride_tricks.as_strided(values, tensor.ne[2::-1], tensor.nb[2::-1])
+
+
 def squares(path, out):
     """What llama.cpp's tools/imatrix sums up, seen by the same callback."""
     sums = {}
@@ -52,9 +59,15 @@ def squares(path, out):
         if not weight.name.startswith(b"blk.") or not weight.name.endswith(b".weight") or x.type != 0:
             return not ask
         if not ask:
-            cols, rows = x.ne[0], x.ne[1]
-            values = np.ctypeslib.as_array(ctypes.cast(x.data, ctypes.POINTER(ctypes.c_float)), (rows, x.nb[1] // 4))[:, :cols]
-            sums[weight.name.decode()] = (values.astype("f8") ** 2).sum(0).tolist()
+            values = array(x, ctypes.c_float)  # [tokens, experts used or 1, cols] with experts, or else [1, tokens, cols]
+            squares = values.astype("f8") ** 2
+            if t.src[2]:
+                taken = array(t.src[2].contents, ctypes.c_int32)[0]  # [tokens, experts used]
+                each = np.zeros((weight.ne[2], x.ne[0]))
+                np.add.at(each, taken, np.broadcast_to(squares, (*taken.shape, x.ne[0])))
+                sums[weight.name.decode()] = each.ravel().tolist()
+            else:
+                sums[weight.name.decode()] = squares.sum((0, 1)).tolist()
         return True
 
     default = low.llama_context_default_params

@@ -37,7 +37,8 @@ fn adapted(base: &File, embedding: bool) -> impl Iterator<Item = dram_core::gguf
     base.tensors().filter(move |tensor| {
         let name = tensor.name();
         let matrix = tensor.shape().len() == 2 && name.ends_with(".weight");
-        let inside = name.starts_with("blk.") && !name.contains("norm") || name == OUTPUT;
+        let other = name.contains("norm") || name.contains("shortconv.conv.");
+        let inside = name.starts_with("blk.") && !other || name == OUTPUT;
         matrix && (inside || embedding && name == EMBEDDING)
     })
 }

@@ -72,12 +72,16 @@ impl Case {
         };
         let layers = inner["num_hidden_layers"].as_u64().unwrap();
         let mut weights = Vec::new();
-        for line in json["weights"].as_array().unwrap() {
+        let lines = json["weights"].as_array().unwrap();
+        // Where layers differ, all are listed.
+        let is_listed = |line: &Json| line.as_str().unwrap().contains("layers.1.");
+        let alike = !lines.iter().any(is_listed);
+        for line in lines {
             let (name, shape) = line.as_str().unwrap().split_once(' ').unwrap();
             let shape: Vec<usize> = shape.split('x').map(|n| n.parse().unwrap()).collect();
             match ["layers.0.", "layer.0."]
                 .into_iter()
-                .find(|part| name.contains(part))
+                .find(|part| alike && name.contains(part))
             {
                 None => weights.push((name.to_owned(), shape)),
                 // The other layers have the shapes of the first.

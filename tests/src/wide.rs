@@ -2,11 +2,13 @@
 
 use crate::gguf::{Gguf, Tensor, Value};
 use crate::toy::{quantised, weights};
-use dram_core::gguf::File;
+use dram_core::gguf::{File, Value as Field};
 use dram_core::quant::format_by_id;
 
 const WIDTH: u64 = 256;
 const FEED_FORWARD: u64 = 512;
+/// Inner length of one expert.
+const EXPERT: u64 = 256;
 const HEAD: u64 = 64;
 
 /// The sizes that tell what a dimension is.
@@ -33,9 +35,14 @@ pub fn widened(file: &File, seed: u64) -> Gguf {
     let width = number("embedding_length").unwrap();
     let old_head = number("attention.key_length").unwrap_or(width / heads);
     let rope = number("rope.dimension_count").unwrap_or(old_head) * HEAD / old_head;
+    // One number, or one for each layer: 0 where a layer has no attention.
+    let kv_heads = match metadata.get(&key("attention.head_count_kv")).unwrap() {
+        Field::Array(layers) => layers.iter().filter_map(|n| n.as_integer()).max(),
+        value => value.as_integer(),
+    };
     let sizes = Sizes {
         heads,
-        kv_heads: number("attention.head_count_kv").unwrap(),
+        kv_heads: kv_heads.unwrap() as u64,
         vocabulary: metadata.strings("tokenizer.ggml.tokens").unwrap().len() as u64,
         old_head,
         old_feed_forward: number("feed_forward_length").unwrap(),
@@ -44,6 +51,7 @@ pub fn widened(file: &File, seed: u64) -> Gguf {
     for (name, size) in [
         ("embedding_length", WIDTH),
         ("feed_forward_length", FEED_FORWARD),
+        ("expert_feed_forward_length", EXPERT),
         ("attention.key_length", HEAD),
         ("attention.value_length", HEAD),
         ("rope.dimension_count", rope),
@@ -71,7 +79,7 @@ impl Tensor {
             (0..count).map(|i| old[i * old.len() / count]).collect()
         } else {
             // A matrix of twice the columns makes sums of twice the variance.
-            let is_matrix = dims.len() == 2 && !self.name.contains("norm");
+            let is_matrix = dims.len() > 1 && !self.name.contains("norm");
             let shrink = if is_matrix {
                 (self.dims[0] as f32 / dims[0] as f32).sqrt()
             } else {
@@ -107,6 +115,13 @@ impl Sizes {
             "ffn_gate.weight" => vec![WIDTH, FEED_FORWARD],
             "ffn_up.weight" => vec![WIDTH, FEED_FORWARD * old[1] / self.old_feed_forward],
             "ffn_down.weight" => vec![FEED_FORWARD, WIDTH],
+            "ffn_gate_inp.weight" => vec![WIDTH, old[1]],
+            "ffn_gate_exps.weight" | "ffn_up_exps.weight" => vec![WIDTH, EXPERT, old[2]],
+            "ffn_down_exps.weight" => vec![EXPERT, WIDTH, old[2]],
+            "exp_probs_b.bias" => old.to_vec(),
+            "shortconv.in_proj.weight" => vec![WIDTH, 3 * WIDTH],
+            "shortconv.conv.weight" => vec![old[0], WIDTH],
+            "shortconv.out_proj.weight" => vec![WIDTH, WIDTH],
             "attn_q.bias" => vec![queries],
             "attn_k.bias" | "attn_v.bias" => vec![keys],
             "attn_q_norm.weight" | "attn_k_norm.weight" if old[0] == self.old_head => {

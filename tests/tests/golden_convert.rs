@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Keys where the file is meant to differ from llama.cpp's, with the case, and why.
-const APART: [(&str, &str, &str); 2] = [
+const APART: [(&str, &str, &str); 3] = [
     (
         "mistral",
         "llama.attention.sliding_window",
@@ -20,6 +20,11 @@ const APART: [(&str, &str, &str); 2] = [
         "llama-yarn",
         "tokenizer.ggml.scores",
         "-1000 for every token there, which loses the order of merges; here the rank of the merge",
+    ),
+    (
+        "qwen3-moe-stacked",
+        "qwen3moe.expert_weights_norm",
+        "the converter leaves norm_topk_prob out, and the runtime has it",
     ),
 ];
 
@@ -51,7 +56,7 @@ fn every_family_converts_as_by_llama_cpp() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(facts.cases.len() >= 20);
+    assert!(facts.cases.len() >= 25);
 }
 
 fn differences(case: &Case, file: &File) -> Vec<String> {
@@ -170,6 +175,59 @@ fn fact_text(fact: &Json) -> String {
     parts.collect::<Vec<_>>().join(" ")
 }
 
+/// What older folders call otherwise, or leave out.
+#[test]
+fn older_folders_give_the_same_file() {
+    type Change = fn(&mut serde_json::Map<String, Json>);
+    let cases: [(&str, Change); 3] = [
+        ("qwen3-moe", |config| {
+            let experts = config.remove("num_local_experts").unwrap();
+            config.insert("num_experts".into(), experts);
+            for field in ["decoder_sparse_step", "mlp_only_layers"] {
+                config.remove(field).unwrap();
+            }
+        }),
+        ("lfm2", |config| {
+            let length = config.remove("intermediate_size").unwrap();
+            config.insert("block_ff_dim".into(), length);
+            let fields = [
+                "layer_types",
+                "conv_L_cache",
+                "norm_eps",
+                "rope_parameters",
+                "tie_word_embeddings",
+                "block_auto_adjust_ff_dim",
+            ];
+            for field in fields {
+                config.remove(field).unwrap();
+            }
+            config.insert("full_attn_idxs".into(), vec![2].into());
+            config.insert("tie_embedding".into(), true.into());
+        }),
+        ("lfm2-moe", |config| {
+            for field in ["use_expert_bias", "norm_topk_prob", "routed_scaling_factor"] {
+                config.remove(field).unwrap();
+            }
+        }),
+    ];
+    let facts = Facts::read();
+    for (name, change) in cases {
+        let convert = |case: &Case| {
+            let parent = tempfile::tempdir().unwrap();
+            let folder = case.build(parent.path(), false);
+            let target = folder.with_extension("gguf");
+            Convert::default()
+                .run(&folder, &target, &mut |_| {})
+                .unwrap();
+            std::fs::read(&target).unwrap()
+        };
+        let mut case = facts.case(name);
+        let expected = convert(&case);
+        change(case.config.as_object_mut().unwrap());
+        assert!(convert(&case) == expected, "{name}");
+    }
+}
+
 /// What is wrong with a folder is said, and the file that was there before stays.
 #[test]
 fn bad_folders_are_refused_by_name() {
@@ -224,6 +282,41 @@ fn bad_folders_are_refused_by_name() {
         }),
         ("smollm3", "no_rope_layers", |c| {
             c.config["no_rope_layers"] = vec![1; 4].into()
+        }),
+        ("qwen3-moe", "decoder_sparse_step is 2", |c| {
+            c.config["decoder_sparse_step"] = 2.into()
+        }),
+        ("qwen3-moe", "mlp_only_layers is [1]", |c| {
+            c.config["mlp_only_layers"] = vec![1].into()
+        }),
+        ("qwen3-moe", "moe_intermediate_size is missing", |c| {
+            c.config["moe_intermediate_size"] = Json::Null
+        }),
+        (
+            "qwen3-moe",
+            "layers.1.mlp.experts.7.up_proj.weight is missing",
+            |c| {
+                c.weights
+                    .retain(|(name, _)| !name.ends_with("1.mlp.experts.7.up_proj.weight"))
+            },
+        ),
+        (
+            "qwen3-moe-stacked",
+            "gate_up_proj: expected shape [8, 46, 32]",
+            |c| c.config["moe_intermediate_size"] = 23.into(),
+        ),
+        ("lfm2", "layer_types has \"mamba\"", |c| {
+            c.config["layer_types"][1] = "mamba".into()
+        }),
+        ("lfm2", "layer_types has 4 entries for 5 layers", |c| {
+            c.config["num_hidden_layers"] = 5.into()
+        }),
+        ("lfm2", "conv.conv.weight: expected shape [32, 1, 4]", |c| {
+            c.config["conv_L_cache"] = 4.into()
+        }),
+        ("lfm2", "conv_bias", |c| c.config["conv_bias"] = true.into()),
+        ("lfm2-moe", "expert_bias [8] is none", |c| {
+            c.config["use_expert_bias"] = false.into()
         }),
         ("qwen2", "the model has 300 rows", |c| {
             c.config["vocab_size"] = 300.into();

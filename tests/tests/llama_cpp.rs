@@ -289,7 +289,7 @@ fn families() -> Vec<Family> {
             });
         }
     }
-    assert!(all.len() >= 14, "{} files", all.len());
+    assert!(all.len() >= 17, "{} files", all.len());
     all
 }
 

@@ -7,7 +7,9 @@ mod card;
 mod config;
 mod families;
 mod keys;
+mod layers;
 mod naming;
+mod parts;
 mod pooling;
 mod source;
 mod tensors;
@@ -84,7 +86,7 @@ impl Convert<'_> {
     ) -> Result<Converted> {
         ensure!(folder.is_dir(), "{}: no such folder", folder.display());
         let (fields, family) = Fields::read(folder)?;
-        let shape = fields.shape()?;
+        let shape = fields.shape(family)?;
         let source = Source::open(folder, family.unused)?;
         let format = self.format(&source)?;
         let tensors = Tensors::plan(&source, family, &fields, &shape, format)?;
@@ -92,13 +94,7 @@ impl Convert<'_> {
         let mut keys = Keys::new(family.name);
         naming::sampling(folder, &mut keys);
         card::set(folder, tensors.parameters(), &mut keys);
-        naming::name(
-            folder,
-            &fields.0,
-            self.name,
-            tensors.parameters(),
-            &mut keys,
-        );
+        naming::name(folder, &fields.0, self.name, &tensors.size(), &mut keys);
         (family.keys)(&fields, &shape, &mut keys)?;
         pooling::set(folder, &mut keys)?;
         keys.set(

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value as Json, json};
 
 use super::families::{FAMILIES, Family};
+use super::layers::Layer;
+use super::parts::Kind;
 use crate::folder::read_json;
 
 /// No dimension of a model is longer; products of two fit 64 bits with room to spare.
@@ -15,17 +17,22 @@ const LONGEST: u64 = 1 << 28;
 pub(super) struct Fields(pub(super) Json);
 
 /// Lengths that the shapes of weights are made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shape {
     pub(super) vocabulary: usize,
     pub(super) width: usize,
-    pub(super) layers: usize,
+    pub(super) layers: Vec<Layer>,
     pub(super) heads: usize,
     pub(super) kv_heads: usize,
     pub(super) head_dim: usize,
     pub(super) feed_forward: usize,
     pub(super) context: usize,
     pub(super) token_types: usize,
+    /// Experts, and the inner length of one; 0 where there are none.
+    pub(super) experts: usize,
+    pub(super) expert_length: usize,
+    /// Positions that a short convolution sees; 0 where there are none.
+    pub(super) kernel: usize,
 }
 
 /// RoPE as newer folders keep it in `rope_parameters` and older ones beside `rope_scaling`.
@@ -148,7 +155,8 @@ impl Fields {
         self.0[key] == true
     }
 
-    fn length(&self, key: &str) -> Result<usize> {
+    /// A number that can be a dimension.
+    pub(super) fn length(&self, key: &str) -> Result<usize> {
         let value = u64::from(self.number(key)?);
         ensure!(
             (1..=LONGEST).contains(&value),
@@ -157,7 +165,7 @@ impl Fields {
         Ok(value as usize)
     }
 
-    pub(super) fn shape(&self) -> Result<Shape> {
+    pub(super) fn shape(&self, family: &Family) -> Result<Shape> {
         let or = |key: &str, default: usize| {
             if self.0[key].is_null() {
                 Ok(default)
@@ -179,16 +187,25 @@ impl Fields {
             heads.is_multiple_of(kv_heads) && head_dim > 0,
             "config.json: {heads} heads, {kv_heads} key-value heads of {head_dim} values"
         );
+        let layers = (family.layers)(self, self.length("num_hidden_layers")?)?;
+        let has = |kind| layers.iter().flatten().any(|other| *other == kind);
+        let of = |kind, key: &str| if has(kind) { self.length(key) } else { Ok(0) };
+        let experts = ["num_local_experts", "num_experts"]
+            .into_iter()
+            .find(|key| !self.0[*key].is_null());
         Ok(Shape {
             vocabulary: self.length("vocab_size")?,
             width,
-            layers: self.length("num_hidden_layers")?,
             heads,
             kv_heads,
             head_dim,
-            feed_forward: self.length("intermediate_size")?,
+            feed_forward: (family.feed_forward)(self)?,
             context: self.length("max_position_embeddings")?,
             token_types: or("type_vocab_size", 1)?,
+            experts: of(Kind::Experts, experts.unwrap_or("num_experts"))?,
+            expert_length: of(Kind::Experts, "moe_intermediate_size")?,
+            kernel: of(Kind::ShortConv, "conv_L_cache")?,
+            layers,
         })
     }
 

@@ -2,6 +2,10 @@
 
 use super::config::{Fields, Shape};
 use super::keys::{self, Keys};
+use super::layers::{self, Layer};
+use super::parts::{
+    Dim, Group, Kind, Part, bias, every, experts, kernels, matrix, only, rows, vector,
+};
 use anyhow::Result;
 
 /// A family: how `config.json` calls it, and what becomes of its fields and weights.
@@ -23,8 +27,12 @@ pub(super) struct Family {
     pub(super) top: &'static [Part],
     /// What layers' names begin with.
     pub(super) layer: &'static str,
+    /// What each layer is made of.
+    pub(super) layers: fn(&Fields, usize) -> Result<Vec<Layer>>,
+    /// The inner length of a dense feed-forward part.
+    pub(super) feed_forward: fn(&Fields) -> Result<usize>,
     /// Weights of a layer.
-    pub(super) parts: &'static [&'static [Part]],
+    pub(super) parts: &'static [Group],
     /// Beginnings of names of tensors that are left out: nothing reads them.
     pub(super) unused: &'static [&'static str],
     /// Rows of queries and keys are written so that the pairs to rotate are adjacent.
@@ -42,152 +50,173 @@ impl Family {
     }
 }
 
-/// A weight and, where the folder has it, its bias of `rows` values.
-pub(super) struct Part {
-    pub(super) from: &'static str,
-    pub(super) to: &'static str,
-    pub(super) rows: Dim,
-    /// `None` for a vector.
-    pub(super) cols: Option<Dim>,
-    pub(super) need: Need,
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum Dim {
-    Vocabulary,
-    Width,
-    /// All heads of queries.
-    Queries,
-    /// All heads of keys or values.
-    Keys,
-    /// Queries, keys and values.
-    Joined,
-    FeedForward,
-    /// Gate and up.
-    Gated,
-    Head,
-    Heads,
-    KvHeads,
-    Context,
-    TokenTypes,
-}
-
-/// When a weight must be there.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Need {
-    Always,
-    /// When this field has this value (absent: false); otherwise it must not be there.
-    If(&'static str, bool),
-}
-
-impl Dim {
-    pub(super) fn of(self, shape: &Shape) -> usize {
-        let (queries, keys) = (
-            shape.heads * shape.head_dim,
-            shape.kv_heads * shape.head_dim,
-        );
-        match self {
-            Dim::Vocabulary => shape.vocabulary,
-            Dim::Width => shape.width,
-            Dim::Queries => queries,
-            Dim::Keys => keys,
-            Dim::Joined => queries + 2 * keys,
-            Dim::FeedForward => shape.feed_forward,
-            Dim::Gated => 2 * shape.feed_forward,
-            Dim::Head => shape.head_dim,
-            Dim::Heads => shape.heads,
-            Dim::KvHeads => shape.kv_heads,
-            Dim::Context => shape.context,
-            Dim::TokenTypes => shape.token_types,
-        }
-    }
-}
-
-const fn matrix(from: &'static str, to: &'static str, rows: Dim, cols: Dim) -> Part {
-    Part {
-        from,
-        to,
-        rows,
-        cols: Some(cols),
-        need: Need::Always,
-    }
-}
-
-const fn vector(from: &'static str, to: &'static str, rows: Dim) -> Part {
-    Part {
-        from,
-        to,
-        rows,
-        cols: None,
-        need: Need::Always,
-    }
-}
-
-impl Part {
-    const fn when(self, field: &'static str, value: bool) -> Part {
-        Part {
-            need: Need::If(field, value),
-            ..self
-        }
-    }
-}
-
 const TOP: &[Part] = &[
     matrix("embed_tokens", "token_embd", Dim::Vocabulary, Dim::Width),
     vector("norm", "output_norm", Dim::Width),
 ];
-const ATTENTION: &[Part] = &[
-    matrix("self_attn.q_proj", "attn_q", Dim::Queries, Dim::Width),
-    matrix("self_attn.k_proj", "attn_k", Dim::Keys, Dim::Width),
-    matrix("self_attn.v_proj", "attn_v", Dim::Keys, Dim::Width),
-    matrix("self_attn.o_proj", "attn_output", Dim::Width, Dim::Queries),
-];
-const FEED_FORWARD: &[Part] = &[
-    matrix("mlp.gate_proj", "ffn_gate", Dim::FeedForward, Dim::Width),
-    matrix("mlp.up_proj", "ffn_up", Dim::FeedForward, Dim::Width),
-    matrix("mlp.down_proj", "ffn_down", Dim::Width, Dim::FeedForward),
-];
+const ATTENTION: Group = only(
+    Kind::Attention,
+    &[
+        matrix("self_attn.q_proj", "attn_q", Dim::Queries, Dim::Width),
+        matrix("self_attn.k_proj", "attn_k", Dim::Keys, Dim::Width),
+        matrix("self_attn.v_proj", "attn_v", Dim::Keys, Dim::Width),
+        matrix("self_attn.o_proj", "attn_output", Dim::Width, Dim::Queries),
+    ],
+);
+const FEED_FORWARD: Group = only(
+    Kind::Dense,
+    &[
+        matrix("mlp.gate_proj", "ffn_gate", Dim::FeedForward, Dim::Width),
+        matrix("mlp.up_proj", "ffn_up", Dim::FeedForward, Dim::Width),
+        matrix("mlp.down_proj", "ffn_down", Dim::Width, Dim::FeedForward),
+    ],
+);
 /// Norms before both branches.
-const NORMS: &[Part] = &[
+const NORMS: Group = every(&[
     vector("input_layernorm", "attn_norm", Dim::Width),
     vector("post_attention_layernorm", "ffn_norm", Dim::Width),
-];
+]);
 /// Norms after both branches.
-const POST_NORMS: &[Part] = &[
+const POST_NORMS: Group = every(&[
     vector(
         "post_attention_layernorm",
         "post_attention_norm",
         Dim::Width,
     ),
     vector("post_feedforward_layernorm", "post_ffw_norm", Dim::Width),
-];
+]);
 /// Beside [`POST_NORMS`].
-const GEMMA_NORMS: &[Part] = &[
+const GEMMA_NORMS: Group = every(&[
     vector("input_layernorm", "attn_norm", Dim::Width),
     vector("pre_feedforward_layernorm", "ffn_norm", Dim::Width),
-];
-const HEAD_NORMS: &[Part] = &[
-    vector("self_attn.q_norm", "attn_q_norm", Dim::Head),
-    vector("self_attn.k_norm", "attn_k_norm", Dim::Head),
-];
-const STABLELM_NORMS: &[Part] = &[
+]);
+const HEAD_NORMS: Group = only(
+    Kind::Attention,
+    &[
+        vector("self_attn.q_norm", "attn_q_norm", Dim::Head),
+        vector("self_attn.k_norm", "attn_k_norm", Dim::Head),
+    ],
+);
+const STABLELM_NORMS: Group = every(&[
     vector("input_layernorm", "attn_norm", Dim::Width),
     vector("post_attention_layernorm", "ffn_norm", Dim::Width).when("use_parallel_residual", false),
     // The folder has a vector for each head.
-    matrix(
-        "self_attn.q_layernorm.norms",
+    rows(
+        "self_attn.q_layernorm.norms.*",
         "attn_q_norm",
         Dim::Heads,
         Dim::Head,
     )
     .when("qk_layernorm", true),
-    matrix(
-        "self_attn.k_layernorm.norms",
+    rows(
+        "self_attn.k_layernorm.norms.*",
         "attn_k_norm",
         Dim::KvHeads,
         Dim::Head,
     )
     .when("qk_layernorm", true),
+]);
+const EXPERTS: Group = only(
+    Kind::Experts,
+    &[
+        matrix("mlp.gate", "ffn_gate_inp", Dim::Experts, Dim::Width),
+        experts(
+            "mlp.experts.*.gate_proj",
+            "ffn_gate_exps",
+            [Dim::Expert, Dim::Width],
+            ("mlp.experts.gate_up_proj", 0, 2),
+        ),
+        experts(
+            "mlp.experts.*.up_proj",
+            "ffn_up_exps",
+            [Dim::Expert, Dim::Width],
+            ("mlp.experts.gate_up_proj", 1, 2),
+        ),
+        experts(
+            "mlp.experts.*.down_proj",
+            "ffn_down_exps",
+            [Dim::Width, Dim::Expert],
+            ("mlp.experts.down_proj", 0, 1),
+        ),
+    ],
+);
+const LFM2_PARTS: &[Group] = &[
+    every(&[
+        vector("operator_norm", "attn_norm", Dim::Width),
+        vector("ffn_norm", "ffn_norm", Dim::Width),
+    ]),
+    only(
+        Kind::Attention,
+        &[
+            matrix("self_attn.q_proj", "attn_q", Dim::Queries, Dim::Width),
+            matrix("self_attn.k_proj", "attn_k", Dim::Keys, Dim::Width),
+            matrix("self_attn.v_proj", "attn_v", Dim::Keys, Dim::Width),
+            matrix(
+                "self_attn.out_proj",
+                "attn_output",
+                Dim::Width,
+                Dim::Queries,
+            ),
+            vector("self_attn.q_layernorm", "attn_q_norm", Dim::Head),
+            vector("self_attn.k_layernorm", "attn_k_norm", Dim::Head),
+        ],
+    ),
+    only(
+        Kind::ShortConv,
+        &[
+            matrix(
+                "conv.in_proj",
+                "shortconv.in_proj",
+                Dim::ConvInput,
+                Dim::Width,
+            ),
+            kernels("conv.conv", "shortconv.conv", Dim::Width, Dim::Kernel),
+            matrix(
+                "conv.out_proj",
+                "shortconv.out_proj",
+                Dim::Width,
+                Dim::Width,
+            ),
+        ],
+    ),
+    only(
+        Kind::Dense,
+        &[
+            matrix("feed_forward.w1", "ffn_gate", Dim::FeedForward, Dim::Width),
+            matrix("feed_forward.w3", "ffn_up", Dim::FeedForward, Dim::Width),
+            matrix("feed_forward.w2", "ffn_down", Dim::Width, Dim::FeedForward),
+        ],
+    ),
+    only(
+        Kind::Experts,
+        &[
+            matrix(
+                "feed_forward.gate",
+                "ffn_gate_inp",
+                Dim::Experts,
+                Dim::Width,
+            ),
+            bias("feed_forward.expert_bias", "exp_probs_b", Dim::Experts).unless("use_expert_bias"),
+            experts(
+                "feed_forward.experts.*.w1",
+                "ffn_gate_exps",
+                [Dim::Expert, Dim::Width],
+                ("feed_forward.experts.gate_up_proj", 0, 2),
+            ),
+            experts(
+                "feed_forward.experts.*.w3",
+                "ffn_up_exps",
+                [Dim::Expert, Dim::Width],
+                ("feed_forward.experts.gate_up_proj", 1, 2),
+            ),
+            experts(
+                "feed_forward.experts.*.w2",
+                "ffn_down_exps",
+                [Dim::Width, Dim::Expert],
+                ("feed_forward.experts.down_proj", 0, 1),
+            ),
+        ],
+    ),
 ];
 
 const LLAMA: Family = Family {
@@ -205,11 +234,38 @@ const LLAMA: Family = Family {
     keys: keys::llama,
     top: TOP,
     layer: "layers",
+    layers: layers::alike,
+    feed_forward: layers::stated,
     parts: &[ATTENTION, FEED_FORWARD, NORMS],
     unused: &[],
     interleaved: true,
     shifted_norms: false,
     pre: "llama-bpe",
+};
+
+const LFM2: Family = Family {
+    classes: &["Lfm2ForCausalLM", "LFM2ForCausalLM"],
+    model_type: "lfm2",
+    name: "lfm2",
+    defaults: &[
+        ("norm_eps", 1e-5),
+        ("rope_theta", 1_000_000.0),
+        ("conv_L_cache", 3.0),
+        ("block_multiple_of", 256.0),
+        ("block_ffn_dim_multiplier", 1.0),
+    ],
+    tied: true,
+    keys: keys::lfm2,
+    top: &[
+        matrix("embed_tokens", "token_embd", Dim::Vocabulary, Dim::Width),
+        vector("embedding_norm", "token_embd_norm", Dim::Width), // the norm at the end
+    ],
+    layers: layers::lfm2,
+    feed_forward: layers::adjusted,
+    parts: LFM2_PARTS,
+    interleaved: false,
+    pre: "lfm2",
+    ..LLAMA
 };
 
 /// Every family.
@@ -231,6 +287,18 @@ pub(super) static FAMILIES: &[Family] = &[
         defaults: &[("head_dim", 128.0)],
         keys: keys::qwen2,
         parts: &[ATTENTION, FEED_FORWARD, NORMS, HEAD_NORMS],
+        interleaved: false,
+        pre: "qwen2",
+        ..LLAMA
+    },
+    Family {
+        classes: &["Qwen3MoeForCausalLM"],
+        model_type: "qwen3_moe",
+        name: "qwen3moe",
+        defaults: &[],
+        keys: keys::qwen3moe,
+        layers: layers::qwen3moe,
+        parts: &[ATTENTION, EXPERTS, NORMS, HEAD_NORMS],
         interleaved: false,
         pre: "qwen2",
         ..LLAMA
@@ -306,12 +374,12 @@ pub(super) static FAMILIES: &[Family] = &[
         ],
         keys: keys::phi3,
         parts: &[
-            &[
+            every(&[
                 matrix("self_attn.qkv_proj", "attn_qkv", Dim::Joined, Dim::Width),
                 matrix("self_attn.o_proj", "attn_output", Dim::Width, Dim::Queries),
                 matrix("mlp.gate_up_proj", "ffn_up", Dim::Gated, Dim::Width),
                 matrix("mlp.down_proj", "ffn_down", Dim::Width, Dim::FeedForward),
-            ],
+            ]),
             NORMS,
         ],
         interleaved: false,
@@ -336,10 +404,10 @@ pub(super) static FAMILIES: &[Family] = &[
             FEED_FORWARD,
             POST_NORMS,
             // All heads are one vector.
-            &[
+            every(&[
                 vector("self_attn.q_norm", "attn_q_norm", Dim::Queries),
                 vector("self_attn.k_norm", "attn_k_norm", Dim::Keys),
-            ],
+            ]),
         ],
         interleaved: false,
         pre: "dbrx",
@@ -352,6 +420,22 @@ pub(super) static FAMILIES: &[Family] = &[
         keys: keys::granite,
         pre: "refact",
         ..LLAMA
+    },
+    LFM2,
+    Family {
+        classes: &["Lfm2MoeForCausalLM"],
+        model_type: "lfm2_moe",
+        name: "lfm2moe",
+        defaults: &[
+            ("norm_eps", 1e-5),
+            ("rope_theta", 1_000_000.0),
+            ("conv_L_cache", 3.0),
+            ("num_dense_layers", 2.0),
+        ],
+        keys: keys::lfm2moe,
+        layers: layers::lfm2moe,
+        feed_forward: layers::stated,
+        ..LFM2
     },
     Family {
         classes: &["BertModel", "BertForMaskedLM"],
@@ -387,7 +471,7 @@ pub(super) static FAMILIES: &[Family] = &[
             vector("embeddings.LayerNorm", "token_embd_norm", Dim::Width),
         ],
         layer: "encoder.layer",
-        parts: &[&[
+        parts: &[every(&[
             matrix("attention.self.query", "attn_q", Dim::Queries, Dim::Width),
             matrix("attention.self.key", "attn_k", Dim::Keys, Dim::Width),
             matrix("attention.self.value", "attn_v", Dim::Keys, Dim::Width),
@@ -401,7 +485,7 @@ pub(super) static FAMILIES: &[Family] = &[
             matrix("intermediate.dense", "ffn_up", Dim::FeedForward, Dim::Width),
             matrix("output.dense", "ffn_down", Dim::Width, Dim::FeedForward),
             vector("output.LayerNorm", "layer_output_norm", Dim::Width),
-        ]],
+        ])],
         // Heads for training; a sentence's vector is pooled otherwise.
         unused: &[
             "pooler.",

@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use dram_core::gguf::File;
 
 use super::config::{Fields, Shape};
+use super::layers::Layer;
+use super::parts::Kind;
 use crate::data::tokenizer::MetadataValue as Value;
 use crate::export::Head;
 use crate::student::same_for_all_lengths;
@@ -72,7 +74,7 @@ impl Keys {
 
 /// Lengths and counts, which every family has.
 fn lengths(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()> {
-    keys.number("block_count", shape.layers)?;
+    keys.number("block_count", shape.layers.len())?;
     keys.number("context_length", shape.context)?;
     keys.number("embedding_length", shape.width)?;
     keys.number("feed_forward_length", shape.feed_forward)?;
@@ -87,10 +89,11 @@ fn lengths(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()> {
 /// What most families have besides: RMS norms, and a rotation of whole heads with its scaling.
 fn decoder(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()> {
     lengths(fields, shape, keys)?;
-    keys.float(
-        "attention.layer_norm_rms_epsilon",
-        fields.float("rms_norm_eps")?,
-    );
+    norm_and_rope(fields, keys, "rms_norm_eps")
+}
+
+fn norm_and_rope(fields: &Fields, keys: &mut Keys, epsilon: &str) -> Result<()> {
+    keys.float("attention.layer_norm_rms_epsilon", fields.float(epsilon)?);
     let rope = fields.rope();
     scaling(&rope.full, keys)?;
     keys.float(
@@ -169,7 +172,7 @@ fn unusual_pattern(fields: &Fields, shape: &Shape, keys: &mut Keys, period: usiz
             .all(|(i, &local)| local == ((i + 1) % period != 0))
     };
     if let Some(local) = fields
-        .local_layers(shape.layers)?
+        .local_layers(shape.layers.len())?
         .filter(|local| !usual(local))
     {
         keys.own("attention.sliding_window_pattern", Value::Flags(local));
@@ -190,7 +193,7 @@ pub(super) fn llama(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<(
 
 pub(super) fn qwen2(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()> {
     let windowed = fields
-        .local_layers(shape.layers)?
+        .local_layers(shape.layers.len())?
         .is_some_and(|local| local.contains(&true));
     ensure!(
         !(fields.flag("use_sliding_window") && windowed),
@@ -199,6 +202,64 @@ pub(super) fn qwen2(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<(
     );
     decoder(fields, shape, keys)?;
     named_head_lengths(fields, shape, keys)
+}
+
+/// What a folder says of experts; `normalized`: whether the scores of those that are chosen are divided by their sum where it does not say.
+fn experts(fields: &Fields, shape: &Shape, keys: &mut Keys, normalized: bool) -> Result<()> {
+    keys.number("expert_count", shape.experts)?;
+    keys.number("expert_used_count", fields.length("num_experts_per_tok")?)?;
+    keys.number("expert_feed_forward_length", shape.expert_length)?;
+    // The converter leaves it out: llama.cpp always divides.
+    if !fields.0["norm_topk_prob"].as_bool().unwrap_or(normalized) {
+        keys.own("expert_weights_norm", Value::Flag(false));
+    }
+    Ok(())
+}
+
+pub(super) fn qwen3moe(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()> {
+    qwen2(fields, shape, keys)?;
+    experts(fields, shape, keys, false)
+}
+
+pub(super) fn lfm2(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()> {
+    ensure!(
+        !fields.flag("conv_bias"),
+        "config.json: conv_bias, which the runtime's {} does not have",
+        keys.architecture
+    );
+    lengths(fields, shape, keys)?;
+    norm_and_rope(fields, keys, "norm_eps")?;
+    let kv_heads = i32::try_from(shape.kv_heads)?;
+    let heads = |[mixer, _]: &Layer| {
+        if *mixer == Kind::Attention {
+            kv_heads
+        } else {
+            0
+        }
+    };
+    keys.own(
+        "attention.head_count_kv",
+        Value::Integers(shape.layers.iter().map(heads).collect()),
+    );
+    keys.number("vocab_size", shape.vocabulary)?;
+    keys.number("shortconv.l_cache", fields.length("conv_L_cache")?)
+}
+
+pub(super) fn lfm2moe(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()> {
+    const SIGMOID: usize = 2;
+    lfm2(fields, shape, keys)?;
+    experts(fields, shape, keys, true)?;
+    keys.number("expert_gating_func", SIGMOID)?;
+    keys.own(
+        "leading_dense_block_count",
+        Value::Number(fields.number("num_dense_layers")?),
+    );
+    // The converter leaves it out.
+    match fields.opt_float("routed_scaling_factor")? {
+        Some(scale) if scale != 1.0 => keys.float("expert_weights_scale", scale),
+        _ => {}
+    }
+    Ok(())
 }
 
 pub(super) fn smollm3(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<()> {
@@ -242,8 +303,14 @@ pub(super) fn olmo2(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<(
     named_head_lengths(fields, shape, keys)?;
     if let Some(window) = fields.opt_number("sliding_window")? {
         keys.own("attention.sliding_window", Value::Number(window));
-        let usual = || (1..=shape.layers).map(|layer| layer % 4 != 0).collect();
-        let local = fields.local_layers(shape.layers)?.unwrap_or_else(usual);
+        let usual = || {
+            (1..=shape.layers.len())
+                .map(|layer| layer % 4 != 0)
+                .collect()
+        };
+        let local = fields
+            .local_layers(shape.layers.len())?
+            .unwrap_or_else(usual);
         keys.own("attention.sliding_window_pattern", Value::Flags(local));
     }
     Ok(())
@@ -252,7 +319,7 @@ pub(super) fn olmo2(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result<(
 /// What the Gemmas share; `layers` of the 27B model, whose attention is scaled by the embedding's length for each head.
 fn gemma(fields: &Fields, shape: &Shape, keys: &mut Keys, layers_27b: usize) -> Result<()> {
     head_lengths(shape, keys)?;
-    let length = if shape.layers == layers_27b {
+    let length = if shape.layers.len() == layers_27b {
         shape.width / shape.heads
     } else {
         shape.head_dim
@@ -262,7 +329,7 @@ fn gemma(fields: &Fields, shape: &Shape, keys: &mut Keys, layers_27b: usize) -> 
         scalar == length as f64,
         "config.json: query_pre_attn_scalar is {scalar}; the runtime scales attention in a {} of {} layers by {length}",
         keys.architecture,
-        shape.layers
+        shape.layers.len()
     );
     if let Some(cap) = fields.opt_float("final_logit_softcapping")? {
         keys.float("final_logit_softcapping", cap);

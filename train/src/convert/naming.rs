@@ -31,14 +31,23 @@ enum Kind {
     Finetune,
 }
 
-/// Sets the names. `parameters`: values in all tensors.
+/// How large a model is.
+pub(super) struct Size {
+    /// Values in all tensors.
+    pub(super) parameters: usize,
+    /// Experts of a layer, and values with one of them in each layer, where there are any.
+    pub(super) experts: Option<(usize, usize)>,
+}
+
+/// Sets the names.
 pub(super) fn name(
     folder: &Path,
     config: &Json,
     given: Option<&str>,
-    parameters: usize,
+    size: &Size,
     keys: &mut Keys,
 ) {
+    let parameters = size.parameters;
     // A path of some computer is not a name.
     let repository = config["_name_or_path"]
         .as_str()
@@ -61,7 +70,12 @@ pub(super) fn name(
             .find(|text| !text.is_empty());
         found.map(|text| Value::Text(text.to_owned()))
     };
-    let label = || Value::Text(rounded(parameters));
+    let label = || {
+        Value::Text(match size.experts {
+            Some((count, each)) => format!("{count}x{}", rounded(each)),
+            None => rounded(parameters),
+        })
+    };
     let entries = [
         (
             "name",

@@ -1,13 +1,16 @@
 //! The tensors of the file: which weights of the folder each is made of, in which order of rows and in which format.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 use dram_core::quant::{Format, format_by_name};
 
 use super::config::{Fields, Shape};
-use super::families::{Family, Need, Part};
+use super::families::Family;
 use super::keys::rope_type;
+use super::naming::Size;
+use super::parts::{Form, Part};
 use super::source::{Source, Stored};
 use crate::export::{Payload, Plan, source_row};
 use crate::student::same_for_all_lengths;
@@ -28,13 +31,27 @@ enum Make<'a> {
     Values(Vec<f32>),
     Weights {
         /// One below the other.
-        parts: Vec<&'a Stored>,
+        parts: Vec<Rows<'a>>,
         cols: usize,
         /// Rows of a head are interleaved: see [`source_row`].
         head_dim: Option<usize>,
         /// Added to every value.
         shift: f32,
     },
+}
+
+/// Rows of a weight.
+struct Rows<'a> {
+    stored: &'a Stored,
+    rows: Range<usize>,
+}
+
+impl<'a> Rows<'a> {
+    /// All rows of `cols` values.
+    fn all(stored: &'a Stored, cols: usize) -> Rows<'a> {
+        let rows = 0..stored.shape.iter().product::<usize>() / cols;
+        Rows { stored, rows }
+    }
 }
 
 /// Plans the tensors one after the other.
@@ -76,12 +93,14 @@ impl<'a> Tensors<'a> {
             planner.part("", "", part)?;
         }
         planner.output()?;
-        for layer in 0..shape.layers {
+        for (number, layer) in shape.layers.iter().enumerate() {
             let (from, to) = (
-                format!("{}.{layer}.", family.layer),
-                format!("blk.{layer}."),
+                format!("{}.{number}.", family.layer),
+                format!("blk.{number}."),
             );
-            for part in family.parts.iter().copied().flatten() {
+            let groups = family.parts.iter();
+            let groups = groups.filter(|group| group.kind.is_none_or(|kind| layer.contains(&kind)));
+            for part in groups.flat_map(|group| group.parts) {
                 planner.part(&from, &to, part)?;
             }
         }
@@ -111,6 +130,17 @@ impl<'a> Tensors<'a> {
             .sum()
     }
 
+    /// How large the model is.
+    pub(super) fn size(&self) -> Size {
+        let experts = |plan: &&Plan| plan.name.contains("_exps.");
+        let rest = |plan: &Plan| plan.shape.iter().take(2).product::<u64>() as usize;
+        let count = self.plans.iter().find(experts).map(|plan| plan.shape[2]);
+        Size {
+            parameters: self.parameters(),
+            experts: count.map(|count| (count as usize, self.plans.iter().map(rest).sum())),
+        }
+    }
+
     /// Puts the bytes of tensor `index`.
     ///
     /// # Errors
@@ -130,10 +160,11 @@ impl<'a> Tensors<'a> {
                 shift,
             } => (parts, *cols, *head_dim, *shift),
         };
-        for stored in parts {
-            let bytes = self.source.bytes(stored);
+        for Rows { stored, rows } in parts {
             let row_bytes = stored.format.bytes(cols).context("its size overflows")?;
-            let rows = bytes.len() / row_bytes;
+            let bytes = self.source.bytes(stored);
+            let bytes = &bytes[rows.start * row_bytes..rows.end * row_bytes];
+            let rows = rows.len();
             let step = CHUNK.div_ceil(cols);
             let (mut picked, mut values, mut written) = (Vec::new(), Vec::new(), Vec::new());
             for start in (0..rows).step_by(step) {
@@ -202,54 +233,63 @@ impl<'a> Planner<'a> {
 
     /// A weight of the family and its bias.
     fn part(&mut self, from: &str, to: &str, part: &Part) -> Result<()> {
-        if let Need::If(field, value) = part.need
-            && self.fields.flag(field) != value
-        {
+        if !part.need.holds(self.fields) {
             return Ok(());
         }
         let rows = part.rows.of(self.shape);
-        let cols = part.cols.map(|cols| cols.of(self.shape));
         let name = format!("{from}{}", part.from);
         let target = format!("{to}{}", part.to);
+        let (stored, width, shape) = match part.form {
+            Form::Rows(cols) => {
+                let cols = cols.of(self.shape);
+                let parts = self.numbered(&name, rows, &[cols])?;
+                return self.push_parts(format!("{target}.weight"), vec![cols, rows], parts);
+            }
+            Form::Experts {
+                cols,
+                whole,
+                piece,
+                pieces,
+            } => {
+                let cols = cols.of(self.shape);
+                let whole = (&*format!("{from}{whole}"), piece, pieces);
+                return self.experts(&name, &target, [rows, cols], whole);
+            }
+            Form::Bias => {
+                let parts = vec![Rows::all(self.required(&name, &[rows])?, rows)];
+                return self.push_parts(format!("{target}.bias"), vec![rows], parts);
+            }
+            Form::Vector => (vec![rows], rows, vec![rows]),
+            Form::Matrix(cols) => {
+                let cols = cols.of(self.shape);
+                (vec![rows, cols], cols, vec![cols, rows])
+            }
+            Form::Kernels(cols) => {
+                let cols = cols.of(self.shape);
+                (vec![rows, 1, cols], cols, vec![cols, rows])
+            }
+        };
+        let is_vector = matches!(part.form, Form::Vector);
         let rotated = self.family.interleaved && matches!(part.to, "attn_q" | "attn_k");
         let head_dim = rotated.then_some(self.shape.head_dim);
-        if name.ends_with(".norms") {
-            let cols = cols.context("heads' norms are a matrix")?;
-            let parts =
-                (0..rows).map(|head| self.required(&format!("{name}.{head}.weight"), &[cols]));
-            let parts = parts.collect::<Result<Vec<_>>>()?;
-            self.push(
-                format!("{target}.weight"),
-                vec![cols, rows],
-                Make::Weights {
-                    parts,
-                    cols,
-                    head_dim: None,
-                    shift: 0.0,
-                },
-            )?;
-            return Ok(());
-        }
         // BERT's first checkpoints call a norm's weights gamma and beta.
-        let old = part.cols.is_none() && self.source.get(&format!("{name}.gamma")).is_some();
+        let old = is_vector && self.source.get(&format!("{name}.gamma")).is_some();
         let (weight, bias) = if old {
             ("gamma", "beta")
         } else {
             ("weight", "bias")
         };
-        let shape = cols.map_or(vec![rows], |cols| vec![rows, cols]);
-        let stored = self.required(&format!("{name}.{weight}"), &shape)?;
-        let shift = if self.family.shifted_norms && part.cols.is_none() {
+        let stored = self.required(&format!("{name}.{weight}"), &stored)?;
+        let shift = if self.family.shifted_norms && is_vector {
             1.0
         } else {
             0.0
         };
-        let (width, shape) = cols.map_or((rows, vec![rows]), |cols| (cols, vec![cols, rows]));
         self.push(
             format!("{target}.weight"),
             shape,
             Make::Weights {
-                parts: vec![stored],
+                parts: vec![Rows::all(stored, width)],
                 cols: width,
                 head_dim,
                 shift,
@@ -258,7 +298,7 @@ impl<'a> Planner<'a> {
         if let Some(stored) = self.find(&format!("{name}.{bias}"), &[rows])? {
             let cols = if rotated { 1 } else { rows };
             let make = Make::Weights {
-                parts: vec![stored],
+                parts: vec![Rows::all(stored, cols)],
                 cols,
                 head_dim,
                 shift: 0.0,
@@ -268,22 +308,66 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
+    /// The weights whose name has a number from 0 to `count` for the `*`, each of this shape.
+    fn numbered(&mut self, name: &str, count: usize, shape: &[usize]) -> Result<Vec<Rows<'a>>> {
+        let cols = shape[shape.len() - 1];
+        let mut one = |number: usize| {
+            let name = format!("{}.weight", name.replace('*', &number.to_string()));
+            Ok(Rows::all(self.required(&name, shape)?, cols))
+        };
+        (0..count).map(&mut one).collect()
+    }
+
+    /// The matrices `[rows, cols]` of all experts, by number or as a piece of one tensor.
+    fn experts(
+        &mut self,
+        name: &str,
+        target: &str,
+        [rows, cols]: [usize; 2],
+        (whole, piece, pieces): (&str, usize, usize),
+    ) -> Result<()> {
+        let count = self.shape.experts;
+        let stored = [count, pieces * rows, cols];
+        let parts = match self.find(whole, &stored)? {
+            None => self.numbered(name, count, &[rows, cols])?,
+            Some(stored) => {
+                let first = |expert: usize| (pieces * expert + piece) * rows;
+                let rows = |expert| first(expert)..first(expert) + rows;
+                let part = |expert| Rows {
+                    stored,
+                    rows: rows(expert),
+                };
+                (0..count).map(part).collect()
+            }
+        };
+        self.push_parts(format!("{target}.weight"), vec![cols, rows, count], parts)
+    }
+
+    /// A tensor whose rows are those of `parts`, as they are.
+    fn push_parts(&mut self, name: String, shape: Vec<usize>, parts: Vec<Rows<'a>>) -> Result<()> {
+        let make = Make::Weights {
+            parts,
+            cols: shape[0],
+            head_dim: None,
+            shift: 0.0,
+        };
+        self.push(name, shape, make)
+    }
+
     /// The output matrix. Where a folder ties it to the embeddings, a copy of it says nothing new.
     fn output(&mut self) -> Result<()> {
         const NAME: &str = "lm_head.weight";
         let Shape {
             vocabulary, width, ..
         } = *self.shape;
-        let tied = self.fields.0["tie_word_embeddings"].as_bool();
+        // LFM2's first folders call it otherwise.
+        let tied = ["tie_embedding", "tie_word_embeddings"]
+            .into_iter()
+            .find_map(|key| self.fields.0[key].as_bool());
         match self.find(NAME, &[vocabulary, width])? {
             Some(stored) if !tied.unwrap_or(self.family.tied) => {
-                let make = Make::Weights {
-                    parts: vec![stored],
-                    cols: width,
-                    head_dim: None,
-                    shift: 0.0,
-                };
-                self.push("output.weight".into(), vec![width, vocabulary], make)
+                let parts = vec![Rows::all(stored, width)];
+                self.push_parts("output.weight".into(), vec![width, vocabulary], parts)
             }
             None if tied == Some(false) && !self.family.tied => {
                 bail!(
@@ -332,8 +416,15 @@ impl<'a> Planner<'a> {
 
     fn push(&mut self, name: String, shape: Vec<usize>, make: Make<'a>) -> Result<()> {
         let float = shape.len() < 2
-            || name.contains("_norm.")
-            || matches!(&*name, "position_embd.weight" | "token_types.weight");
+            || [
+                "_norm.",
+                "position_embd.",
+                "token_types.",
+                "ffn_gate_inp.",
+                "shortconv.conv.",
+            ]
+            .iter()
+            .any(|part| name.contains(part));
         let format = if float {
             format_by_name("f32").context("no format f32")?
         } else {

@@ -1,0 +1,199 @@
+//! What a family's rows are made of: weights, by the names that folders and GGUF have for them, and in which layers they are.
+
+use super::config::{Fields, Shape};
+
+/// Weights of every layer, or of the layers of one kind.
+pub(super) struct Group {
+    /// `None`: of every layer.
+    pub(super) kind: Option<Kind>,
+    pub(super) parts: &'static [Part],
+}
+
+/// What layers differ in: how they mix positions, and what they do to each position by itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    Attention,
+    ShortConv,
+    Dense,
+    Experts,
+}
+
+/// A weight and, where the folder has it, its bias of `rows` values.
+pub(super) struct Part {
+    /// The folder's name for it; `*` is the number of one of several.
+    pub(super) from: &'static str,
+    pub(super) to: &'static str,
+    pub(super) rows: Dim,
+    pub(super) form: Form,
+    pub(super) need: Need,
+}
+
+/// How a weight lies in the folder.
+#[derive(Clone, Copy)]
+pub(super) enum Form {
+    /// `[rows]`
+    Vector,
+    /// `[rows, cols]`
+    Matrix(Dim),
+    /// Numbered vectors `[cols]`, which are the rows of the file's matrix.
+    Rows(Dim),
+    /// A depthwise convolution's kernels `[rows, 1, cols]`, a matrix in the file.
+    Kernels(Dim),
+    /// `[rows]`, a bias without a weight, under `from` itself.
+    Bias,
+    /// Numbered matrices `[rows, cols]`, which are one tensor `[experts, rows, cols]` in the file.
+    Experts {
+        cols: Dim,
+        /// Newer folders' tensor of all experts: `[experts, pieces · rows, cols]`, of which this is a piece.
+        whole: &'static str,
+        piece: usize,
+        pieces: usize,
+    },
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Dim {
+    Vocabulary,
+    Width,
+    /// All heads of queries.
+    Queries,
+    /// All heads of keys or values.
+    Keys,
+    /// Queries, keys and values.
+    Joined,
+    FeedForward,
+    /// Gate and up.
+    Gated,
+    Head,
+    Heads,
+    KvHeads,
+    Context,
+    TokenTypes,
+    Experts,
+    /// Inner length of one expert.
+    Expert,
+    /// A short convolution's two gates and input.
+    ConvInput,
+    /// Positions that a short convolution sees.
+    Kernel,
+}
+
+/// When a weight must be there; otherwise it must not.
+#[derive(Clone, Copy)]
+pub(super) enum Need {
+    Always,
+    /// When this field has this value (absent: false).
+    If(&'static str, bool),
+    /// When this field is not false.
+    Unless(&'static str),
+}
+
+impl Need {
+    pub(super) fn holds(self, fields: &Fields) -> bool {
+        match self {
+            Need::Always => true,
+            Need::If(field, value) => fields.flag(field) == value,
+            Need::Unless(field) => fields.0[field] != false,
+        }
+    }
+}
+
+impl Dim {
+    pub(super) fn of(self, shape: &Shape) -> usize {
+        let (queries, keys) = (
+            shape.heads * shape.head_dim,
+            shape.kv_heads * shape.head_dim,
+        );
+        match self {
+            Dim::Vocabulary => shape.vocabulary,
+            Dim::Width => shape.width,
+            Dim::Queries => queries,
+            Dim::Keys => keys,
+            Dim::Joined => queries + 2 * keys,
+            Dim::FeedForward => shape.feed_forward,
+            Dim::Gated => 2 * shape.feed_forward,
+            Dim::Head => shape.head_dim,
+            Dim::Heads => shape.heads,
+            Dim::KvHeads => shape.kv_heads,
+            Dim::Context => shape.context,
+            Dim::TokenTypes => shape.token_types,
+            Dim::Experts => shape.experts,
+            Dim::Expert => shape.expert_length,
+            Dim::ConvInput => 3 * shape.width,
+            Dim::Kernel => shape.kernel,
+        }
+    }
+}
+
+pub(super) const fn every(parts: &'static [Part]) -> Group {
+    Group { kind: None, parts }
+}
+
+pub(super) const fn only(kind: Kind, parts: &'static [Part]) -> Group {
+    Group {
+        kind: Some(kind),
+        parts,
+    }
+}
+
+const fn part(from: &'static str, to: &'static str, rows: Dim, form: Form) -> Part {
+    Part {
+        from,
+        to,
+        rows,
+        form,
+        need: Need::Always,
+    }
+}
+
+pub(super) const fn matrix(from: &'static str, to: &'static str, rows: Dim, cols: Dim) -> Part {
+    part(from, to, rows, Form::Matrix(cols))
+}
+
+pub(super) const fn vector(from: &'static str, to: &'static str, rows: Dim) -> Part {
+    part(from, to, rows, Form::Vector)
+}
+
+pub(super) const fn rows(from: &'static str, to: &'static str, rows: Dim, cols: Dim) -> Part {
+    part(from, to, rows, Form::Rows(cols))
+}
+
+pub(super) const fn kernels(from: &'static str, to: &'static str, rows: Dim, cols: Dim) -> Part {
+    part(from, to, rows, Form::Kernels(cols))
+}
+
+pub(super) const fn bias(from: &'static str, to: &'static str, rows: Dim) -> Part {
+    part(from, to, rows, Form::Bias)
+}
+
+/// `whole`: the tensor of all experts, and which of how many pieces this is.
+pub(super) const fn experts(
+    from: &'static str,
+    to: &'static str,
+    [rows, cols]: [Dim; 2],
+    (whole, piece, pieces): (&'static str, usize, usize),
+) -> Part {
+    let form = Form::Experts {
+        cols,
+        whole,
+        piece,
+        pieces,
+    };
+    part(from, to, rows, form)
+}
+
+impl Part {
+    pub(super) const fn when(self, field: &'static str, value: bool) -> Part {
+        Part {
+            need: Need::If(field, value),
+            ..self
+        }
+    }
+
+    pub(super) const fn unless(self, field: &'static str) -> Part {
+        Part {
+            need: Need::Unless(field),
+            ..self
+        }
+    }
+}
