@@ -37,7 +37,7 @@ fn product(
     let mut group = criterion.benchmark_group(format!("{name} [{rows}, {cols}] × {tokens}"));
     let float = values(tokens * cols);
     let mut buffer = activation::Buffer::new(tokens * cols);
-    activation::quantize(&float, buffer.view_mut(tokens * cols));
+    dram_core::kernels::quantize_activations(&float, buffer.view_mut(tokens * cols));
     let x = Activations {
         tokens,
         float: &float,

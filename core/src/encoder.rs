@@ -1,13 +1,29 @@
 //! Texts to vectors: an encoder's session.
 
 use crate::model::{Adapter, Model, Pooling};
-use crate::session::Session;
+use crate::session::{Session, SessionOptions};
 use crate::{CancelToken, Result};
 
 /// Turns texts into vectors whose dot product says how alike they are. See [`Model::encoder`].
 pub struct Encoder {
     session: Session,
     pooling: Pooling,
+}
+
+impl Model {
+    /// An encoder's session: texts to vectors.
+    ///
+    /// # Errors
+    /// As [`Model::session`]; [`Error::WrongUse`] when the model generates.
+    pub fn encoder(&self, options: SessionOptions) -> Result<Encoder> {
+        match self.config().pooling {
+            Some(pooling) => Ok(Encoder::new(Session::new(self.clone(), options)?, pooling)),
+            None => {
+                Err(self
+                    .wrong_use("turns texts into vectors: this one generates, take Model::session"))
+            }
+        }
+    }
 }
 
 impl Encoder {

@@ -3,9 +3,9 @@
 //! Tokens are drawn from the vocabulary by a fixed seed; what a dense decoder costs does not depend on which they are. Loading is for the caller to
 //! time: [`Model::open`] is the whole of it.
 
-use crate::model::{Adapter, Memory, Model};
+use crate::model::{Adapter, Model};
 use crate::sampling::{Rng, likeliest};
-use crate::session::{Session, SessionOptions};
+use crate::session::{Memory, Session, SessionOptions};
 use crate::{Error, Result, kernels};
 use std::time::{Duration, Instant};
 

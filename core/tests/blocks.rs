@@ -73,7 +73,7 @@ fn blocks_read_as_in_the_gguf_package() {
 fn products_are_those_of_the_values() {
     let mut activations = activation::Buffer::new(VALUES);
     let x: Vec<f32> = (0..VALUES).map(|i| (i as f32 * 0.7).sin()).collect();
-    activation::quantize(&x, activations.view_mut(VALUES));
+    dram_core::kernels::quantize_activations(&x, activations.view_mut(VALUES));
     let int8 = activations.view(VALUES);
     let mut x = vec![0.0; VALUES];
     activation::dequantize(int8, &mut x);

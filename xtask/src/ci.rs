@@ -1,6 +1,6 @@
 //! Everything that must hold before a change lands.
 
-use crate::{Leg, sh};
+use crate::{Leg, rooms, sh};
 use anyhow::{Result, bail};
 use std::time::Instant;
 
@@ -57,9 +57,10 @@ pub(crate) fn tests(_: &[String]) -> Result<()> {
     sh::run(&mut command)
 }
 
-/// Formatting and lints. Clippy shares the release profile with the tests, so build scripts and macros are built once.
+/// Formatting, house rules and lints. Clippy shares the release profile with the tests, so build scripts and macros are built once.
 pub(crate) fn lint(_: &[String]) -> Result<()> {
     sh::run(&mut sh::cargo(&["fmt", "--all", "--check"]))?;
+    rooms::check()?;
     sh::run(&mut sh::cargo(&[
         "clippy",
         "--release",

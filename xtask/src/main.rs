@@ -15,6 +15,7 @@ mod markdown;
 mod mca;
 mod peers;
 mod perplexity;
+mod rooms;
 mod sh;
 mod size;
 mod swift;
@@ -43,7 +44,7 @@ const LEGS: &[Leg] = &[
     },
     Leg {
         name: "lint",
-        about: "rustfmt and clippy over the workspace, warnings are errors",
+        about: "rustfmt, clippy and the house rules of rooms and lengths; warnings are errors",
         in_ci: true,
         run: ci::lint,
     },

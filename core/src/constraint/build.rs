@@ -4,6 +4,7 @@
 //! it is done by a thread of its own that the caller stops waiting for.
 
 use super::schema::{Planned, plan};
+use super::vocabulary::Grammars;
 use super::{Constraint, Kind, gbnf};
 use crate::cancel::Cancellation;
 use crate::model::Model;
@@ -65,7 +66,7 @@ pub(super) fn build(
     let wrong = |what: String| Error::Constraint { kind, what };
     check_size(constraint).map_err(wrong)?;
     // Once a model, and not the constraint's doing.
-    let made = model.grammars().factory(model);
+    let made = Grammars::factory(model);
     made.map_err(|what| wrong(what.to_owned()))?;
     let start = Instant::now();
     let too_long = || {
@@ -191,7 +192,7 @@ fn make(
     constraint: &Constraint,
     sender: &SyncSender<Made>,
 ) -> Result<Built, String> {
-    let factory = model.grammars().factory(model).map_err(str::to_owned)?;
+    let factory = Grammars::factory(model).map_err(str::to_owned)?;
     let mut checks = Vec::new();
     let text = &constraint.text;
     let grammar = match constraint.kind {

@@ -17,9 +17,12 @@ pub(crate) struct Grammars {
 }
 
 impl Grammars {
-    /// The maker of parsers, or why there is none.
-    pub(super) fn factory(&self, model: &Model) -> Result<&ParserFactory, &str> {
-        let made = self.made.get_or_init(|| make(model.shared_tokenizer()));
+    /// The model's maker of parsers, or why there is none.
+    pub(super) fn factory(model: &Model) -> Result<&ParserFactory, &str> {
+        let Some(grammars) = model.shared::<Grammars>() else {
+            return Err("the model keeps something else for its sessions");
+        };
+        let made = grammars.made.get_or_init(|| make(model.shared_tokenizer()));
         made.as_ref().map_err(String::as_str)
     }
 

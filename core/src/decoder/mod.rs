@@ -5,6 +5,7 @@
 //! (Vaswani et al. 2017, arXiv:1706.03762; Touvron et al. 2023, arXiv:2302.13971.) What else a family does, norms in other places, scales, caps,
 //! windows, is in the config and in which tensors a layer has; what is off costs nothing.
 
+mod adapters;
 mod attention;
 mod experts;
 mod importance;
@@ -14,11 +15,12 @@ mod parallel;
 mod scratch;
 mod segments;
 mod short_conv;
+mod work;
 
+pub(crate) use adapters::Adapters;
 pub(crate) use importance::Importance;
 pub use importance::ImportanceSums;
-pub(crate) use operations::Operations;
-pub(crate) use parallel::{each, rows_per_job};
+use operations::Operations;
 pub(crate) use scratch::{Scratch, bytes};
 
 use crate::cancel::Cancellation;

@@ -1,10 +1,10 @@
 //! The steps that the forward pass is told in: kernels with the rounding of activations, the unpacking of vectors and the pool's threads around them.
 
+use super::adapters::Adapters;
 use super::importance::Importance;
 use super::parallel::{each, pieces, rows_per_job};
 use crate::gguf;
 use crate::kernels::{self, Activations, Kernels, Product};
-use crate::model::adapter::Adapters;
 use crate::model::weights::{Linear, Matrix, Norm};
 use crate::model::{Activation, Config, NormKind};
 use crate::quant::activation::{Buffer, Quantized, QuantizedMut};

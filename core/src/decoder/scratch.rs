@@ -1,10 +1,11 @@
 //! Every buffer that a forward pass writes to, sized once for a session.
 
+use super::adapters;
 use super::experts::Choice;
 use super::operations::Hooks;
 use super::parallel::LANES;
 use super::segments::part_length;
-use crate::model::{Adapter, Config, adapter};
+use crate::model::{Adapter, Config};
 use crate::quant::activation::Buffer;
 use crate::state::{SEGMENT, SLACK};
 use std::ops::{Deref, DerefMut};
@@ -192,7 +193,7 @@ pub(crate) fn bytes(
         + (sizes.states * size_of::<[f32; 2]>()) as u64
         + (sizes.choices * size_of::<Choice>() + sizes.experts * size_of::<usize>()) as u64
         + Buffer::bytes(sizes.tokens * sizes.widest) as u64
-        + adapter::bytes(adapters, sizes.tokens, sizes.logit_rows)
+        + adapters::bytes(adapters, sizes.tokens, sizes.logit_rows)
 }
 
 impl Scratch {

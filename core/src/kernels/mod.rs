@@ -16,6 +16,7 @@ pub(crate) mod attention_q8_0;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod block_product;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+mod format;
 mod instantiate;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod lanes;
@@ -32,17 +33,9 @@ mod unpack;
 mod x86;
 
 pub use attention::{KEYS, Scores, WeightedSum};
+pub use format::{quantize_activations, round_activations};
 pub(crate) use limits::Words;
 pub use product::{Activations, Product, Weight};
-
-#[cfg(target_arch = "aarch64")]
-pub(crate) use aarch64::prefetch;
-#[cfg(target_arch = "x86_64")]
-pub(crate) use x86::prefetch;
-
-/// Asks for the cache line at `address`, which need not be valid; here, in vain.
-#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
-pub(crate) fn prefetch(_address: *const u8) {}
 
 use crate::quant::activation::{BLOCK, QuantizedMut};
 use crate::quant::{Codec, Format};

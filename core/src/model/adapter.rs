@@ -6,10 +6,7 @@
 
 use super::weights::{Finder, Matrix};
 use super::{Model, hash_of};
-use crate::decoder::{Operations, each, rows_per_job};
 use crate::gguf;
-use crate::kernels::Activations;
-use crate::quant::activation::{Buffer, Quantized};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
@@ -36,9 +33,9 @@ struct Inner {
 }
 
 /// What one matrix `[rows, cols]` gains: B `[rows, rank]` times A `[rank, cols]`. Of the embedding, A is `[vocabulary, rank]`.
-struct Pair {
-    a: Matrix,
-    b: Matrix,
+pub(crate) struct Pair {
+    pub(crate) a: Matrix,
+    pub(crate) b: Matrix,
 }
 
 impl Adapter {
@@ -100,7 +97,18 @@ impl Adapter {
         self.len() == 0
     }
 
-    fn pairs(&self) -> impl Iterator<Item = &Pair> {
+    /// What the matrix that begins at `at` in the base model's file gains.
+    pub(crate) fn pair(&self, at: usize) -> Option<&Pair> {
+        self.inner.pairs.get(&at)
+    }
+
+    /// What the token embedding gains.
+    pub(crate) fn embedding(&self) -> Option<&Pair> {
+        self.inner.embedding.as_ref()
+    }
+
+    /// All of them.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = &Pair> {
         self.inner.pairs.values().chain(&self.inner.embedding)
     }
 
@@ -111,7 +119,7 @@ impl Adapter {
     }
 
     /// `scale · alpha / rank`.
-    fn factor(&self, scale: f32, pair: &Pair) -> f32 {
+    pub(crate) fn factor(&self, scale: f32, pair: &Pair) -> f32 {
         let rank = pair.b.cols as f32;
         self.inner.alpha.map_or(scale, |alpha| scale * alpha / rank)
     }
@@ -229,145 +237,5 @@ impl Model {
     /// As [`Model::adapter`].
     pub fn adapter_from_gguf(&self, file: gguf::File) -> Result<Adapter> {
         Adapter::new(file, self)
-    }
-}
-
-/// The adapters of a session with the room they need. None is the rule, and takes neither room nor time.
-#[derive(Default)]
-pub(crate) struct Adapters {
-    list: Vec<(Adapter, f32)>,
-    hidden: Vec<f32>, // [tokens, greatest rank]: A·x
-    change: Vec<f32>, // [tokens, most rows]: B(A·x); of logits [logit_rows, vocabulary]
-    int8: Buffer,     // [tokens, widest]: inputs of quantised A and B
-}
-
-/// The number of values in each buffer of [`Adapters`].
-fn sizes(list: &[(Adapter, f32)], tokens: usize, logit_rows: usize) -> [usize; 3] {
-    let [mut hidden, mut change, mut int8] = [0usize; 3];
-    for (adapter, _) in list {
-        let head = adapter.base().weights().output.range.start;
-        let inner = &adapter.inner;
-        let pairs = inner.pairs.iter().map(|(at, pair)| (*at == head, pair));
-        for (is_head, Pair { a, b }) in pairs.chain(inner.embedding.iter().map(|p| (false, p))) {
-            let most = if is_head { logit_rows } else { tokens };
-            hidden = hidden.max(most * b.cols);
-            change = change.max(most * b.rows);
-            for matrix in [a, b].iter().filter(|matrix| matrix.format.takes_int8()) {
-                int8 = int8.max(most * matrix.cols);
-            }
-        }
-    }
-    [hidden, change, int8]
-}
-
-/// Bytes that [`Adapters::new`] allocates.
-pub(crate) fn bytes(list: &[(Adapter, f32)], tokens: usize, logit_rows: usize) -> u64 {
-    let [hidden, change, int8] = sizes(list, tokens, logit_rows);
-    ((hidden + change) * size_of::<f32>() + Buffer::bytes(int8)) as u64
-}
-
-impl Adapters {
-    /// `list`, with room for as many tokens, and rows of logits, as are evaluated together.
-    pub(crate) fn new(list: &[(Adapter, f32)], tokens: usize, logit_rows: usize) -> Self {
-        let [hidden, change, int8] = sizes(list, tokens, logit_rows);
-        Adapters {
-            list: list.to_vec(),
-            hidden: vec![0.0; hidden],
-            change: vec![0.0; change],
-            int8: Buffer::new(int8),
-        }
-    }
-
-    pub(crate) fn list(&self) -> &[(Adapter, f32)] {
-        &self.list
-    }
-
-    /// `out` `[tokens, rows]`, the product of `matrix` with `x`, gains what the adapters change of it.
-    pub(crate) fn apply(
-        &mut self,
-        o: &Operations<'_>,
-        x: Activations<'_>,
-        matrix: &Matrix,
-        out: &mut [f32],
-    ) {
-        for (adapter, scale) in &self.list {
-            let Some(pair) = adapter.inner.pairs.get(&matrix.range.start) else {
-                continue;
-            };
-            let hidden = &mut self.hidden[..x.tokens * pair.a.rows];
-            let x = rounded(o, x.float, &pair.a, &mut self.int8);
-            o.kernels
-                .product(o.pool, x, pair.a.view(adapter.gguf()), hidden);
-            o.kernels.scale(hidden, adapter.factor(*scale, pair));
-            raise(
-                o,
-                adapter,
-                &pair.b,
-                hidden,
-                &mut self.change,
-                &mut self.int8,
-                out,
-            );
-        }
-    }
-
-    /// `x` `[ids, embedding]`, the tokens' rows of the embedding, gains what the adapters change of them.
-    pub(crate) fn embed(&mut self, o: &Operations<'_>, ids: &[u32], x: &mut [f32]) {
-        for (adapter, scale) in &self.list {
-            let Some(pair) = &adapter.inner.embedding else {
-                continue;
-            };
-            let (rank, a) = (pair.a.cols, pair.a.view(adapter.gguf()));
-            let hidden = &mut self.hidden[..ids.len() * rank];
-            for (&id, hidden) in ids.iter().zip(hidden.chunks_exact_mut(rank)) {
-                o.kernels.dequantize(a.format, a.row(id as usize), hidden);
-            }
-            o.kernels.scale(hidden, adapter.factor(*scale, pair));
-            raise(
-                o,
-                adapter,
-                &pair.b,
-                hidden,
-                &mut self.change,
-                &mut self.int8,
-                x,
-            );
-        }
-    }
-}
-
-/// `out` `[tokens, rows]` += B · `hidden` `[tokens, rank]`.
-fn raise(
-    o: &Operations<'_>,
-    adapter: &Adapter,
-    b: &Matrix,
-    hidden: &[f32],
-    change: &mut [f32],
-    int8: &mut Buffer,
-    out: &mut [f32],
-) {
-    let hidden = rounded(o, hidden, b, int8);
-    let change = &mut change[..hidden.tokens * b.rows];
-    o.kernels
-        .product(o.pool, hidden, b.view(adapter.gguf()), change);
-    let per = b.rows * rows_per_job(o.pool, hidden.tokens, 2 * b.rows * size_of::<f32>());
-    let parts = out.chunks_mut(per).zip(change.chunks(per));
-    each(o.pool, parts, |_, (out, change)| o.kernels.add(out, change));
-}
-
-/// `x` `[tokens, cols]` as `matrix` takes it.
-fn rounded<'x>(
-    o: &Operations<'_>,
-    x: &'x [f32],
-    matrix: &Matrix,
-    int8: &'x mut Buffer,
-) -> Activations<'x> {
-    if matrix.format.takes_int8() {
-        return o.round(x, int8, &[matrix]);
-    }
-    Activations {
-        tokens: x.len() / matrix.cols,
-        float: x,
-        int8: Quantized::default(),
     }
 }

@@ -4,35 +4,27 @@ pub(crate) mod adapter;
 mod config;
 mod families;
 mod keys;
-mod memory;
 mod rope;
 pub(crate) mod weights;
-mod work;
 
 pub use adapter::Adapter;
 pub use config::{
     Activation, Config, ExpertScores, Experts, FeedForward, HeadNorm, LayerSpec, Mixer, NormKind,
     Pooling, Rope, Rotation, Scope, Yarn,
 };
-pub use memory::Memory;
 
 use families::ARCHITECTURES;
 use keys::Keys;
 use weights::Weights;
 
-#[cfg(feature = "constraint")]
-use crate::constraint::Grammars;
-use crate::encoder::Encoder;
 use crate::gguf;
 use crate::hash::Hash;
-use crate::session::{Session, SessionOptions, Speculation};
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result, kernels};
+use crate::{Error, Result};
+#[cfg(feature = "constraint")]
+use std::any::Any;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-
-/// Context of a session that asks for none, where the model allows it: the cache of a longer one can be large.
-const DEFAULT_CONTEXT: usize = 4096;
 
 /// How to open a model.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +70,7 @@ struct Inner {
     weights: Weights,
     tokenizer: Arc<Tokenizer>,
     #[cfg(feature = "constraint")]
-    grammars: Grammars,
+    shared: OnceLock<Box<dyn Any + Send + Sync>>,
     info: ModelInfo,
     chat_template: Option<String>,
     options: OpenOptions,
@@ -86,55 +78,22 @@ struct Inner {
 }
 
 impl Model {
-    /// Maps the GGUF file at `path` and checks that this runtime can run it. Weights are not read, let alone copied. Of a model in several files any one
-    /// may be named.
-    ///
-    /// The file must stay as it is while the model or one of its sessions lives. To bring an update, put a new file in its place (write it beside
-    /// and rename it) and open that; never write to a file that is open. Each request looks first whether the file was truncated, written to or
-    /// replaced, and returns [`Error::FileChanged`] if so. What cannot be read any more in the middle of a request ends it with that error too, where the
-    /// system allows it ([`gguf::handle_map_faults`]); elsewhere it ends the process.
-    ///
-    /// # Errors
-    /// What is wrong with the file: it names the key or tensor, what was expected and what was found.
-    pub fn open(path: impl AsRef<Path>) -> Result<Model> {
-        Model::open_with(path, &OpenOptions::default())
-    }
-
-    /// [`Model::open`], refusing a model too large for `options.memory_limit`.
-    ///
-    /// # Errors
-    /// Also [`Error::MemoryLimit`] when not even a session with the smallest context would fit.
-    pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Model> {
-        Model::from_gguf(gguf::File::open(path)?, options)
-    }
-
-    /// A model in a file that is already open.
-    ///
-    /// # Errors
-    /// As [`Model::open_with`]; [`Error::InstructionSet`] when `DRAM_ISA` asks for what this processor does not have.
-    pub fn from_gguf(file: gguf::File, options: &OpenOptions) -> Result<Model> {
-        kernels::check_selected()?;
+    /// The model in `file`, if this runtime can run it.
+    pub(crate) fn read(file: gguf::File, options: &OpenOptions) -> Result<Model> {
         let name = file.metadata().str("general.architecture")?;
+        let keys = Keys {
+            file: &file,
+            architecture: name,
+        };
         let Some(family) = ARCHITECTURES.iter().find(|family| family.name == name) else {
             let known: Vec<_> = ARCHITECTURES.iter().map(|family| family.name).collect();
-            let keys = Keys {
-                file: &file,
-                architecture: name,
-            };
             return Err(keys.bad(
                 "general.architecture",
                 format!("one of {}", known.join(", ")),
                 name,
             ));
         };
-        let config = (family.config)(&Keys {
-            file: &file,
-            architecture: name,
-        })?;
-        let keys = Keys {
-            file: &file,
-            architecture: name,
-        };
+        let config = (family.config)(&keys)?;
         keys.check_experts(&config)?;
         let weights = Weights::find(&file, &config, family.names)?;
         let tokenizer = Arc::new(Tokenizer::from_gguf(&file)?);
@@ -142,31 +101,20 @@ impl Model {
         let own = file.metadata().opt_str("tokenizer.chat_template")?;
         let chat_template = options.chat_template.clone();
         let chat_template = chat_template.or_else(|| own.map(str::to_owned));
-        let model = Model {
+        Ok(Model {
             inner: Arc::new(Inner {
                 file,
                 config,
                 weights,
                 tokenizer,
                 #[cfg(feature = "constraint")]
-                grammars: Grammars::default(),
+                shared: OnceLock::new(),
                 info,
                 chat_template,
                 options: options.clone(),
                 fingerprint: OnceLock::new(),
             }),
-        };
-        model.check_memory(
-            &SessionOptions {
-                context: Some(1),
-                ..SessionOptions::default()
-            },
-            &[],
-            &Speculation::Off,
-            false,
-        )?;
-        model.gguf().check_read()?;
-        Ok(model)
+        })
     }
 
     /// What the file holds.
@@ -192,10 +140,11 @@ impl Model {
         &self.inner.tokenizer
     }
 
-    /// What constraints need of the vocabulary, shared between sessions.
+    /// What constraints keep with the model for all its sessions; of one type, so that the model needs not know them.
     #[cfg(feature = "constraint")]
-    pub(crate) fn grammars(&self) -> &Grammars {
-        &self.inner.grammars
+    pub(crate) fn shared<T: Any + Send + Sync + Default>(&self) -> Option<&T> {
+        let made = || Box::new(T::default()) as Box<dyn Any + Send + Sync>;
+        self.inner.shared.get_or_init(made).downcast_ref()
     }
 
     /// The open file.
@@ -210,14 +159,13 @@ impl Model {
         self.inner.chat_template.as_deref()
     }
 
-    pub(crate) fn weights(&self) -> &Weights {
-        &self.inner.weights
+    /// How it was opened.
+    pub(crate) fn options(&self) -> &OpenOptions {
+        &self.inner.options
     }
 
-    /// The context of a session that asks for none: the model's own, at most 4096.
-    #[must_use]
-    pub fn default_context(&self) -> usize {
-        self.inner.config.context_length.min(DEFAULT_CONTEXT)
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.inner.weights
     }
 
     /// What tells this model from another, for saved sessions: a hash of the file's size, of its metadata and tensor table, of the first bytes of
@@ -230,47 +178,12 @@ impl Model {
         })
     }
 
-    /// A session: one sequence with its own cache and threads.
-    ///
-    /// # Errors
-    /// [`Error::InvalidOption`] for a context or thread count of 0, a context longer than the model's, or a cache format that does not suit the
-    /// model's heads; [`Error::MemoryLimit`]; [`Error::Thread`] when the system starts no thread; [`Error::WrongUse`] when the model is an encoder.
-    pub fn session(&self, options: SessionOptions) -> Result<Session> {
-        self.check_generates()?;
-        Session::new(self.clone(), options)
-    }
-
-    /// Refuses an encoder.
-    pub(crate) fn check_generates(&self) -> Result<()> {
-        match self.config().pooling {
-            None => Ok(()),
-            Some(_) => {
-                Err(self
-                    .wrong_use("generates: this one turns texts into vectors, take Model::encoder"))
-            }
-        }
-    }
-
-    /// An encoder's session: texts to vectors.
-    ///
-    /// # Errors
-    /// As [`Model::session`]; [`Error::WrongUse`] when the model generates.
-    pub fn encoder(&self, options: SessionOptions) -> Result<Encoder> {
-        match self.config().pooling {
-            Some(pooling) => Ok(Encoder::new(Session::new(self.clone(), options)?, pooling)),
-            None => {
-                Err(self
-                    .wrong_use("turns texts into vectors: this one generates, take Model::session"))
-            }
-        }
-    }
-
     /// Whether `other` is this model, perhaps opened another time.
     pub(crate) fn is(&self, other: &Model) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner) || self.fingerprint() == other.fingerprint()
     }
 
-    fn wrong_use(&self, expected: &'static str) -> Error {
+    pub(crate) fn wrong_use(&self, expected: &'static str) -> Error {
         Error::WrongUse {
             file: self.inner.file.name().to_owned(),
             expected,

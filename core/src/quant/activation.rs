@@ -5,7 +5,6 @@
 //! one that holds an infinity or a NaN comes back as NaN, so that divergence shows.
 
 use super::{TO_WHOLE, max_magnitude};
-use crate::kernels;
 
 /// Values per block.
 pub const BLOCK: usize = 32;
@@ -86,14 +85,6 @@ impl Buffer {
     }
 }
 
-/// Rounds `source` (`[tokens, cols]`) to int8 blocks.
-///
-/// # Panics
-/// When `source` is no whole number of blocks, or `out` does not have exactly its size.
-pub fn quantize(source: &[f32], out: QuantizedMut<'_>) {
-    kernels::selected().quantize_activations(source, out);
-}
-
 /// Reads quantised activations back.
 ///
 /// # Panics
@@ -114,14 +105,6 @@ pub fn dequantize(blocks: Quantized<'_>, values: &mut [f32]) {
             *value = scale * *byte as f32;
         }
     }
-}
-
-/// What [`quantize`] followed by [`dequantize`] gives, bit for bit, in one pass.
-///
-/// # Panics
-/// When `source` is no whole number of blocks, or `rounded` is not as long.
-pub fn quantize_dequantize(source: &[f32], rounded: &mut [f32]) {
-    kernels::selected().round_activations(source, rounded);
 }
 
 /// The scale, and what values are multiplied with before they are rounded.

@@ -149,7 +149,8 @@ impl Session {
         if finish == Finish::EndOfText
             && let Some(tools) = &request.tools
         {
-            completion.tool_calls = ToolCall::parse(tools, &self.model, completion);
+            let (answer, prompt) = (&completion.tokens, completion.prompt_tokens);
+            completion.tool_calls = ToolCall::parse(tools, &self.model, answer, prompt);
         }
         let Some(guide) = guide.filter(|_| is_whole) else {
             completion.tool_call = completion.tool_calls.first().cloned();

@@ -1,15 +1,17 @@
 //! A session: one sequence, its cache and its threads.
 
 mod generate;
+mod memory;
+mod open;
 mod overflow;
 mod saved;
 pub(crate) mod speculation;
 
+pub use memory::Memory;
 pub use speculation::Speculation;
 
 use crate::cancel::{CancelToken, Cancellation};
-use crate::decoder::{Decoder, Importance, ImportanceSums, Scratch, Want};
-use crate::model::adapter::Adapters;
+use crate::decoder::{Adapters, Decoder, Importance, ImportanceSums, Scratch, Want};
 use crate::model::{Adapter, Model};
 use crate::output::Output;
 use crate::sampling::Sampler;

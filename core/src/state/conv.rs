@@ -1,7 +1,6 @@
 //! What short convolutions have seen last: a few rows for each layer, and checkpoints of them to go back to.
 
 use crate::model::Config;
-use crate::session::Speculation;
 use std::io;
 use std::ops::Range;
 
@@ -28,7 +27,7 @@ pub(crate) struct ConvState {
     end: usize,
 }
 
-const _: () = assert!(Speculation::MAX + 15 < RECENT && RECENT <= SPACING);
+const _: () = assert!(super::MAX_DRAFT + 15 < RECENT && RECENT <= SPACING);
 
 /// Layers, values of a position, and positions that are seen before its own.
 fn sizes(config: &Config) -> (usize, usize, usize) {

@@ -13,6 +13,9 @@ pub(crate) use kv::{KvCache, Mark, SEGMENT, SLACK, bytes_read};
 use crate::model::Config;
 use std::io;
 
+/// Most tokens of a draft, which every state can drop again.
+pub(crate) const MAX_DRAFT: usize = 15;
+
 /// The state of one sequence.
 pub(crate) struct State {
     pub(crate) kv: KvCache,

@@ -1,6 +1,6 @@
 //! Memory that a thread will read soon, and asks for while it has nothing else to do.
 
-use crate::kernels::prefetch;
+use crate::prefetch::prefetch;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Most bytes that are asked for: well within a core's own cache.

@@ -6,7 +6,6 @@ mod forms;
 use crate::constraint::Constraint;
 use crate::hash::Hash;
 use crate::model::Model;
-use crate::request::Completion;
 use crate::{Error, Result};
 use forms::Form;
 use serde_json::{Value as Json, json};
@@ -179,11 +178,16 @@ fn typed(mut schema: Json) -> Json {
 }
 
 impl ToolCall {
-    /// The calls in a finished answer, if it is of calls.
-    pub(crate) fn parse(tools: &Tools, model: &Model, completion: &Completion) -> Vec<ToolCall> {
-        let text = model.tokenizer().decode(&completion.tokens);
+    /// The calls in a finished answer of these tokens to a prompt of `prompt_tokens`, if it is of calls.
+    pub(crate) fn parse(
+        tools: &Tools,
+        model: &Model,
+        answer: &[u32],
+        prompt_tokens: usize,
+    ) -> Vec<ToolCall> {
+        let text = model.tokenizer().decode(answer);
         let mut hash = Hash::default();
-        hash.update(&(completion.prompt_tokens as u64).to_le_bytes());
+        hash.update(&(prompt_tokens as u64).to_le_bytes());
         hash.update(text.as_bytes());
         let mut calls = Vec::new();
         for written in Form::of(model.chat_template().unwrap_or_default()).parse(&text) {

@@ -1,7 +1,7 @@
 //! A llama decoder as plainly as it can be written, in f64: what the runtime's forward pass is compared with.
 
 use super::Random;
-use dram_core::quant::{self, activation};
+use dram_core::quant;
 
 /// Logits at every position, `[tokens][vocabulary]`.
 pub fn logits(model: &Random, tokens: &[u32]) -> Vec<Vec<f32>> {
@@ -121,7 +121,7 @@ fn cached(x: Vec<f64>) -> Vec<f64> {
 fn round(x: &[f64]) -> Vec<f64> {
     let narrow: Vec<f32> = x.iter().map(|&x| x as f32).collect();
     let mut rounded = vec![0.0; x.len()];
-    activation::quantize_dequantize(&narrow, &mut rounded);
+    dram_core::kernels::round_activations(&narrow, &mut rounded);
     wide(&rounded)
 }
 

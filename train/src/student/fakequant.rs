@@ -126,7 +126,7 @@ pub(super) fn round_activations(x: &mut [f32]) {
     for x in x.chunks_mut(copy.len()) {
         let copy = &mut copy[..x.len()];
         copy.copy_from_slice(x);
-        quant::activation::quantize_dequantize(copy, x);
+        dram_core::kernels::round_activations(copy, x);
     }
 }
 

@@ -95,15 +95,6 @@ unsafe fn transpose([a, b, c, d]: [int8x16_t; 4]) -> [int8x16_t; 4] {
     }
 }
 
-/// Asks for the cache line at `address`, which need not be valid, into the second-level cache.
-#[inline(always)]
-pub(crate) fn prefetch(address: *const u8) {
-    // SAFETY: a prefetch never faults, and changes nothing that a program sees.
-    unsafe {
-        asm!("prfm pldl2keep, [{}]", in(reg) address, options(readonly, nostack, preserves_flags))
-    }
-}
-
 /// The lower four of eight binary16, widened.
 #[inline(always)]
 unsafe fn widen_low(halves: uint16x8_t) -> float32x4_t {

@@ -2,7 +2,7 @@
 
 use super::super::product::Tile;
 use super::avx2::{Block, LANES, broadcast, row_starts, scales, store};
-use super::prefetch;
+use crate::prefetch::prefetch;
 use crate::quant::activation::BLOCK;
 use std::arch::x86_64::*;
 

@@ -23,12 +23,3 @@ pub(super) fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vnni")
 }
-
-/// Asks for the cache line at `address`, which need not be valid, into the second-level cache: what waits there does not push out of the first what
-/// is worked on.
-#[inline(always)]
-pub(crate) fn prefetch(address: *const u8) {
-    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-    // SAFETY: a prefetch never faults, and SSE is part of x86-64.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
-}

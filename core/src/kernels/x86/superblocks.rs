@@ -7,8 +7,8 @@ use super::super::block_product::{add_part, rows};
 use super::super::one_token::Terms;
 use super::super::product::{ROWS, Rows, Tile};
 use super::super::unpack::{Q4K, Q5K, Q6K, Scaled};
-use super::prefetch;
 use super::unpacked_avx512::Rows16;
+use crate::prefetch::prefetch;
 use crate::quant::activation::BLOCK;
 use std::arch::x86_64::*;
 

@@ -7,7 +7,7 @@
 use super::super::product::Rows;
 use super::super::row_lanes::RowLanes;
 use super::avx2::transposed;
-use super::prefetch;
+use crate::prefetch::prefetch;
 use std::arch::x86_64::*;
 
 /// What makes a plain weight unsigned, from 0 to 32.

@@ -5,8 +5,8 @@
 use super::super::product::Rows;
 use super::super::row_lanes::RowLanes;
 use super::avx512;
-use super::prefetch;
 use super::unpacked_avx2::{sum16, two_heads};
+use crate::prefetch::prefetch;
 use std::arch::x86_64::*;
 
 pub(super) struct Rows16;

@@ -39,17 +39,17 @@ pub(super) fn layer(
     let is_attention = |layer: &&Layer| matches!(layer.mixer, MixerWeights::Attention(_));
     let attentions = before.iter().filter(is_attention).count();
     let mixer = match spec.mixer {
-        Mixer::Attention(scope) => {
-            MixerWeights::Attention(attention(find, config, &prefix, scope, attentions)?)
-        }
+        Mixer::Attention(scope) => MixerWeights::Attention(Box::new(attention(
+            find, config, &prefix, scope, attentions,
+        )?)),
         Mixer::ShortConv { kernel } => {
             let at = |name: &str| format!("{prefix}.shortconv.{name}");
-            MixerWeights::ShortConv(ShortConvWeights {
+            MixerWeights::ShortConv(Box::new(ShortConvWeights {
                 number: before.len() - attentions,
                 input: find.linear(&at("in_proj"), 3 * d, d)?,
                 kernel: find.matrix(&at("conv.weight"), d, kernel)?,
                 output: find.linear(&at("out_proj"), d, d)?,
-            })
+            }))
         }
     };
     let feed_forward = match &spec.feed_forward {

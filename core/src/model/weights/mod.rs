@@ -85,8 +85,8 @@ pub(crate) struct Layer {
 /// See [`Mixer`](super::config::Mixer).
 #[derive(Clone, Debug)]
 pub(crate) enum MixerWeights {
-    Attention(AttentionWeights),
-    ShortConv(ShortConvWeights),
+    Attention(Box<AttentionWeights>),
+    ShortConv(Box<ShortConvWeights>),
 }
 
 #[derive(Clone, Debug)]
@@ -166,13 +166,13 @@ impl Turns {
 
 impl Weights {
     /// Every matrix that all tokens are multiplied with.
-    pub(super) fn multiplied(&self) -> impl Iterator<Item = &Matrix> {
+    pub(crate) fn multiplied(&self) -> impl Iterator<Item = &Matrix> {
         let layers = self.layers.iter().flat_map(Layer::multiplied);
         layers.chain([&self.output])
     }
 
     /// The experts' matrices, each with the share of tokens that are multiplied with it.
-    pub(super) fn of_experts(&self) -> impl Iterator<Item = (&Matrix, f64)> {
+    pub(crate) fn of_experts(&self) -> impl Iterator<Item = (&Matrix, f64)> {
         self.layers.iter().flat_map(|layer| {
             let (experts, share) = match &layer.feed_forward {
                 FeedForwardWeights::Dense(_) => (&[][..], 0.0),
@@ -264,13 +264,7 @@ impl Layer {
     /// The matrices that all tokens are multiplied with, in the order of the forward pass.
     fn multiplied(&self) -> impl Iterator<Item = &Matrix> {
         let mixer = match &self.mixer {
-            MixerWeights::Attention(AttentionWeights {
-                query,
-                key,
-                value,
-                output,
-                ..
-            }) => vec![query, key, value, output],
+            MixerWeights::Attention(a) => vec![&a.query, &a.key, &a.value, &a.output],
             MixerWeights::ShortConv(conv) => vec![&conv.input, &conv.output],
         };
         let feed_forward = match &self.feed_forward {
@@ -284,13 +278,10 @@ impl Layer {
     /// The same in groups that are multiplied with one input.
     fn groups(&mut self) -> Vec<Vec<&mut Matrix>> {
         let mixer = match &mut self.mixer {
-            MixerWeights::Attention(AttentionWeights {
-                query,
-                key,
-                value,
-                output,
-                ..
-            }) => vec![vec![query, key, value], vec![output]],
+            MixerWeights::Attention(a) => vec![
+                vec![&mut a.query, &mut a.key, &mut a.value],
+                vec![&mut a.output],
+            ],
             MixerWeights::ShortConv(conv) => vec![vec![&mut conv.input], vec![&mut conv.output]],
         };
         let feed_forward = match &mut self.feed_forward {

@@ -40,7 +40,7 @@ pub enum Speculation {
 
 impl Speculation {
     /// The longest draft.
-    pub const MAX: usize = 15;
+    pub const MAX: usize = crate::state::MAX_DRAFT;
     const USUAL: usize = 8;
 
     /// Drafts of at most 8 tokens by `model`.

@@ -1,7 +1,9 @@
 //! What a model and its sessions take, known beforehand.
 
-use super::{Adapter, Model};
-use crate::session::{self, SessionOptions, Speculation, speculation};
+use super::{SessionOptions, Speculation, speculation};
+#[cfg(feature = "constraint")]
+use crate::constraint::Grammars;
+use crate::model::{Adapter, Model};
 use crate::{Error, Result, decoder, sampling, state};
 
 /// Bytes that a model and one session take.
@@ -69,11 +71,11 @@ impl Model {
         let context = options.context.unwrap_or_else(|| self.default_context());
         let scratch = decoder::bytes(config, context, adapters, speculation.most() + 1)
             .saturating_add(sampling::bytes(config.vocabulary, context))
-            .saturating_add(session::bytes(context));
+            .saturating_add(super::bytes(context));
         let own = Memory {
             mapped: adapters
                 .iter()
-                .fold(self.inner.info.file_bytes, |sum, (adapter, _)| {
+                .fold(self.info().file_bytes, |sum, (adapter, _)| {
                     sum.saturating_add(adapter.gguf().file_bytes() as u64)
                 }),
             kv_cache: state::bytes(config, context, options.cache_format),
@@ -102,11 +104,9 @@ impl Model {
 
     #[cfg(feature = "constraint")]
     fn constraint_bytes(&self, wanted: bool) -> u64 {
-        if wanted || self.grammars().are_made() {
-            self.grammars().bytes(self.tokenizer())
-        } else {
-            0
-        }
+        let grammars = self.shared::<Grammars>();
+        let counted = grammars.filter(|grammars| wanted || grammars.are_made());
+        counted.map_or(0, |grammars| grammars.bytes(self.tokenizer()))
     }
 
     #[cfg(not(feature = "constraint"))]
@@ -122,7 +122,7 @@ impl Model {
         speculation: &Speculation,
         constrained: bool,
     ) -> Result<()> {
-        let Some(limit) = self.inner.options.memory_limit else {
+        let Some(limit) = self.options().memory_limit else {
             return Ok(());
         };
         let context = options.context.unwrap_or_else(|| self.default_context());

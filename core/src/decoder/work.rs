@@ -1,7 +1,7 @@
 //! How much work a token is, whatever does it: what bounds prefill and decoding.
 
-use super::Model;
-use super::weights::Matrix;
+use crate::model::Model;
+use crate::model::weights::Matrix;
 use crate::state::{self, CacheFormat};
 
 impl Model {
