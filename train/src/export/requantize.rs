@@ -38,6 +38,7 @@ const MIXTURES: &[(&str, &str)] = &[
 /// Where a matrix stands among those of its kind.
 #[derive(Clone, Copy)]
 struct Place {
+    /// Its number, of values' matrices among those, which not every layer has.
     layer: usize,
     layers: usize,
     /// Query heads per key and value head.
@@ -258,14 +259,26 @@ impl Requantize<'_> {
         };
         let layers = number("block_count")?.unwrap_or(0);
         let heads = number("attention.head_count")?.unwrap_or(1);
-        let group = heads / number("attention.head_count_kv")?.unwrap_or(heads).max(1);
+        // One number, or one for each layer, of which llama.cpp takes the first; 0 is a layer without attention.
+        let kv_heads = match metadata.get(&format!("{architecture}.attention.head_count_kv")) {
+            Some(Value::Array(layers)) => layers.iter().next(),
+            value => value,
+        };
+        let kv_heads = kv_heads
+            .and_then(|n| usize::try_from(n.as_integer()?).ok())
+            .unwrap_or(heads);
+        let group = heads.checked_div(kv_heads).unwrap_or(0);
+        let of_values = |tensor: &&Tensor<'_>| tensor.name().ends_with(".attn_v.weight");
+        let mut values: Vec<_> = tensors.iter().filter(of_values).collect();
+        values.sort_by_key(|tensor| layer_of(tensor.name()));
         let tied = !tensors.iter().any(|t| t.name() == "output.weight");
         tensors
             .iter()
             .map(|tensor| {
+                let own = values.iter().position(|v| v.name() == tensor.name());
                 let place = layer_of(tensor.name()).map(|layer| Place {
-                    layer,
-                    layers,
+                    layer: own.unwrap_or(layer),
+                    layers: own.map_or(layers, |_| values.len()),
                     group,
                 });
                 let format = self.choose(*tensor, place, tied)?;
