@@ -14,7 +14,7 @@ pub mod latency;
 mod limits;
 pub mod model;
 mod output;
-mod prompt;
+pub mod prompt;
 pub mod quant;
 mod request;
 pub mod sampling;
