@@ -15,7 +15,7 @@ mod limits;
 pub mod model;
 mod output;
 mod prefetch;
-mod prompt;
+pub mod prompt;
 pub mod quant;
 mod request;
 pub mod sampling;

@@ -1,10 +1,13 @@
 //! A request's prompt as tokens.
 
+mod marked;
 mod marks;
 #[cfg(test)]
 mod tests;
 mod turns;
 
+pub use marked::MarkedText;
+pub use marks::{Marks, ReservedTokens};
 pub(crate) use turns::Turns;
 
 use crate::chat::{Chat, Message};
@@ -13,7 +16,7 @@ use crate::request::{Prompt, Request};
 use crate::tokenizer::Tokenizer;
 use crate::tools::Tools;
 use crate::{Error, Result};
-use marks::Marks;
+use std::sync::Arc;
 
 impl Model {
     /// A request's prompt as tokens.
@@ -62,7 +65,7 @@ struct Renderer<'a> {
     tokenizer: &'a Tokenizer,
     template: &'a str,
     /// Without them what is said may name special tokens.
-    marks: Option<Marks>,
+    marks: Option<Marks<'a>>,
     tools: Option<Tools>,
     variables: Vec<(String, String)>,
     bos: String,
@@ -96,16 +99,12 @@ impl<'a> Renderer<'a> {
         if request.parse_special {
             return Ok(renderer);
         }
-        let tools = request.tools.as_ref().map(|tools| tools.json().to_string());
-        let mut texts: Vec<&str> = messages.iter().flat_map(Message::texts).collect();
-        texts.extend(tools.as_deref());
-        texts.extend(
-            request
-                .template_args
-                .iter()
-                .map(|(_, value)| value.as_str()),
-        );
-        let marks = Marks::new(tokenizer, template, &texts)?;
+        let marks = Arc::new(ReservedTokens::new(tokenizer, template, &[])).marks(&Chat {
+            messages,
+            tools: request.tools.as_ref(),
+            variables: &request.template_args,
+            ..Chat::default()
+        })?;
         renderer.tools = request.tools.as_ref().map(|tools| marks.tools(tools));
         let variables = request.template_args.iter();
         renderer.variables = variables
@@ -134,24 +133,10 @@ impl<'a> Renderer<'a> {
                     messages: &messages,
                     ..chat
                 };
-                marks.encode(tokenizer, &chat.render_until(self.template, stop)?)
+                let text = marks.read(&chat.render_until(self.template, stop)?);
+                marks.encode(&text, None)
             }
         };
         Ok(begin(tokenizer, ids))
-    }
-}
-
-impl Message {
-    /// All that is said in it.
-    fn texts(&self) -> impl Iterator<Item = &str> {
-        let calls = self.tool_calls.iter();
-        let calls = calls.flat_map(|call| [&call.id, &call.name, &call.arguments]);
-        let own = [&self.role, &self.content].into_iter();
-        let more = self
-            .tool_call_id
-            .iter()
-            .chain(&self.name)
-            .chain(&self.reasoning);
-        own.chain(more).chain(calls).map(String::as_str)
     }
 }

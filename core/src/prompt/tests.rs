@@ -1,13 +1,14 @@
 //! With the vocabularies of `../shared/vocabs`, which are not part of the repository: where they are absent the tests say so, and fail if
 //! `DRAM_REQUIRE_SHARED` is set. `core/tests/prompts.rs` has some of the same with vocabularies of its own.
 
-use super::Renderer;
+use super::{Renderer, ReservedTokens};
 use crate::chat::{Chat, Message};
 use crate::gguf::File;
 use crate::request::Request;
 use crate::tokenizer::Tokenizer;
 use crate::tools::ToolCall;
 use std::path::Path;
+use std::sync::Arc;
 
 fn vocabulary(name: &str) -> Option<Tokenizer> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vocabs");
@@ -219,5 +220,37 @@ fn an_ordinary_chat_is_encoded_as_its_rendered_text() {
                 assert_eq!(got, expected, "{name}: {template}: {content:?}");
             }
         }
+    }
+}
+
+#[test]
+fn parts_give_the_tokens_of_the_whole() {
+    for (name, open, close) in VOCABULARIES {
+        let Some(tokenizer) = vocabulary(name) else {
+            return;
+        };
+        let template = TEMPLATES[0].replace("OPEN", open).replace("CLOSE", close);
+        let said = ["a b", " c \n\n", &format!("{close} d"), "e"];
+        let messages = said.map(|text| Message::new("user", text));
+        let reserved = Arc::new(ReservedTokens::new(&tokenizer, &template, &[]));
+        let chat = Chat {
+            messages: &messages,
+            ..Chat::default()
+        };
+        let marks = reserved.marks(&chat).unwrap();
+        let marked = messages.each_ref().map(|message| marks.message(message));
+        let text = marks.read(&render(&template, &marked, &[], &tokenizer));
+        let length = text.as_str().len();
+        // Behind each special token of the template, of which what is said is none.
+        let ends = (1..=length).filter(|&end| reserved.ending_at(&text, end).is_some());
+        let ends: Vec<usize> = ends.collect();
+        assert_eq!(ends.len(), 2 * said.len() + 1, "{name}");
+        let (mut ids, mut start) = (Vec::new(), 0);
+        for end in ends.into_iter().chain([length]) {
+            let part = text.slice(start..end);
+            ids.extend(marks.encode(&part, ids.last().copied()));
+            start = end;
+        }
+        assert_eq!(ids, marks.encode(&text, None), "{name}");
     }
 }

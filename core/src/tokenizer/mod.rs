@@ -244,10 +244,32 @@ impl Tokenizer {
         self.encode_at(text, parse_special, begins, begins)
     }
 
-    /// [`Tokenizer::encode`] with special tokens, but for those that do not count where they stand: `counts(token, offset)`.
-    pub(crate) fn encode_where(&self, text: &str, counts: &dyn Fn(u32, usize) -> bool) -> Vec<u32> {
-        let parts = self.special.split_where(text, &self.vocabulary, counts);
-        self.encode_parts(parts, text.len(), true, true)
+    /// [`Tokenizer::encode`] with special tokens, but for those that do not count where they stand: `counts(token, offset)`. A text that goes on
+    /// behind the token `after` is encoded as it would be there.
+    pub(crate) fn encode_where(
+        &self,
+        text: &str,
+        after: Option<u32>,
+        counts: &dyn Fn(u32, usize) -> bool,
+    ) -> Vec<u32> {
+        let parts = self
+            .special
+            .split_where(text, &self.vocabulary, after, counts);
+        let first = after.is_none_or(|id| match &self.algorithm {
+            Algorithm::Spm(spm) => spm.prefixes_after_special() && self.is_special(id),
+            _ => false,
+        });
+        self.encode_parts(parts, text.len(), first, true)
+    }
+
+    fn is_special(&self, id: u32) -> bool {
+        let known = (id as usize) < self.len();
+        known && self.special_id(self.vocabulary.bytes(id)) == Some(id)
+    }
+
+    /// The special token with exactly these bytes.
+    pub(crate) fn special_id(&self, bytes: &[u8]) -> Option<u32> {
+        self.special.exact(bytes, &self.vocabulary)
     }
 
     /// Every token that is found in a text as it stands: whether it is one that users added, and its text.

@@ -83,17 +83,24 @@ impl Special {
         vocabulary: &Vocabulary,
     ) -> Vec<Part<'a>> {
         let counts = |id, _| control || vocabulary.kind(id) == TokenType::UserDefined;
-        self.split_where(text, vocabulary, &counts)
+        self.split_where(text, vocabulary, None, &counts)
     }
 
-    /// [`Special::split`] at the tokens that count where they stand: `counts(token, offset)`.
+    /// [`Special::split`] at the tokens that count where they stand, `counts(token, offset)`, of a text behind the token `after`.
     pub(super) fn split_where<'a>(
         &self,
         text: &'a str,
         vocabulary: &Vocabulary,
+        after: Option<u32>,
         counts: &dyn Fn(u32, usize) -> bool,
     ) -> Vec<Part<'a>> {
-        let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
+        let strips_right = |id| self.strips_right.binary_search(&id).is_ok();
+        let behind_space = |at: usize| text.len() - text[at..].trim_start().len();
+        let mut at = match after.is_some_and(strips_right) {
+            true => behind_space(0),
+            false => 0,
+        };
+        let (mut parts, mut start) = (Vec::new(), at);
         while at < text.len() {
             let rest = &text.as_bytes()[at..];
             let Some(id) = self.find(rest, vocabulary, &|id| counts(id, at)) else {
@@ -109,8 +116,8 @@ impl Special {
             }
             parts.push(Part::Token(id));
             at += vocabulary.bytes(id).len();
-            if self.strips_right.binary_search(&id).is_ok() {
-                at = text.len() - text[at..].trim_start().len();
+            if strips_right(id) {
+                at = behind_space(at);
             }
             start = at;
         }

@@ -3,6 +3,7 @@
 mod ears;
 mod form;
 mod generation;
+mod hostile;
 mod model;
 mod session;
 mod toy;

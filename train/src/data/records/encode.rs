@@ -1,13 +1,16 @@
 //! From records to token ids: what of them the model is asked to predict.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use dram_core::Message;
+use dram_core::chat::Chat;
+use dram_core::prompt::{MarkedText, Marks, ReservedTokens};
 use rayon::prelude::*;
 
-use super::marks::Controls;
+use super::thinking::{self, empty_block, is_closed, open_block, thought};
 use super::{Conversation, Record, Records};
+use crate::data::tokenizer::token_type;
 use crate::data::{Example, TextTokenizer};
 
 /// A chat template: renders the first so many messages of a conversation, with the opening of an assistant's turn at the end where the flag says so.
@@ -74,29 +77,30 @@ pub fn encode_records(
 
 struct Encoder<'a> {
     tokenizer: &'a TextTokenizer,
-    /// Text cannot run across them.
-    controls: Controls<'a>,
+    reserved: Arc<ReservedTokens<'a>>,
 }
 
 /// An example that may still grow, and the text that it holds.
 #[derive(Default)]
 struct Open {
-    text: String,
+    text: MarkedText,
     example: Example,
-    /// Stands in control tokens that are text.
-    mark: Option<char>,
     /// Whether its last answer has no token that ends the turn.
     unended: bool,
 }
 
 /// What is appended to a prompt: pieces that are encoded apart, and whether they are targets.
-type Pieces = Vec<(String, bool)>;
+type Pieces = Vec<(MarkedText, bool)>;
 
 impl<'a> Encoder<'a> {
     fn new(tokenizer: &'a TextTokenizer) -> Self {
+        let template = tokenizer.vocabulary().chat_template.as_deref();
+        // What stands around thinking is a model's own to say.
+        let own: Vec<&str> = thinking::ends().collect();
+        let reserved = ReservedTokens::new(tokenizer.runtime(), template.unwrap_or(""), &own);
         Encoder {
             tokenizer,
-            controls: Controls::new(tokenizer),
+            reserved: Arc::new(reserved),
         }
     }
 
@@ -120,26 +124,24 @@ impl<'a> Encoder<'a> {
 
     fn chat(&self, chat: &Conversation, render: &Render<'_>) -> Result<Encoded> {
         let mut out = Encoded::default();
-        let marked = self.controls.marked(chat)?;
-        let (chat, mark) = match &marked {
-            Some((chat, mark)) => (chat, Some(*mark)),
-            None => (chat, None),
+        let (marks, marked) = self.marked(chat)?;
+        let render = |chat: &Conversation, messages: usize, open: bool| {
+            let text = render(chat, messages, open)?;
+            anyhow::Ok(marks.read(&text))
         };
-        let mut open = Open {
-            mark,
-            ..Open::default()
-        };
+        let mut open = Open::default();
         for (i, message) in chat.messages.iter().enumerate() {
             // A greeting answers nothing: inference never opens a conversation so.
             if i == 0 || !chat.answers.get(i).is_some_and(|answer| *answer) {
                 continue;
             }
             let place = || format!("turn {i}");
-            let mut chat = Cow::Borrowed(chat);
+            let mut chat = Cow::Borrowed(&marked);
+            let thought = thought(&marks, &marked.messages[i]);
             let mut prompt = render(&chat, i, true).with_context(place)?;
-            if thought(message).is_some() && is_closed(&prompt) {
+            if thought.is_some() && is_closed(prompt.as_str()) {
                 // By its defaults the template has the model not think, and here it did.
-                for switch in THINKING {
+                for switch in thinking::SWITCHES {
                     let arguments = &mut chat.to_mut().arguments;
                     arguments.entry(switch).or_insert(true.into());
                 }
@@ -147,9 +149,15 @@ impl<'a> Encoder<'a> {
             }
             let whole = render(&chat, i + 1, false).with_context(place)?;
             let pieces = self
-                .answer(message, &prompt, &whole, &|| render(&chat, i, false))
+                .answer(thought.as_ref(), &prompt, &whole, &|| {
+                    render(&chat, i, false)
+                })
                 .with_context(place)?;
-            let shown = |text: &str| pieces.iter().any(|(piece, _)| piece.contains(text));
+            let shown = |text: &str| {
+                pieces
+                    .iter()
+                    .any(|(piece, _)| piece.as_str().contains(text))
+            };
             let calls = &message.tool_calls;
             if !calls.is_empty() && !calls.iter().any(|call| shown(&call.name)) {
                 // What is left would teach to say nothing.
@@ -163,20 +171,15 @@ impl<'a> Encoder<'a> {
             {
                 out.unshown += 1;
             }
-            if !self.go_on(&mut open, &prompt)? {
-                let next = Open {
-                    mark,
-                    ..Open::default()
-                };
-                out.examples
-                    .push(std::mem::replace(&mut open, next).example);
+            if !self.go_on(&marks, &mut open, &prompt) {
+                out.examples.push(std::mem::take(&mut open).example);
                 out.rewritten = 1;
-                self.go_on(&mut open, &prompt)?;
+                self.go_on(&marks, &mut open, &prompt);
             }
             for (piece, target) in pieces {
-                open.example
-                    .push(&self.controls.encode(&piece, mark)?, target);
-                open.text.push_str(&piece);
+                let ids = marks.encode(&piece, open.example.ids.last().copied());
+                open.example.push(&ids, target);
+                open.text.push(&piece);
             }
             open.unended = !self.ends(&open.text);
         }
@@ -184,75 +187,111 @@ impl<'a> Encoder<'a> {
         Ok(out)
     }
 
-    /// Appends what `prompt` has beyond an open example's text, if its tokens are those of the whole prompt.
-    fn go_on(&self, open: &mut Open, prompt: &str) -> Result<bool> {
-        let Some(more) = prompt.strip_prefix(open.text.as_str()) else {
-            return Ok(false);
+    /// The conversation with its texts marked.
+    fn marked(&self, chat: &Conversation) -> Result<(Marks<'a>, Conversation)> {
+        let variables = chat.arguments.iter();
+        let variables: Vec<(String, String)> = variables
+            .map(|(name, value)| (name.clone(), value.to_string()))
+            .collect();
+        let marks = self.reserved.marks(&Chat {
+            messages: &chat.messages,
+            tools: chat.tools.as_ref(),
+            variables: &variables,
+            ..Chat::default()
+        })?;
+        let arguments = variables.iter().map(|(name, value)| {
+            let (name, value) = marks.variable(name, value);
+            Ok((name, serde_json::from_str(&value)?))
+        });
+        let marked = Conversation {
+            messages: chat.messages.iter().map(|m| marks.message(m)).collect(),
+            answers: chat.answers.clone(),
+            tools: chat.tools.as_ref().map(|tools| marks.tools(tools)),
+            arguments: arguments.collect::<Result<_>>()?,
         };
-        let ids = self.controls.encode(more, open.mark)?;
-        let apart =
-            open.text.is_empty() || self.controls.begins(more) || self.controls.ends(&open.text);
-        if !apart {
-            let whole = self.controls.encode(prompt, open.mark)?;
+        Ok((marks, marked))
+    }
+
+    /// Appends what `prompt` has beyond an open example's text, if its tokens are those of the whole prompt. Whether they are.
+    fn go_on(&self, marks: &Marks<'_>, open: &mut Open, prompt: &MarkedText) -> bool {
+        let Some(more) = prompt.strip_prefix(&open.text) else {
+            return false;
+        };
+        let last = open.example.ids.last().copied();
+        let ids = marks.encode(&more, last);
+        let begins = ids.first().is_some_and(|&id| self.is_control(id));
+        // Text cannot run across a control token.
+        if !(begins || last.is_none_or(|id| self.is_control(id))) {
+            let whole = marks.encode(prompt, None);
             let (before, after) = whole.split_at(whole.len().min(open.example.ids.len()));
             if before != open.example.ids || after != ids {
-                return Ok(false);
+                return false;
             }
         }
         // Then the turn is ended by the token that begins the next.
-        let ends = open.unended && self.controls.begins(more);
-        let (end, more_ids) = ids.split_at(usize::from(ends).min(ids.len()));
+        let ends = open.unended && begins;
+        let (end, more_ids) = ids.split_at(usize::from(ends));
         open.example.push(end, true);
         open.example.push(more_ids, false);
-        open.text.push_str(more);
-        Ok(true)
+        open.text.push(&more);
+        true
     }
 
     /// Whether a token that ends a turn stands at the end, white space aside.
-    fn ends(&self, text: &str) -> bool {
-        self.controls.ends(text.trim_end())
+    fn ends(&self, text: &MarkedText) -> bool {
+        let end = text.as_str().trim_end().len();
+        let last = self.reserved.ending_at(text, end);
+        last.is_some_and(|id| self.is_control(id))
+    }
+
+    fn is_control(&self, id: u32) -> bool {
+        let vocabulary = self.tokenizer.vocabulary();
+        vocabulary.types.get(id as usize) == Some(&token_type::CONTROL)
+            || vocabulary.eos == Some(id)
+            || self.tokenizer.runtime().is_end(id)
     }
 
     /// What follows on `prompt` in `whole`, which has one message more. `before` renders the messages before it without the opening of a turn.
     fn answer(
         &self,
-        message: &Message,
-        prompt: &str,
-        whole: &str,
-        before: &dyn Fn() -> Result<String>,
+        thought: Option<&MarkedText>,
+        prompt: &MarkedText,
+        whole: &MarkedText,
+        before: &dyn Fn() -> Result<MarkedText>,
     ) -> Result<Pieces> {
-        let thought = thought(message);
         let mut pieces = Pieces::new();
-        let rest = match whole.strip_prefix(prompt) {
+        let (given, text) = (prompt.as_str(), whole.as_str());
+        let rest = match text.strip_prefix(given) {
             Some(rest) => rest,
             None => {
                 let before = before()?;
-                let Some(said) = behind_opening(&before, prompt, whole) else {
+                let before = before.as_str();
+                let Some(said) = behind_opening(before, prompt, whole) else {
                     bail!(
                         "the chat template opens an answer with {:?} and does not show one so; the answer's tokens cannot be told",
-                        prompt.strip_prefix(before.as_str()).unwrap_or(prompt)
+                        given.strip_prefix(before).unwrap_or(given)
                     );
                 };
-                match (open_block(prompt), thought) {
+                match (open_block(given), thought) {
                     // The prompt has closed it.
                     (None, None) => &said[empty_block("", said)..],
                     (None, Some(_)) => said,
                     (Some((open, close)), thought) => match (said.strip_prefix(open), thought) {
                         (Some(rest), _) => rest,
                         (None, None) if said.starts_with(close) => said,
-                        (None, Some(thought)) if said.starts_with(thought.trim()) => said,
+                        (None, Some(thought)) if said.starts_with(thought.as_str().trim()) => said,
                         (None, Some(thought)) if said.starts_with(close) => {
-                            pieces.push((thought.trim().to_owned(), true));
+                            pieces.push((trimmed(thought), true));
                             said
                         }
                         (None, thought) => {
                             // Lines of their own where the opening is one.
-                            let (before, behind) = match prompt.ends_with(open) {
+                            let (before, behind) = match given.ends_with(open) {
                                 true => ("", ""),
                                 false => ("\n", "\n\n"),
                             };
-                            let block = thought.unwrap_or_default().trim();
-                            let block = format!("{block}{before}{close}{behind}");
+                            let mut block = thought.map(trimmed).unwrap_or_default();
+                            block.push(&format!("{before}{close}{behind}").into());
                             pieces.push((block, thought.is_some()));
                             said
                         }
@@ -261,103 +300,55 @@ impl<'a> Encoder<'a> {
             }
         };
         let empty = match thought {
-            None if pieces.is_empty() => empty_block(prompt, rest),
+            None if pieces.is_empty() => empty_block(given, rest),
             _ => 0,
         };
-        let (block, said) = rest.split_at(empty);
-        pieces.push((block.to_owned(), false));
+        let start = text.len() - rest.len();
+        let said = start + empty;
         // What stands behind the token that ends the turn is never generated.
-        let end = match self.ends(said) {
-            true => said.trim_end().len(),
-            false => said.len(),
+        let end = match text.trim_end().len() {
+            end if end > said && self.ends(whole) => end,
+            _ => text.len(),
         };
-        pieces.push((said[..end].to_owned(), true));
-        pieces.push((said[end..].to_owned(), false));
-        pieces.retain(|(piece, _)| !piece.is_empty());
+        let parts = [
+            (start..said, false),
+            (said..end, true),
+            (end..text.len(), false),
+        ];
+        pieces.extend(parts.map(|(part, target)| (whole.slice(part), target)));
+        pieces.retain(|(piece, _)| !piece.as_str().is_empty());
         Ok(pieces)
     }
 }
 
-/// What models write around their thinking.
-pub(super) const BLOCKS: &[(&str, &str)] = &[
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("<seed:think>", "</seed:think>"),
-    ("<mm:think>", "</mm:think>"),
-    ("<think:opensource>", "</think:opensource>"),
-    ("[THINK]", "[/THINK]"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
-    ("<|channel>thought", "<channel|>"),
-    ("<|inner_prefix|>", "<|inner_suffix|>"),
-    ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
-];
-
-/// Variables by which templates are told to have the model think.
-const THINKING: [&str; 2] = ["enable_thinking", "thinking"];
-
-/// What an assistant thought, by the data.
-fn thought(message: &Message) -> Option<&str> {
-    if let Some(reasoning) = &message.reasoning {
-        return Some(reasoning);
-    }
-    BLOCKS.iter().find_map(|(open, close)| {
-        let (thought, _) = message.content.split_once(close)?;
-        let text = thought.trim_start();
-        Some(text.strip_prefix(open).unwrap_or(text))
-    })
-}
-
-/// The block that `prompt` leaves open at its end.
-fn open_block(prompt: &str) -> Option<(&'static str, &'static str)> {
-    let prompt = prompt.trim_end();
-    BLOCKS
-        .iter()
-        .find(|(open, _)| prompt.ends_with(open))
-        .copied()
-}
-
-/// Whether `prompt` ends with a block that is closed.
-fn is_closed(prompt: &str) -> bool {
-    let prompt = prompt.trim_end();
-    BLOCKS.iter().any(|(_, close)| prompt.ends_with(close))
-}
-
-/// Bytes of an empty block for thinking, or of the end of one, at the beginning of `rest`.
-fn empty_block(prompt: &str, rest: &str) -> usize {
-    let left = match open_block(prompt) {
-        Some((_, close)) => behind(rest, close),
-        None => BLOCKS
-            .iter()
-            .find_map(|(open, close)| behind(behind(rest, open).unwrap_or(rest), close)),
-    };
-    left.map_or(0, |left| rest.len() - left.len())
-}
-
-/// What stands behind `mark` where `text` begins with it, white space aside.
-fn behind<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
-    Some(text.trim_start().strip_prefix(mark)?.trim_start())
-}
-
 /// What `whole` says behind the opening of its last turn, which `prompt` has beyond `before`. The opening may end in a block for thinking that `whole`
 /// does not show.
-fn behind_opening<'a>(before: &str, prompt: &str, whole: &'a str) -> Option<&'a str> {
-    let mut opening = prompt.strip_prefix(before)?.trim_end();
-    let marks = BLOCKS.iter().flat_map(|(open, close)| [*open, *close]);
-    let marks: Vec<&str> = marks.collect();
-    while let Some(mark) = marks.iter().find(|mark| opening.ends_with(**mark)) {
-        opening = opening[..opening.len() - mark.len()].trim_end();
+fn behind_opening<'a>(before: &str, prompt: &MarkedText, whole: &'a MarkedText) -> Option<&'a str> {
+    let (given, text) = (prompt.as_str(), whole.as_str());
+    let mut opening = given.strip_prefix(before)?.trim_end();
+    while let Some(end) = thinking::ends().find(|end| opening.ends_with(end)) {
+        opening = opening[..opening.len() - end.len()].trim_end();
     }
     if opening.is_empty() {
-        return Some(whole.strip_prefix(before)?.trim_start());
+        return Some(text.strip_prefix(before)?.trim_start());
     }
-    let at = whole.rfind(opening)? + opening.len();
+    let length = opening.len();
+    let own = prompt.slice(before.len()..before.len() + length);
+    // An answer may spell one, which is text.
+    let mut found = text.rmatch_indices(opening);
+    let (at, _) = found.find(|&(at, _)| whole.slice(at..at + length) == own)?;
+    let end = at + length;
     // One that an earlier turn has: the template goes on in that turn.
-    let said = match at > shared(before, whole) {
-        true => &whole[at..],
-        false => &whole[shared(prompt, whole)..],
+    let said = match end > shared(before, text) {
+        true => &text[end..],
+        false => &text[shared(given, text)..],
     };
     Some(said.trim_start())
+}
+
+fn trimmed(text: &MarkedText) -> MarkedText {
+    let start = text.as_str().len() - text.as_str().trim_start().len();
+    text.slice(start..text.as_str().trim_end().len().max(start))
 }
 
 /// Bytes of what two texts begin with.

@@ -14,10 +14,10 @@
 
 mod encode;
 mod lines;
-mod marks;
 mod messages;
 mod parquet;
 mod shapes;
+mod thinking;
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
