@@ -16,7 +16,8 @@ use crate::common::bytes;
 /// and its tokens are compared with those of the folder's tokenizer.json.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Families: Llama 2 and 3, Mistral, Qwen 2, 2.5 and 3, StableLM, Gemma 2 and 3 (text), Phi 3 and 4, SmolLM 3, OLMo 2 and 3, Granite 3, BERT
+Families: Llama 2 and 3, Mistral, Qwen 2, 2.5 and 3, StableLM, Gemma 2 and 3 (text), Phi 3 and 4, SmolLM 3, OLMo 2 and 3, Granite 3, LFM2, BERT;
+with experts: Qwen 3, LFM2
 
 Examples:
   dram convert Qwen3-0.6B --out qwen3.gguf                  the folder's own type

@@ -206,8 +206,12 @@ fn all_ways_to_a_position_give_the_same_bits() {
         let [short, long] = [128, 1024].map(|length| number(".context_length", length));
         let model = opened(&case.file, &short, &long).unwrap();
         let name = &case.name;
-        let new = || model.session(options(LONG + others.len(), 1)).unwrap();
-        let mut session = new();
+        let with = |threads| {
+            let options = options(LONG + others.len(), threads);
+            model.session(options).unwrap()
+        };
+        let new = || with(1);
+        let mut session = with(2);
         let mut all = Vec::new(); // [LONG, vocabulary]
         session
             .evaluate(&ids, &mut |_, logits| all.extend_from_slice(logits))
@@ -362,6 +366,10 @@ fn what_a_file_says_wrongly_is_named() {
         (
             with_number("qwen3-moe.gguf", "expert_used_count", 3, 9),
             ["qwen3moe.expert_used_count", "at most the 8 experts"],
+        ),
+        (
+            with_number("lfm2-moe.gguf", "expert_gating_func", 2, 1),
+            ["lfm2moe.expert_gating_func", "expected 2"],
         ),
     ];
     for (error, parts) in errors {

@@ -20,6 +20,15 @@ pub(super) const NAMES: Names = Names {
 
 /// A layer with no heads of keys and values has a convolution.
 pub(super) fn config(keys: &Keys<'_>) -> Result<Config> {
+    // Encoders and audio models under the same name.
+    let causal = keys.name("attention.causal");
+    if keys.file.metadata().opt_bool(&causal)? == Some(false) {
+        return Err(keys.bad(&causal, "true or absent".into(), false));
+    }
+    if let Some(window) = keys.nonzero_length("attention.sliding_window")? {
+        let key = keys.name("attention.sliding_window");
+        return Err(keys.bad(&key, "0 or absent".into(), window));
+    }
     let heads = keys.lengths("attention.head_count_kv")?; // [layers]
     let kv_heads = heads.iter().copied().max().filter(|heads| *heads > 0);
     if let Some(other) = heads.iter().find(|n| **n != 0 && Some(**n) != kv_heads) {

@@ -151,6 +151,18 @@ fn experts(keys: &Keys<'_>, scores: ExpertScores) -> Result<FeedForward> {
         let key = keys.name("expert_used_count");
         return Err(keys.bad(&key, format!("at most the {count} experts"), used));
     }
+    let gating = keys.name("expert_gating_func");
+    let expected = match scores {
+        ExpertScores::Softmax => 1,
+        ExpertScores::Sigmoid => 2,
+    };
+    // Some families' files lack it; 0 says nothing.
+    match keys.file.metadata().opt_u32(&gating)? {
+        Some(other) if other != 0 && other != expected => {
+            return Err(keys.bad(&gating, expected.to_string(), other));
+        }
+        _ => {}
+    }
     let normalized = keys.name("expert_weights_norm");
     Ok(FeedForward::Experts(Experts {
         count,
