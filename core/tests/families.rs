@@ -202,7 +202,13 @@ fn all_ways_to_a_position_give_the_same_bits() {
     };
     let (ids, others) = (numbers(1, LONG), numbers(2, 20));
     let saved = tempfile::NamedTempFile::new().unwrap();
-    for case in cases().iter().filter(|case| !case.embedding) {
+    // A window, convolutions, experts; all of them where the processor is a fast one.
+    let is_few = std::env::var_os("DRAM_EMULATED").is_some();
+    let few = ["gemma2", "lfm2", "qwen3-moe"];
+    let wanted = |case: &&Case| !case.embedding && (!is_few || few.contains(&&*case.name));
+    let positions = [0, 258, 589, 1, 2, 200, 255, 256, 257, 511, 512, 619, LONG];
+    let positions = &positions[..if is_few { 3 } else { positions.len() }];
+    for case in cases().iter().filter(wanted) {
         let [short, long] = [128, 1024].map(|length| number(".context_length", length));
         let model = opened(&case.file, &short, &long).unwrap();
         let name = &case.name;
@@ -226,7 +232,7 @@ fn all_ways_to_a_position_give_the_same_bits() {
                 assert!(same, "{name}: parts of {size}, position {position}");
             }
         }
-        for position in [0, 1, 2, 200, 255, 256, 257, 258, 511, 512, 589, 619, LONG] {
+        for &position in positions {
             let mut fresh = new();
             if position > 0 {
                 fresh.prefill(&ids[..position]).unwrap();
