@@ -60,10 +60,6 @@ const LONG: &[(&str, &str)] = &[
         "a session's interface, mostly its documentation",
     ),
     (
-        "core/src/state/kv.rs",
-        "one data structure: to be split by what a ring needs",
-    ),
-    (
         "core/src/tokenizer/mod.rs",
         "a tokenizer's interface, mostly its documentation",
     ),

@@ -1,0 +1,65 @@
+//! Where each layer's positions lie: all of them, or those of a window in a ring.
+
+use super::{SEGMENT, SLACK};
+use crate::kernels::KEYS;
+use crate::model::Config;
+use std::ops::Range;
+
+/// Where a layer's rows lie. Each head has as many as the layer keeps positions: position p is row p % positions.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    pub(super) first: usize,
+    pub(super) positions: usize,
+    pub(super) is_ring: bool,
+}
+
+impl Room {
+    /// The rooms of all layers, and how many rows they are together.
+    pub(super) fn all(config: &Config, context: usize) -> (Vec<Room>, usize) {
+        let mut rows = 0usize;
+        let rooms = config.scopes().map(|scope| {
+            let whole = context.next_multiple_of(KEYS);
+            // What sees the whole text is evaluated with the whole text.
+            let window = scope.window.filter(|_| config.causal);
+            let ring = window.map(|w| w.saturating_add(SLACK).next_multiple_of(SEGMENT));
+            let positions = ring.unwrap_or(whole).min(whole);
+            let first = rows;
+            rows = rows.saturating_add(positions.saturating_mul(config.kv_heads));
+            Room {
+                first,
+                positions,
+                is_ring: positions < whole,
+            }
+        });
+        (rooms.collect(), rows)
+    }
+
+    /// The row of a head's position.
+    pub(super) fn row(&self, head: usize, position: usize) -> usize {
+        self.first + head * self.positions + position % self.positions
+    }
+
+    /// The pieces in which the blocks that hold `positions` lie one after another: the row of each, and how many.
+    pub(super) fn runs(
+        &self,
+        head: usize,
+        positions: Range<usize>,
+    ) -> impl Iterator<Item = (usize, usize)> {
+        let mut at = positions.start / KEYS * KEYS;
+        let (end, room) = (positions.end.next_multiple_of(KEYS), *self);
+        std::iter::from_fn(move || {
+            let left = end.checked_sub(at).filter(|left| *left > 0)?;
+            let count = left.min(room.positions - at % room.positions);
+            let row = room.row(head, at);
+            at += count;
+            Some((row, count))
+        })
+    }
+}
+
+/// The widest window of layers that keep only that; 0 where there are none.
+pub(super) fn window(config: &Config, rooms: &[Room]) -> usize {
+    let rings = config.scopes().zip(rooms).filter(|(_, room)| room.is_ring);
+    let windows = rings.filter_map(|(scope, _)| scope.window);
+    windows.max().unwrap_or(0)
+}
