@@ -90,6 +90,25 @@ fn conversations_that_share_a_beginning_reuse_it() {
 }
 
 #[test]
+fn another_sequence_leaves_nothing_to_go_back_to() {
+    let model = model(Some(WINDOW));
+    let mut session = session(&model, CacheFormat::F16);
+    // Its checkpoint is where its last part began, at 512; the next sequence, token by token, makes none.
+    session.prefill(&tokens(11, 700)).unwrap();
+    session.truncate(0);
+    let ids = tokens(12, 1300);
+    session.prefill(&ids[..200]).unwrap();
+    for part in ids[200..].chunks(1) {
+        session.prefill(part).unwrap();
+    }
+    session.truncate(520); // within reach of what lay before 512
+    let ours = session.prefill(&[1, 2, 3]).unwrap().to_vec();
+    let mut fresh = self::session(&model, CacheFormat::F16);
+    let all = [&ids[..520], &[1, 2, 3]].concat();
+    assert_eq!(ours, fresh.prefill(&all).unwrap());
+}
+
+#[test]
 fn forks_and_saved_sequences_go_on_with_the_same_bits() {
     let model = model(Some(WINDOW));
     let ids = tokens(8, 1000);
