@@ -16,7 +16,7 @@ pub(crate) fn prefetch(address: *const u8) {
 pub(crate) fn prefetch(address: *const u8) {
     // SAFETY: a prefetch never faults, and changes nothing that a program sees.
     unsafe {
-        asm!("prfm pldl2keep, [{}]", in(reg) address, options(readonly, nostack, preserves_flags))
+        std::arch::asm!("prfm pldl2keep, [{}]", in(reg) address, options(readonly, nostack, preserves_flags))
     }
 }
 

@@ -31,7 +31,7 @@ impl Decoder<'_> {
         );
         o.project(
             x,
-            [(router, &mut s.scores_of_experts)],
+            [(router, &mut s.expert_scores)],
             &mut s.vector,
             &mut s.hooks,
         );
@@ -40,7 +40,7 @@ impl Decoder<'_> {
             &s.vector[..spec.count]
         });
         s.choices.clear();
-        let scores = s.scores_of_experts.chunks_exact_mut(spec.count);
+        let scores = s.expert_scores.chunks_exact_mut(spec.count);
         for (token, scores) in scores.take(tokens).enumerate() {
             score(o.kernels, spec.scores, scores);
             choose(spec, scores, bias, token, &mut s.order, &mut s.choices);
@@ -49,17 +49,17 @@ impl Decoder<'_> {
             .sort_unstable_by_key(|choice| (choice.expert, choice.token));
 
         let input = if norm.is_some() { &s.branch } else { &s.x };
-        s.sum[..tokens * d].fill(0.0);
+        s.expert_sum[..tokens * d].fill(0.0);
         for chosen in s.choices.chunk_by(|a, b| a.expert == b.expert) {
             let MlpWeights { gate, up, down } = &weights.experts[chosen[0].expert];
             let (count, length) = (chosen.len(), down.matrix.cols);
             let rows = if count == tokens {
                 &input[..tokens * d]
             } else {
-                for (choice, row) in chosen.iter().zip(s.gathered.chunks_exact_mut(d)) {
+                for (choice, row) in chosen.iter().zip(s.expert_in.chunks_exact_mut(d)) {
                     row.copy_from_slice(&input[choice.token * d..][..d]);
                 }
-                &s.gathered[..count * d]
+                &s.expert_in[..count * d]
             };
             let x = o.round(
                 rows,
@@ -79,13 +79,19 @@ impl Decoder<'_> {
                 &mut s.int8,
                 &down.matrix,
             );
-            o.project(inner, [(down, &mut *s.expert)], &mut s.vector, &mut s.hooks);
-            for (choice, row) in chosen.iter().zip(s.expert.chunks_exact_mut(d)) {
+            o.project(
+                inner,
+                [(down, &mut *s.expert_out)],
+                &mut s.vector,
+                &mut s.hooks,
+            );
+            for (choice, row) in chosen.iter().zip(s.expert_out.chunks_exact_mut(d)) {
                 o.kernels.scale(row, choice.weight);
-                o.kernels.add(&mut s.sum[choice.token * d..][..d], row);
+                o.kernels
+                    .add(&mut s.expert_sum[choice.token * d..][..d], row);
             }
         }
-        s.branch[..tokens * d].copy_from_slice(&s.sum[..tokens * d]);
+        s.branch[..tokens * d].copy_from_slice(&s.expert_sum[..tokens * d]);
         self.add_feed_forward(layer, tokens);
     }
 }

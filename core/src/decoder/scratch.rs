@@ -12,13 +12,13 @@ use std::ops::{Deref, DerefMut};
 
 /// Room for one part of a prompt, or one token.
 pub(crate) struct Scratch {
-    pub(crate) tokens: usize,             // most tokens evaluated together
-    pub(crate) logit_rows: usize,         // most positions whose logits are computed together
-    pub(crate) x: Floats,                 // [tokens, embedding]: the residual stream
-    pub(crate) branch: Floats, // [tokens, embedding]: what a branch reads, then what it adds
-    pub(crate) query: Floats,  // [tokens, heads, key_length]
-    pub(crate) key: Floats,    // [tokens, kv_heads, key_length]
-    pub(crate) value: Floats,  // [tokens, kv_heads, value_length]
+    pub(crate) tokens: usize,         // most tokens evaluated together
+    pub(crate) logit_rows: usize,     // most positions whose logits are computed together
+    pub(crate) x: Floats,             // [tokens, embedding]: the residual stream
+    pub(crate) branch: Floats,        // [tokens, embedding]: what a branch reads, then what it adds
+    pub(crate) query: Floats,         // [tokens, heads, key_length]
+    pub(crate) key: Floats,           // [tokens, kv_heads, key_length]
+    pub(crate) value: Floats,         // [tokens, kv_heads, value_length]
     pub(crate) mixed: Floats, // [tokens, heads, value_length] or [tokens, embedding]: what a mixer found
     pub(super) gates: Floats, // [tokens, 3, embedding]: a short convolution's b, c and x
     pub(super) conv: Floats,  // [tail + tokens, embedding]: what it reads
@@ -33,12 +33,12 @@ pub(crate) struct Scratch {
     pub(crate) scores: Floats, // [LANES, TOGETHER, SEGMENT]
     pub(crate) parts: Floats, // [kv_heads, segments, group, part], or [LANES, TOGETHER, part]
     pub(crate) states: Vec<[f32; 2]>, // [tokens, heads]
-    pub(super) scores_of_experts: Floats, // [tokens, experts]
+    pub(super) expert_scores: Floats, // [tokens, experts]
     pub(super) choices: Vec<Choice>, // ≤ [tokens, used]
     pub(super) order: Vec<usize>, // ≤ [experts]
-    pub(super) gathered: Floats, // [tokens, embedding]: what an expert reads
-    pub(super) expert: Floats, // [tokens, embedding]: what it makes of it
-    pub(super) sum: Floats,   // [tokens, embedding]: of the experts
+    pub(super) expert_in: Floats, // [tokens, embedding]: what an expert reads
+    pub(super) expert_out: Floats, // [tokens, embedding]: what it makes of it
+    pub(super) expert_sum: Floats, // [tokens, embedding]: of the experts
     pub(crate) logits: Floats, // [logit_rows, vocabulary]
     pub(crate) hooks: Hooks,
 }
@@ -132,8 +132,8 @@ fn sizes(config: &Config, context: usize, positions: usize) -> Sizes {
         .max(experts)
         .max(kernel);
     let spare = if config.parallel { d } else { 0 };
-    let per_token = 2 * d + spare + query + key + value + mixed + 2 * ff + 2 * pairs;
-    let per_token = per_token + gates + conv + experts + 3 * of_expert;
+    let mixers = query + key + value + mixed + gates + conv;
+    let per_token = 2 * d + spare + mixers + 2 * ff + 2 * pairs + experts + 3 * of_expert;
     let wanted = ENOUGH_BYTES / (per_token * size_of::<f32>()) / MIN_TOKENS * MIN_TOKENS;
     let tokens = if config.causal {
         wanted.clamp(MIN_TOKENS, MAX_TOKENS).min(context)
@@ -234,10 +234,10 @@ impl Scratch {
             gates,
             conv,
             taps,
-            scores_of_experts,
-            gathered,
-            expert,
-            sum,
+            expert_scores,
+            expert_in,
+            expert_out,
+            expert_sum,
         ] = floats.map(Floats::new);
         let int8 = Buffer::new(tokens * widest);
         Scratch {
@@ -262,12 +262,12 @@ impl Scratch {
             scores,
             parts,
             states: vec![[0.0; 2]; states],
-            scores_of_experts,
+            expert_scores,
             choices: Vec::with_capacity(choices),
             order: Vec::with_capacity(experts),
-            gathered,
-            expert,
-            sum,
+            expert_in,
+            expert_out,
+            expert_sum,
             logits,
             hooks: Hooks::default(),
         }

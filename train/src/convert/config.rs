@@ -11,7 +11,7 @@ use super::parts::Kind;
 use crate::folder::read_json;
 
 /// No dimension of a model is longer; products of two fit 64 bits with room to spare.
-const LONGEST: u64 = 1 << 28;
+pub(super) const LONGEST: u64 = 1 << 28;
 
 /// The fields of `config.json`; those of `text_config`, where there is one, come first.
 pub(super) struct Fields(pub(super) Json);

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::config::Fields;
+use super::config::{Fields, LONGEST};
 use super::parts::Kind;
 
 /// How a layer mixes positions, and what it does to each by itself.
@@ -80,6 +80,10 @@ pub(super) fn adjusted(fields: &Fields) -> Result<usize> {
         return Ok(length);
     }
     let factor = fields.float("block_ffn_dim_multiplier")?;
-    let length = (factor * (2 * length / 3) as f64) as usize;
-    Ok(length.next_multiple_of(fields.length("block_multiple_of")?))
+    let adjusted = factor * (2 * length / 3) as f64;
+    ensure!(
+        (1.0..=LONGEST as f64).contains(&adjusted),
+        "config.json: block_ffn_dim_multiplier {factor} makes the feed-forward part {adjusted} long; expected 1 to {LONGEST}"
+    );
+    Ok((adjusted as usize).next_multiple_of(fields.length("block_multiple_of")?))
 }
