@@ -183,7 +183,7 @@ pub enum Error {
 
     /// An adapter changes a tensor that its base model does not have, or does not multiply with.
     #[error(
-        "{file}: tensor `{tensor}`: expected the name of a matrix of {base}, got one that is none: the adapter was made for another model"
+        "{file}: tensor `{tensor}`: expected the name of a matrix of {base} that every token is multiplied with, got another: the adapter was made for another model, or changes its experts, which is not supported"
     )]
     NotAdapted {
         /// The adapter's file.
