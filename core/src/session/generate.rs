@@ -349,7 +349,7 @@ impl Session {
             self.ids.truncate(self.position);
             return Ok(Step::Over(Finish::Cancelled));
         }
-        self.evaluate_waiting()?;
+        self.evaluate_waiting(None)?;
         Ok(Step::Done { drafted: 0 })
     }
 
@@ -370,7 +370,7 @@ impl Session {
             drafted = speculator.append(&mut self.ids);
         }
         if drafted == 0 {
-            self.evaluate_waiting()?;
+            self.evaluate_waiting(None)?;
             return Ok(0);
         }
         let mut decoder = Decoder::new(&self.model, &self.pool, &mut self.state, &mut self.scratch);

@@ -305,7 +305,7 @@ impl Session {
 
     /// Evaluates those of its tokens again that the state could not keep.
     pub(crate) fn settle(&mut self) -> Result<()> {
-        self.request(Session::evaluate_waiting)
+        self.request(|session| session.evaluate_waiting(None))
     }
 
     /// The tokens after the first `position` are no longer in the state.
@@ -433,26 +433,27 @@ impl Session {
     /// Evaluates tokens that were checked, part by part, and leaves the last one's logits in the scratch.
     fn advance(&mut self, ids: &[u32]) -> Result<()> {
         self.ids.extend_from_slice(ids);
-        self.evaluate_waiting()
+        self.evaluate_waiting(Some(Mark::Prompt))
     }
 
     /// Evaluates `prompt`, of which the sequence has the first `shared` tokens and the state as many as it could keep.
     fn read_prompt(&mut self, prompt: &[u32], shared: usize) -> Result<()> {
         if self.position < shared && self.state.has_checkpoints() {
-            self.evaluate_waiting()?;
+            self.evaluate_waiting(None)?;
             self.state.checkpoint(Mark::Shared, shared);
         }
         self.advance(&prompt[shared..])
     }
 
     /// Evaluates the tokens after the position. Those that were not, because it was cancelled, are forgotten.
-    fn evaluate_waiting(&mut self) -> Result<()> {
+    /// Before the last part, if that is of several tokens, the state keeps a checkpoint for `mark`.
+    fn evaluate_waiting(&mut self, mark: Option<Mark>) -> Result<()> {
         self.row = 0;
         while self.position < self.ids.len() {
             let end = self.ids.len().min(self.position + self.scratch.tokens);
             let is_last = end == self.ids.len();
-            if is_last && end - self.position > 1 {
-                self.state.checkpoint(Mark::Prompt, self.position);
+            if let Some(mark) = mark.filter(|_| is_last && end - self.position > 1) {
+                self.state.checkpoint(mark, self.position);
             }
             let mut decoder =
                 Decoder::new(&self.model, &self.pool, &mut self.state, &mut self.scratch);

@@ -3,7 +3,7 @@
 //!
 //! Int8 products have one row per 32-bit lane when a block's integers have been added up, so that the f32 accumulation over blocks is the scalar
 //! code's. Weights that several tokens share are transposed for it (`product`, `unpacked_neon`); for one token the dot product takes them as they lie, and
-//! its sums are transposed (`row_wise`, `superblocks`). The matrix multiply keeps two rows × two tokens (`pairs`).
+//! its sums are transposed (`one_token_dotprod`, `superblocks`). The matrix multiply keeps two rows × two tokens (`many_tokens_i8mm`).
 
 pub(super) mod dotprod;
 pub(super) mod i8mm;
