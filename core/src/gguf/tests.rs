@@ -383,6 +383,6 @@ fn a_large_vocabulary_opens_in_milliseconds() {
             .last(),
         Some("token151999")
     );
-    // Some 2 ms where nothing else runs; the bound only catches work of another order.
-    assert!(opened.as_millis() < 200, "{opened:?}");
+    // Some 2 ms where nothing else runs, thirty times that where the processor is emulated; the bound only catches work of another order.
+    assert!(opened.as_millis() < 5000, "{opened:?}");
 }
