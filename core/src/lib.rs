@@ -3,6 +3,7 @@
 mod cancel;
 pub mod chat;
 mod constraint;
+mod cpu;
 mod decoder;
 mod encoder;
 pub mod error;
@@ -29,7 +30,7 @@ mod tools;
 pub use cancel::CancelToken;
 pub use chat::Message;
 pub use constraint::Constraint;
-pub use decoder::ImportanceSums;
+pub use cpu::ImportanceSums;
 pub use encoder::Encoder;
 pub use error::{Error, Result};
 pub use limits::Limits;

@@ -22,6 +22,7 @@ const ROOMS: &[&str] = &[
     "model",
     "state",
     "decoder",
+    "cpu",
     "sampling",
     "constraint",
     "tools",

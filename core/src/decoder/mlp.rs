@@ -1,43 +1,16 @@
 //! The dense feed-forward part (arXiv:2002.05202).
 
-use super::Decoder;
-use crate::model::weights::{Layer, MlpWeights, Norm};
+use super::Place::{self, Branch, Gate, Parallel, Up};
+use super::{Decoder, Steps, View};
+use crate::model::weights::{Layer, Matrix, MlpWeights, Norm};
 
-impl Decoder<'_> {
-    /// x += down(activation of gate(x) and up(x)), reading a normalised x.
+impl<S: Steps> Decoder<'_, S> {
+    /// The stream += down(activation of gate(x) and up(x)) of a normalised x.
     pub(super) fn mlp(&mut self, layer: &Layer, weights: &MlpWeights, tokens: usize) {
-        let norm = self.feed_forward_norm(layer);
-        let (o, s) = (self.operations, &mut *self.scratch);
-        let MlpWeights { gate, up, down } = weights;
-        let (d, ff) = (self.config.embedding_length, down.matrix.cols);
-
-        let readers = [&up.matrix, &gate.as_ref().unwrap_or(up).matrix];
-        let x = o.normalise(
-            norm,
-            &s.x[..tokens * d],
-            &mut s.branch,
-            &mut s.int8,
-            &mut s.vector,
-            &readers,
-        );
-        match gate {
-            Some(gate) => o.project(
-                x,
-                [(gate, &mut s.gate), (up, &mut s.up)],
-                &mut s.vector,
-                &mut s.hooks,
-            ),
-            None => o.project(x, [(up, &mut s.gate)], &mut s.vector, &mut s.hooks),
-        }
-
-        let inner = o.activate(
-            &mut s.gate[..tokens * ff],
-            &s.up[..tokens * ff],
-            &mut s.int8,
-            &down.matrix,
-        );
-        o.project(inner, [(down, &mut s.branch)], &mut s.vector, &mut s.hooks);
-        self.add_feed_forward(layer, tokens);
+        let (norm, x) = (self.feed_forward_norm(layer), self.stream(tokens));
+        let x = self.steps.normalise(norm, x, Branch, &readers(weights));
+        feed_forward(self.steps, weights, x, Branch);
+        self.add_feed_forward(layer, Branch, tokens);
     }
 
     /// The norm of what the feed-forward part reads.
@@ -49,17 +22,29 @@ impl Decoder<'_> {
         }
     }
 
-    /// x += the feed-forward part's branch, and the mixer's where they are parallel.
-    pub(super) fn add_feed_forward(&mut self, layer: &Layer, tokens: usize) {
-        let (o, s) = (self.operations, &mut *self.scratch);
-        let values = tokens * self.config.embedding_length;
+    /// The stream += the feed-forward part's branch, and the mixer's where they are parallel.
+    pub(super) fn add_feed_forward(&mut self, layer: &Layer, branch: Place, tokens: usize) {
         if self.config.parallel {
-            o.kernels.add(&mut s.x[..values], &s.spare[..values]);
+            self.steps.add(self.stream(tokens), Parallel);
         }
-        self.join(
-            layer.feed_forward_post_norm.as_ref(),
-            layer.feed_forward_sum_norm.as_ref(),
-            tokens,
-        );
+        let (post, sum) = (&layer.feed_forward_post_norm, &layer.feed_forward_sum_norm);
+        self.add_branch(branch, post.as_ref(), sum.as_ref(), tokens);
     }
+}
+
+/// The matrices that read the part's input.
+pub(crate) fn readers(weights: &MlpWeights) -> [&Matrix; 2] {
+    let MlpWeights { gate, up, .. } = weights;
+    [&up.matrix, &gate.as_ref().unwrap_or(up).matrix]
+}
+
+/// `to` = down(activation of gate(x) and up(x)), of an `x` prepared for [`readers`].
+pub(crate) fn feed_forward<S: Steps>(steps: &mut S, weights: &MlpWeights, x: View, to: Place) {
+    let MlpWeights { gate, up, down } = weights;
+    match gate {
+        Some(gate) => steps.project(x, [(gate, Gate), (up, Up)]),
+        None => steps.project(x, [(up, Gate)]),
+    }
+    let inner = steps.activate(x.rows, &down.matrix);
+    steps.project(inner, [(down, to)]);
 }

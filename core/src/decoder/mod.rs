@@ -1,34 +1,25 @@
 //! The forward pass: tokens in, logits or the encoder's vectors out.
 //!
-//! Each token's vector `x` runs through the layers; in each, a mixer (attention, a short convolution) and the feed-forward part read a normalised copy
-//! and add what they found.
+//! Each token's vector runs through the layers in the residual stream; in each, a mixer (attention, a short convolution) and the feed-forward part read a
+//! normalised copy and add what they found.
 //! (Vaswani et al. 2017, arXiv:1706.03762; Touvron et al. 2023, arXiv:2302.13971.) What else a family does, norms in other places, scales, caps,
-//! windows, is in the config and in which tensors a layer has; what is off costs nothing.
+//! windows, is in the config and in which tensors a layer has; what is off costs nothing. Who computes it is [`Steps`].
 
-mod adapters;
 mod attention;
 mod experts;
-mod importance;
 mod mlp;
-mod operations;
-mod parallel;
-mod scratch;
-mod segments;
 mod short_conv;
+mod steps;
 mod work;
 
-pub(crate) use adapters::Adapters;
-pub(crate) use importance::Importance;
-pub use importance::ImportanceSums;
-use operations::Operations;
-pub(crate) use scratch::{Scratch, bytes};
+pub(crate) use mlp::{feed_forward, readers};
+pub(crate) use steps::{Place, Steps, View};
 
 use crate::cancel::Cancellation;
 use crate::model::weights::{FeedForwardWeights, Layer, Linear, MixerWeights, Norm};
 use crate::model::{Config, Model};
-use crate::state::State;
-use crate::threads::Pool;
 use crate::{Error, Result};
+use Place::{Branch, Logits, Mixed, Parallel, Stream};
 use std::ops::Range;
 
 /// Which positions' logits are wanted after a run.
@@ -39,33 +30,24 @@ pub(crate) enum Want {
     All,
 }
 
-/// A model with the memory and threads of one session.
-pub(crate) struct Decoder<'a> {
+/// A model, and who carries out its steps.
+pub(crate) struct Decoder<'a, S> {
     model: &'a Model,
     config: &'a Config,
-    operations: Operations<'a>,
-    state: &'a mut State,
-    scratch: &'a mut Scratch,
+    steps: &'a mut S,
 }
 
-impl<'a> Decoder<'a> {
-    pub(crate) fn new(
-        model: &'a Model,
-        pool: &'a Pool,
-        state: &'a mut State,
-        scratch: &'a mut Scratch,
-    ) -> Self {
+impl<'a, S: Steps> Decoder<'a, S> {
+    pub(crate) fn new(model: &'a Model, steps: &'a mut S) -> Self {
         Decoder {
             model,
             config: model.config(),
-            operations: Operations::new(model.gguf(), model.config(), pool),
-            state,
-            scratch,
+            steps,
         }
     }
 
-    /// Evaluates `ids` (at most the scratch's tokens) at positions `start` and after. Afterwards the state has them, and the wanted positions' vectors are
-    /// the first rows of `x`.
+    /// Evaluates `ids`, at most as many as go together, at positions `start` and after. Afterwards the state has them, and the wanted positions' vectors are
+    /// the first rows of the stream.
     ///
     /// # Errors
     /// [`Error::Cancelled`], at the latest one layer after it was asked for; [`Error::FileChanged`] likewise. The state before `start` is untouched.
@@ -76,16 +58,14 @@ impl<'a> Decoder<'a> {
         want: Want,
         cancellation: &Cancellation,
     ) -> Result<()> {
-        // What lies beyond is a draft that was not accepted, which every state can drop.
-        assert_eq!(self.state.truncate(start), start);
+        self.steps.begin(start, ids.len());
         self.embed(ids, start);
-        self.angles(start..start + ids.len());
         let layers = &self.model.weights().layers;
         for (number, layer) in layers.iter().enumerate() {
             if cancellation.requested() {
                 return Err(Error::Cancelled);
             }
-            self.check_read()?;
+            self.steps.check_read()?;
             // Once the last layer's state is stored, only the wanted positions go on.
             let unwanted = match want {
                 Want::All => 0,
@@ -96,16 +76,10 @@ impl<'a> Decoder<'a> {
             let wanted = unwanted..ids.len();
             match &layer.mixer {
                 MixerWeights::Attention(attention) => {
-                    self.write_kv(layer, attention, start, ids.len());
-                    if !wanted.is_empty() {
-                        self.attend(layer, attention, start, wanted.clone());
-                    }
+                    self.attention(layer, attention, start, wanted.clone());
                 }
                 MixerWeights::ShortConv(conv) => {
-                    self.write_conv(layer, conv, start, ids.len());
-                    if !wanted.is_empty() {
-                        self.convolve(layer, conv, wanted.clone());
-                    }
+                    self.short_conv(layer, conv, start, wanted.clone());
                 }
             }
             if wanted.is_empty() {
@@ -118,139 +92,92 @@ impl<'a> Decoder<'a> {
                 }
             }
         }
-        self.check_read()?;
-        self.state.conv.commit(ids.len());
+        self.steps.check_read()?;
+        self.steps.commit(ids.len());
         Ok(())
     }
 
-    /// Whether all weights that were read are those of the files.
-    fn check_read(&self) -> Result<()> {
-        self.model.gguf().check_read()?;
-        let mut adapters = self.scratch.hooks.adapters.list().iter();
-        adapters.try_for_each(|(adapter, _)| adapter.gguf().check_read())
-    }
-
-    /// Logits `[rows, vocabulary]` of the vectors in these rows of `x`; at most the scratch's `logit_rows`.
+    /// Logits `[rows, vocabulary]` of the vectors in these rows of the stream; at most as many as there is room for.
     ///
     /// # Errors
     /// [`Error::FileChanged`].
     pub(crate) fn logits(&mut self, rows: Range<usize>) -> Result<&[f32]> {
-        let (o, weights, s) = (self.operations, self.model.weights(), &mut *self.scratch);
-        let (tokens, d) = (rows.len(), self.config.embedding_length);
-        let x = &s.x[rows.start * d..rows.end * d];
-        let x = o.normalise(
-            weights.output_norm.as_ref(),
-            x,
-            &mut s.branch,
-            &mut s.int8,
-            &mut s.vector,
-            &[&weights.output],
-        );
-        o.product(x, &weights.output, &mut s.logits, &mut s.hooks);
-        let logits = &mut s.logits[..tokens * self.config.vocabulary];
-        if self.config.logit_scale != 1.0 {
-            o.kernels.scale(logits, self.config.logit_scale);
+        let (c, weights) = (self.config, self.model.weights());
+        let x = self.stream(rows.end).rows(rows);
+        let norm = weights.output_norm.as_ref();
+        let x = self.steps.normalise(norm, x, Branch, &[&weights.output]);
+        self.steps.product(x, &weights.output, Logits);
+        let logits = Logits.view(x.rows, c.vocabulary);
+        if c.logit_scale != 1.0 {
+            self.steps.scale(logits, c.logit_scale);
         }
-        if let Some(cap) = self.config.logit_cap {
-            o.kernels.soft_cap(logits, cap);
+        if let Some(cap) = c.logit_cap {
+            self.steps.soft_cap(logits, cap);
         }
-        self.check_read()?;
-        Ok(&self.scratch.logits[..tokens * self.config.vocabulary])
+        self.steps.check_read()?;
+        Ok(self.steps.values(logits))
     }
 
-    /// x = the tokens' rows of the embedding, with what a family adds to them; the first token is at position `start`.
+    /// The first `tokens` rows of the residual stream.
+    fn stream(&self, tokens: usize) -> View {
+        Stream.view(tokens, self.config.embedding_length)
+    }
+
+    /// The stream = the tokens' rows of the embedding, with what a family adds to them; the first token is at position `start`.
     fn embed(&mut self, ids: &[u32], start: usize) {
-        let (o, c, weights) = (self.operations, self.config, self.model.weights());
-        let Scratch {
-            x, vector, hooks, ..
-        } = &mut *self.scratch;
-        let d = c.embedding_length;
-        let x = &mut x[..ids.len() * d];
-        for (&id, x) in ids.iter().zip(x.chunks_exact_mut(d)) {
-            o.unpack_row(&weights.embedding, id as usize, x);
-        }
-        hooks.adapters.embed(&o, ids, x);
+        let (c, weights) = (self.config, self.model.weights());
+        let x = self.stream(ids.len());
+        self.steps.embed(ids);
         if c.embedding_scale != 1.0 {
-            o.kernels.scale(x, c.embedding_scale);
+            self.steps.scale(x, c.embedding_scale);
         }
         if let Some(types) = &weights.token_types {
-            o.unpack_row(types, 0, &mut vector[..d]);
-            x.chunks_exact_mut(d)
-                .for_each(|x| o.kernels.add(x, &vector[..d]));
+            self.steps.add_rows(types, 0, 0, x);
         }
         if let Some(positions) = &weights.positions {
-            for (position, x) in (start..).zip(x.chunks_exact_mut(d)) {
-                o.unpack_row(positions, position, &mut vector[..d]);
-                o.kernels.add(x, &vector[..d]);
-            }
+            self.steps.add_rows(positions, start, 1, x);
         }
         if let Some(norm) = &weights.embedding_norm {
-            o.normalise_in_place(norm, d, x, vector);
+            self.steps.normalise_in_place(norm, x.cols, x);
         }
     }
 
-    /// How far each pair of a head turns at each of these positions, for each rotary embedding.
-    fn angles(&mut self, positions: Range<usize>) {
-        let (c, s, context) = (self.config, &mut *self.scratch, self.state.context());
-        let all = s.tokens * (c.rope.dimensions / 2); // angles of one embedding
-        for (number, (turns, rope)) in self.model.weights().turns.iter().zip(c.ropes()).enumerate()
-        {
-            let frequencies = turns.of(rope, context); // [pairs]
-            let turns = positions.clone().flat_map(|position| {
-                frequencies
-                    .iter()
-                    .map(move |frequency| position as f32 * frequency)
-            });
-            let cosine = s.cosine[number * all..].iter_mut();
-            for ((cosine, sine), turn) in cosine.zip(&mut s.sine[number * all..]).zip(turns) {
-                // In f64, so that platforms' libraries agree on the f32.
-                let (sin, cos) = f64::from(turn).sin_cos();
-                *cosine = cos as f32 * rope.attention_factor;
-                *sine = sin as f32 * rope.attention_factor;
-            }
-        }
-    }
-
-    /// x += output(what a layer's mixer found for these tokens, in `mixed`). Their vectors move to the front of x.
+    /// The stream += output(what a layer's mixer found for these tokens). Their vectors move to the front of the stream.
     fn add_mixed(&mut self, layer: &Layer, output: &Linear, tokens: Range<usize>) {
-        let (o, c, s) = (self.operations, self.config, &mut *self.scratch);
-        let d = c.embedding_length;
-        s.x.copy_within(tokens.start * d..tokens.end * d, 0);
-        let mixed = o.round(
-            &s.mixed[..tokens.len() * output.matrix.cols],
-            &mut s.int8,
-            &[&output.matrix],
-        );
-        // Where branches are parallel it waits until both have read x.
-        let out = if c.parallel {
-            &mut s.spare
+        let count = tokens.len();
+        self.steps
+            .move_to_front(self.stream(tokens.end).rows(tokens));
+        let mixed = Mixed.view(count, output.matrix.cols);
+        let mixed = self.steps.prepare(mixed, &[&output.matrix]);
+        if self.config.parallel {
+            // It waits until the feed-forward part has read the stream.
+            self.steps.project(mixed, [(output, Parallel)]);
         } else {
-            &mut s.branch
-        };
-        o.project(mixed, [(output, out)], &mut s.vector, &mut s.hooks);
-        if !c.parallel {
-            self.join(
-                layer.mixer_post_norm.as_ref(),
-                layer.mixer_sum_norm.as_ref(),
-                tokens.len(),
-            );
+            self.steps.project(mixed, [(output, Branch)]);
+            let (post, sum) = (&layer.mixer_post_norm, &layer.mixer_sum_norm);
+            self.add_branch(Branch, post.as_ref(), sum.as_ref(), count);
         }
     }
 
-    /// x += the branch, by `post` normalised where there is one; then the sum by `sum`.
-    fn join(&mut self, post: Option<&Norm>, sum: Option<&Norm>, tokens: usize) {
-        let (o, c, s) = (self.operations, self.config, &mut *self.scratch);
-        let d = c.embedding_length;
-        let (x, branch) = (&mut s.x[..tokens * d], &mut s.branch[..tokens * d]);
+    /// The stream += the branch, by `post` normalised where there is one; then the sum by `sum`.
+    fn add_branch(
+        &mut self,
+        branch: Place,
+        post: Option<&Norm>,
+        sum: Option<&Norm>,
+        tokens: usize,
+    ) {
+        let x = self.stream(tokens);
+        let added = branch.view(tokens, x.cols);
         if let Some(norm) = post {
-            o.normalise_in_place(norm, d, branch, &mut s.vector);
+            self.steps.normalise_in_place(norm, x.cols, added);
         }
-        if c.residual_scale != 1.0 {
-            o.kernels.scale(branch, c.residual_scale);
+        if self.config.residual_scale != 1.0 {
+            self.steps.scale(added, self.config.residual_scale);
         }
-        o.kernels.add(x, branch);
+        self.steps.add(x, branch);
         if let Some(norm) = sum {
-            o.normalise_in_place(norm, d, x, &mut s.vector);
+            self.steps.normalise_in_place(norm, x.cols, x);
         }
     }
 }

@@ -300,8 +300,7 @@ impl Session {
 
     /// Chooses the token that follows the sequence.
     fn choose(&mut self, model: &Model, allowed: Option<Allowed<'_>>) -> Result<u32> {
-        let vocabulary = model.config().vocabulary;
-        let logits = &self.scratch.logits[self.row * vocabulary..][..vocabulary];
+        let logits = self.cpu.logits(self.row);
         let text = &|id, out: &mut Vec<u8>| model.tokenizer().decode_bytes(id, out);
         let draft = self.speculator.as_ref().and_then(Speculator::next);
         match draft {
@@ -358,10 +357,10 @@ impl Session {
     fn evaluate_with_draft(&mut self, more: usize) -> Result<usize> {
         let (start, end) = (self.position, self.ids.len());
         let context = self.context();
-        let room = self.scratch.tokens.saturating_sub(end - start);
-        let room = room.min(self.scratch.logit_rows - 1).min(context - end);
+        let room = self.cpu.max_tokens().saturating_sub(end - start);
+        let room = room.min(self.cpu.max_logit_rows() - 1).min(context - end);
         let mut drafted = 0;
-        let watched = self.scratch.hooks.importance.is_some();
+        let watched = self.cpu.collects_importance();
         if let Some(speculator) = self.speculator.as_mut().filter(|_| !watched) {
             if let Err(error) = speculator.draft(&self.ids, room.min(more)) {
                 self.ids.truncate(start);
@@ -373,7 +372,7 @@ impl Session {
             self.evaluate_waiting(None)?;
             return Ok(0);
         }
-        let mut decoder = Decoder::new(&self.model, &self.pool, &mut self.state, &mut self.scratch);
+        let mut decoder = Decoder::new(&self.model, &mut self.cpu);
         let rows = end - 1 - start..self.ids.len() - start;
         let evaluated = decoder
             .run(&self.ids[start..], start, Want::All, &self.cancellation)

@@ -4,7 +4,7 @@ use super::{SessionOptions, Speculation, speculation};
 #[cfg(feature = "constraint")]
 use crate::constraint::Grammars;
 use crate::model::{Adapter, Model};
-use crate::{Error, Result, decoder, sampling, state};
+use crate::{Error, Result, cpu, sampling, state};
 
 /// Bytes that a model and one session take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Model {
     ) -> Memory {
         let config = self.config();
         let context = options.context.unwrap_or_else(|| self.default_context());
-        let scratch = decoder::bytes(config, context, adapters, speculation.most() + 1)
+        let scratch = cpu::bytes(config, context, adapters, speculation.most() + 1)
             .saturating_add(sampling::bytes(config.vocabulary, context))
             .saturating_add(super::bytes(context));
         let own = Memory {

@@ -11,11 +11,12 @@ pub use memory::Memory;
 pub use speculation::Speculation;
 
 use crate::cancel::{CancelToken, Cancellation};
-use crate::decoder::{Adapters, Decoder, Importance, ImportanceSums, Scratch, Want};
+use crate::cpu::{Cpu, ImportanceSums};
+use crate::decoder::{Decoder, Place, Steps, Want};
 use crate::model::{Adapter, Model};
 use crate::output::Output;
 use crate::sampling::Sampler;
-use crate::state::{CacheFormat, Mark, State};
+use crate::state::{CacheFormat, Mark};
 use crate::threads::{self, Pool, ThreadCount};
 use crate::{Error, Result};
 use speculation::Speculator;
@@ -35,9 +36,7 @@ pub struct SessionOptions {
 /// One sequence being evaluated. Not shared between threads, but may move from one to another. Sessions of one model share its weights.
 pub struct Session {
     model: Model,
-    pool: Arc<Pool>,
-    state: State,
-    scratch: Scratch,
+    cpu: Cpu,
     sampler: Sampler,
     output: Output,
     cancellation: Cancellation,
@@ -106,13 +105,12 @@ impl Session {
         model.check_memory(&options, &[], &Speculation::Off, false)?;
         let memory = model.memory_for(&options);
         check_system(memory.kv_cache.saturating_add(memory.scratch), context)?;
+        let pool = match pool {
+            Some(pool) => pool,
+            None => Arc::new(Pool::new(Some(threads))?),
+        };
         Ok(Session {
-            pool: match pool {
-                Some(pool) => pool,
-                None => Arc::new(Pool::new(Some(threads))?),
-            },
-            state: State::new(model.config(), context, format),
-            scratch: Scratch::new(model.config(), context),
+            cpu: Cpu::new(model.clone(), pool, context, format),
             sampler: Sampler::new(model.config().vocabulary, context),
             output: Output::default(),
             cancellation: Cancellation::new(),
@@ -132,7 +130,7 @@ impl Session {
         let mut fork = Session::new(self.model.clone(), self.options())?;
         fork.set_adapters(self.adapters())?;
         fork.set_speculation(self.speculation())?;
-        fork.state = self.state.fork(self.position);
+        fork.cpu.state = self.cpu.state.fork(self.position);
         fork.ids.extend_from_slice(&self.ids);
         fork.position = self.position;
         Ok(fork)
@@ -175,10 +173,7 @@ impl Session {
         let all = self.model.memory_with(&options, &list).anonymous();
         let own = self.model.memory_for(&options).anonymous();
         check_system(all - own, self.context())?;
-        let Scratch {
-            tokens, logit_rows, ..
-        } = self.scratch;
-        self.scratch.hooks.adapters = Adapters::new(&list, tokens, logit_rows);
+        self.cpu.set_adapters(&list);
         self.reset();
         Ok(())
     }
@@ -186,7 +181,7 @@ impl Session {
     /// The adapters it evaluates with, and their scales.
     #[must_use]
     pub fn adapters(&self) -> &[(Adapter, f32)] {
-        self.scratch.hooks.adapters.list()
+        self.cpu.adapters()
     }
 
     /// Generates with drafts from now on, or without. The result is what it would be without them: the same tokens where sampling is greedy or drafts
@@ -206,13 +201,11 @@ impl Session {
         model.check_memory(&options, adapters, speculation, false)?;
         let speculator = Speculator::new(self, speculation)?;
         let vocabulary = self.model.config().vocabulary;
-        let rows = (speculation.most() + 1).min(self.scratch.tokens);
-        if rows > self.scratch.logit_rows {
+        let rows = (speculation.most() + 1).min(self.cpu.max_tokens());
+        if rows > self.cpu.max_logit_rows() {
             let bytes = rows * vocabulary * size_of::<f32>();
             check_system(bytes as u64, self.context())?;
-            self.scratch.make_room(rows, vocabulary);
-            let adapters = self.adapters().to_vec();
-            self.scratch.hooks.adapters = Adapters::new(&adapters, self.scratch.tokens, rows);
+            self.cpu.reserve_logit_rows(rows);
         }
         self.speculator = speculator;
         Ok(())
@@ -230,13 +223,12 @@ impl Session {
     /// Begins to sum the squares of what the model's matrices are multiplied with, anew where that had begun before: a row for each token that is
     /// evaluated. It takes time and memory until [`Session::take_importance`] ends it, and meanwhile no drafts are made: those that are dropped would count.
     pub fn collect_importance(&mut self) {
-        self.scratch.hooks.importance = Some(Importance::default());
+        self.cpu.collect_importance();
     }
 
     /// Ends what [`Session::collect_importance`] began and returns the sums, in the order of the model's file; none where nothing was evaluated.
     pub fn take_importance(&mut self) -> Vec<ImportanceSums> {
-        let importance = self.scratch.hooks.importance.take().unwrap_or_default();
-        importance.by_tensor(self.model.gguf())
+        self.cpu.take_importance()
     }
 
     /// What it uses, as [`Model::session`] takes it.
@@ -245,7 +237,7 @@ impl Session {
         SessionOptions {
             context: Some(self.context()),
             threads: Some(self.threads()),
-            cache_format: self.state.kv.format(),
+            cache_format: self.cpu.state.kv.format(),
         }
     }
 
@@ -270,19 +262,19 @@ impl Session {
     /// Positions it has room for.
     #[must_use]
     pub fn context(&self) -> usize {
-        self.state.context()
+        self.cpu.state.context()
     }
 
     /// Threads that compute.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.pool.threads()
+        self.cpu.pool.threads()
     }
 
     /// What changes how many threads compute, from any thread and while a request runs: at most as many as the session was made with.
     #[must_use]
     pub fn thread_count(&self) -> ThreadCount {
-        self.pool.thread_count()
+        self.cpu.pool.thread_count()
     }
 
     /// A token that cancels the request that runs now, or else the next one. Take one for each request.
@@ -311,7 +303,7 @@ impl Session {
     /// The tokens after the first `position` are no longer in the state.
     fn rewind(&mut self, position: usize) {
         if position < self.position {
-            self.position = self.state.truncate(position);
+            self.position = self.cpu.state.truncate(position);
         }
     }
 
@@ -370,10 +362,9 @@ impl Session {
         self.reset();
         self.check(ids)?;
         self.check_room(ids.len())?;
-        let (tokens, logit_rows) = (self.scratch.tokens, self.scratch.logit_rows);
+        let (tokens, logit_rows) = (self.cpu.max_tokens(), self.cpu.max_logit_rows());
         for part in ids.chunks(tokens) {
-            let mut decoder =
-                Decoder::new(&self.model, &self.pool, &mut self.state, &mut self.scratch);
+            let mut decoder = Decoder::new(&self.model, &mut self.cpu);
             decoder.run(part, self.position, Want::All, &self.cancellation)?;
             for first in (0..part.len()).step_by(logit_rows) {
                 let rows = first..part.len().min(first + logit_rows);
@@ -394,17 +385,11 @@ impl Session {
             session.reset();
             session.check(ids)?;
             session.check_room(ids.len())?;
-            let Session {
-                model,
-                pool,
-                state,
-                scratch,
-                ..
-            } = session;
-            let mut decoder = Decoder::new(model, pool, state, scratch);
+            let mut decoder = Decoder::new(&session.model, &mut session.cpu);
             decoder.run(ids, 0, Want::All, &session.cancellation)
         })?;
-        Ok(&self.scratch.x[..ids.len() * self.model.config().embedding_length])
+        let length = self.model.config().embedding_length;
+        Ok(self.cpu.values(Place::Stream.view(ids.len(), length)))
     }
 
     /// Refuses tokens that cannot be evaluated.
@@ -438,9 +423,9 @@ impl Session {
 
     /// Evaluates `prompt`, of which the sequence has the first `shared` tokens and the state as many as it could keep.
     fn read_prompt(&mut self, prompt: &[u32], shared: usize) -> Result<()> {
-        if self.position < shared && self.state.has_checkpoints() {
+        if self.position < shared && self.cpu.state.has_checkpoints() {
             self.evaluate_waiting(None)?;
-            self.state.checkpoint(Mark::Shared, shared);
+            self.cpu.state.checkpoint(Mark::Shared, shared);
         }
         self.advance(&prompt[shared..])
     }
@@ -450,13 +435,12 @@ impl Session {
     fn evaluate_waiting(&mut self, mark: Option<Mark>) -> Result<()> {
         self.row = 0;
         while self.position < self.ids.len() {
-            let end = self.ids.len().min(self.position + self.scratch.tokens);
+            let end = self.ids.len().min(self.position + self.cpu.max_tokens());
             let is_last = end == self.ids.len();
             if let Some(mark) = mark.filter(|_| is_last && end - self.position > 1) {
-                self.state.checkpoint(mark, self.position);
+                self.cpu.state.checkpoint(mark, self.position);
             }
-            let mut decoder =
-                Decoder::new(&self.model, &self.pool, &mut self.state, &mut self.scratch);
+            let mut decoder = Decoder::new(&self.model, &mut self.cpu);
             let want = if is_last { Want::Last } else { Want::Nothing };
             let part = &self.ids[self.position..end];
             if let Err(error) = decoder.run(part, self.position, want, &self.cancellation) {
@@ -474,7 +458,6 @@ impl Session {
 
     /// The logits that follow the sequence, `[vocabulary]`.
     fn logits(&self) -> &[f32] {
-        let vocabulary = self.model.config().vocabulary;
-        &self.scratch.logits[self.row * vocabulary..][..vocabulary]
+        self.cpu.logits(self.row)
     }
 }

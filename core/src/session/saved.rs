@@ -127,7 +127,7 @@ impl Session {
         let mut out = Hashed::new(BufWriter::with_capacity(1 << 16, file));
         let header = Header {
             version: VERSION,
-            format: ggml_id(self.state.kv.format()),
+            format: ggml_id(self.cpu.state.kv.format()),
             fingerprint: self.model.fingerprint(),
             adapters: self.adapters_fingerprint(),
             tokens: self.ids.len() as u64,
@@ -137,7 +137,8 @@ impl Session {
         for id in self.tokens() {
             out.put(&id.to_le_bytes())?;
         }
-        self.state
+        self.cpu
+            .state
             .save(self.position, &mut |bytes| out.put(bytes))?;
         let checksum = out.hash.finish();
         out.inner.write_all(&checksum.to_le_bytes())?;
@@ -184,7 +185,8 @@ impl Session {
             file.read_exact(&mut id)?;
             self.ids.push(u32::from_le_bytes(id));
         }
-        self.state
+        self.cpu
+            .state
             .restore(positions, &mut |bytes| file.read_exact(bytes))
     }
 
@@ -221,7 +223,7 @@ impl Session {
                 advice,
             ));
         }
-        let format = self.state.kv.format();
+        let format = self.cpu.state.kv.format();
         if header.format != ggml_id(format) {
             let expected = format!(
                 "a cache in {} (GGML's number {})",
@@ -280,7 +282,7 @@ impl Session {
             return Err(refuse(path, expected, header.positions, ALTERED));
         };
         // At most what this session's own state takes.
-        let state = self.state.saved_bytes(positions);
+        let state = self.cpu.state.saved_bytes(positions);
         let expected = least + (tokens * size_of::<u32>() + state) as u64;
         if length != expected {
             let advice = if length < expected {

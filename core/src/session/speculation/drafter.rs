@@ -35,7 +35,7 @@ impl Drafter {
     pub(super) fn new(session: &Session, model: &Model) -> Result<Drafter> {
         model.check_generates()?;
         let options = draft_options(model, session.context(), Some(session.threads()));
-        let mut drafts = Session::on(model.clone(), options, Some(session.pool.clone()))?;
+        let mut drafts = Session::on(model.clone(), options, Some(session.cpu.pool.clone()))?;
         drafts.cancellation = session.cancellation.clone();
         Ok(Drafter { session: drafts })
     }
@@ -78,13 +78,9 @@ impl Drafter {
         session.advance(new)?;
 
         let Session {
-            model,
-            scratch,
-            sampler,
-            ids,
-            ..
+            cpu, sampler, ids, ..
         } = session;
-        let logits = &scratch.logits[..model.config().vocabulary];
+        let logits = cpu.logits(0);
         let (confidence, certain) = if sampler.is_greedy() {
             let Ok(id) = sampler.sample(logits, None, ids, &|_, _| {}) else {
                 return Ok(None);

@@ -1,4 +1,4 @@
-//! The steps that the forward pass is told in: kernels with the rounding of activations, the unpacking of vectors and the pool's threads around them.
+//! Kernels with the rounding of activations, the unpacking of vectors and the pool's threads around them.
 
 use super::adapters::Adapters;
 use super::importance::Importance;
@@ -6,15 +6,15 @@ use super::parallel::{each, pieces, rows_per_job};
 use crate::gguf;
 use crate::kernels::{self, Activations, Kernels, Product};
 use crate::model::weights::{Linear, Matrix, Norm};
-use crate::model::{Activation, Config, NormKind};
+use crate::model::{Activation, Config, Model, NormKind};
 use crate::quant::activation::{Buffer, Quantized, QuantizedMut};
 use crate::threads::Pool;
 
 /// What a session does beside the products of its model; nothing, as a rule.
 #[derive(Default)]
-pub(crate) struct Hooks {
-    pub(crate) adapters: Adapters,
-    pub(crate) importance: Option<Importance>,
+pub(super) struct Hooks {
+    pub(super) adapters: Adapters,
+    pub(super) importance: Option<Importance>,
 }
 
 impl Hooks {
@@ -35,31 +35,38 @@ impl Hooks {
 
 /// What every step needs.
 #[derive(Clone, Copy)]
-pub(crate) struct Operations<'a> {
+pub(super) struct Operations<'a> {
+    model: &'a Model,
     file: &'a gguf::File,
-    config: &'a Config,
-    pub(crate) kernels: &'static Kernels,
-    pub(crate) pool: &'a Pool,
+    pub(super) config: &'a Config,
+    pub(super) kernels: &'static Kernels,
+    pub(super) pool: &'a Pool,
 }
 
 impl<'a> Operations<'a> {
-    pub(crate) fn new(file: &'a gguf::File, config: &'a Config, pool: &'a Pool) -> Self {
+    pub(super) fn new(model: &'a Model, pool: &'a Pool) -> Self {
         Operations {
-            file,
-            config,
+            model,
+            file: model.gguf(),
+            config: model.config(),
             kernels: kernels::selected(),
             pool,
         }
     }
 
+    /// The tokens' embeddings `[vocabulary, embedding]`.
+    pub(super) fn embedding(&self) -> &'a Matrix {
+        &self.model.weights().embedding
+    }
+
     /// Row `row` of `matrix` as f32, to `out` `[cols]`.
-    pub(crate) fn unpack_row(&self, matrix: &Matrix, row: usize, out: &mut [f32]) {
+    pub(super) fn unpack_row(&self, matrix: &Matrix, row: usize, out: &mut [f32]) {
         let weight = matrix.view(self.file);
         self.kernels.dequantize(weight.format, weight.row(row), out);
     }
 
     /// A vector's values as f32, to the front of `out`.
-    pub(crate) fn unpack(&self, vector: &Matrix, out: &mut [f32]) {
+    pub(super) fn unpack(&self, vector: &Matrix, out: &mut [f32]) {
         let weight = vector.view(self.file);
         self.kernels.dequantize(
             weight.format,
@@ -82,23 +89,18 @@ impl<'a> Operations<'a> {
         }
     }
 
-    /// `x` `[tokens, embedding]` as its readers take it, normalised to the front of `out` where there is a norm, and of `int8` where a reader takes
-    /// int8. `vector`: `[2, widest]`.
-    pub(crate) fn normalise<'o>(
+    /// `out` = the norm of `x` `[tokens, embedding]`, rounded to the front of `int8` where a reader takes int8. `vector`: `[2, widest]`.
+    pub(super) fn normalise(
         &self,
-        norm: Option<&Norm>,
-        x: &'o [f32],
-        out: &'o mut [f32],
-        int8: &'o mut Buffer,
+        norm: &Norm,
+        x: &[f32],
+        out: &mut [f32],
+        int8: &mut Buffer,
         vector: &mut [f32],
         readers: &[&Matrix],
-    ) -> Activations<'o> {
-        let Some(norm) = norm else {
-            return self.round(x, int8, readers);
-        };
+    ) {
         let [weight, bias] = self.unpack_norm(norm, vector);
         let (cols, epsilon) = (weight.len(), self.config.norm_epsilon);
-        let out = &mut out[..x.len()];
         let per = cols * rows_per_job(self.pool, x.len() / cols, 2 * cols * size_of::<f32>());
         let rounded = pieces(wanted(int8, x.len(), readers), per, x.len().div_ceil(per));
         each(
@@ -117,11 +119,10 @@ impl<'a> Operations<'a> {
                 self.quantize(out, rounded);
             },
         );
-        activations(out, int8, cols)
     }
 
     /// Normalises `x` in place: every `cols` values together, by the norm's weights, which begin again where `x` is longer. `vector`: `[2, widest]`.
-    pub(crate) fn normalise_in_place(
+    pub(super) fn normalise_in_place(
         &self,
         norm: &Norm,
         cols: usize,
@@ -145,13 +146,13 @@ impl<'a> Operations<'a> {
     }
 
     /// `gate` `[tokens, cols]` = the activation of it, times `up` where that is gated, and rounded to `int8` where the reader takes that.
-    pub(crate) fn activate<'o>(
+    pub(super) fn activate(
         &self,
-        gate: &'o mut [f32],
+        gate: &mut [f32],
         up: &[f32],
-        int8: &'o mut Buffer,
+        int8: &mut Buffer,
         reader: &Matrix,
-    ) -> Activations<'o> {
+    ) {
         let cols = reader.cols;
         let per = cols * rows_per_job(self.pool, gate.len() / cols, 2 * cols * size_of::<f32>());
         let rounded = pieces(
@@ -171,23 +172,16 @@ impl<'a> Operations<'a> {
                 self.quantize(gate, rounded);
             },
         );
-        activations(gate, int8, cols)
     }
 
-    /// `x` `[tokens, cols]` as its readers take it.
-    pub(crate) fn round<'o>(
-        &self,
-        x: &'o [f32],
-        int8: &'o mut Buffer,
-        readers: &[&Matrix],
-    ) -> Activations<'o> {
+    /// Rounds `x` `[tokens, cols]` to `int8` where a reader takes int8.
+    pub(super) fn round(&self, x: &[f32], int8: &mut Buffer, readers: &[&Matrix]) {
         let cols = readers[0].cols;
         let per = cols * rows_per_job(self.pool, x.len() / cols, cols * size_of::<f32>());
         let rounded = pieces(wanted(int8, x.len(), readers), per, x.len().div_ceil(per));
         each(self.pool, x.chunks(per).zip(rounded), |_, (x, rounded)| {
             self.quantize(x, rounded)
         });
-        activations(x, int8, cols)
     }
 
     fn quantize(&self, x: &[f32], out: Option<QuantizedMut<'_>>) {
@@ -197,7 +191,7 @@ impl<'a> Operations<'a> {
     }
 
     /// One product, `[tokens, rows]`, to the front of `out`.
-    pub(crate) fn product(
+    pub(super) fn product(
         &self,
         x: Activations<'_>,
         matrix: &Matrix,
@@ -220,7 +214,7 @@ impl<'a> Operations<'a> {
     }
 
     /// Several products of one input in one parallel region, each with its bias, `[tokens, rows]` each, to the front of its output.
-    pub(crate) fn project<const N: usize>(
+    pub(super) fn project<const N: usize>(
         &self,
         x: Activations<'_>,
         mut outputs: [(&Linear, &mut [f32]); N],
@@ -263,7 +257,7 @@ fn wanted<'o>(
 }
 
 /// What a product reads: `float` `[tokens, cols]` and its rounded twin. Where no reader takes int8 the twin is left over from before, and not looked at.
-fn activations<'o>(float: &'o [f32], int8: &'o Buffer, cols: usize) -> Activations<'o> {
+pub(super) fn activations<'o>(float: &'o [f32], int8: &'o Buffer, cols: usize) -> Activations<'o> {
     let int8 = if cols.is_multiple_of(crate::quant::activation::BLOCK) {
         int8.view(float.len())
     } else {

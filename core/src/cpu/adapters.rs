@@ -1,6 +1,6 @@
 //! What a session's LoRA adapters add to the model's products.
 
-use super::operations::Operations;
+use super::operations::{Operations, activations};
 use super::parallel::{each, rows_per_job};
 use crate::kernels::Activations;
 use crate::model::Adapter;
@@ -10,7 +10,7 @@ use crate::quant::activation::{Buffer, Quantized};
 
 /// The adapters of a session with the room they need. None is the rule, and takes neither room nor time.
 #[derive(Default)]
-pub(crate) struct Adapters {
+pub(super) struct Adapters {
     list: Vec<(Adapter, f32)>,
     hidden: Vec<f32>, // [tokens, greatest rank]: A·x
     change: Vec<f32>, // [tokens, most rows]: B(A·x); of logits [logit_rows, vocabulary]
@@ -37,14 +37,14 @@ fn sizes(list: &[(Adapter, f32)], tokens: usize, logit_rows: usize) -> [usize; 3
 }
 
 /// Bytes that [`Adapters::new`] allocates.
-pub(crate) fn bytes(list: &[(Adapter, f32)], tokens: usize, logit_rows: usize) -> u64 {
+pub(super) fn bytes(list: &[(Adapter, f32)], tokens: usize, logit_rows: usize) -> u64 {
     let [hidden, change, int8] = sizes(list, tokens, logit_rows);
     ((hidden + change) * size_of::<f32>() + Buffer::bytes(int8)) as u64
 }
 
 impl Adapters {
     /// `list`, with room for as many tokens, and rows of logits, as are evaluated together.
-    pub(crate) fn new(list: &[(Adapter, f32)], tokens: usize, logit_rows: usize) -> Self {
+    pub(super) fn new(list: &[(Adapter, f32)], tokens: usize, logit_rows: usize) -> Self {
         let [hidden, change, int8] = sizes(list, tokens, logit_rows);
         Adapters {
             list: list.to_vec(),
@@ -54,7 +54,7 @@ impl Adapters {
         }
     }
 
-    pub(crate) fn list(&self) -> &[(Adapter, f32)] {
+    pub(super) fn list(&self) -> &[(Adapter, f32)] {
         &self.list
     }
 
@@ -139,7 +139,8 @@ fn rounded<'x>(
     int8: &'x mut Buffer,
 ) -> Activations<'x> {
     if matrix.format.takes_int8() {
-        return o.round(x, int8, &[matrix]);
+        o.round(x, int8, &[matrix]);
+        return activations(x, int8, matrix.cols);
     }
     Activations {
         tokens: x.len() / matrix.cols,

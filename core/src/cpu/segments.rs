@@ -12,7 +12,7 @@ use crate::state::{KvCache, SEGMENT};
 use std::ops::Range;
 
 /// Values of what one query finds in one segment: its sum of values under their weights, the greatest score, and the sum of the weights.
-pub(crate) fn part_length(config: &Config) -> usize {
+pub(super) fn partial_length(config: &Config) -> usize {
     config.value_length + 2
 }
 
@@ -49,17 +49,17 @@ pub(super) fn visible(window: Option<usize>, seen: usize) -> Range<usize> {
 }
 
 impl Attention<'_> {
-    /// What the queries of head `head` of keys and values find in `segment`, of one token that sees `seen` positions. `parts`: `[group, part]`.
+    /// What the queries of head `head` of keys and values find in `segment`, of one token that sees `seen` positions. `partials`: `[group, partial]`.
     pub(super) fn segment_of_one(
         &mut self,
         head: usize,
         segment: usize,
         seen: usize,
-        parts: &mut [f32],
+        partials: &mut [f32],
     ) {
         let group = self.config.group();
-        let bundles = parts.chunks_mut(TOGETHER * part_length(self.config));
-        for (within, parts) in (0..group).step_by(TOGETHER).zip(bundles) {
+        let bundles = partials.chunks_mut(TOGETHER * partial_length(self.config));
+        for (within, partials) in (0..group).step_by(TOGETHER).zip(bundles) {
             let bundle = Bundle {
                 first: head * group + within,
                 step: 1,
@@ -68,19 +68,19 @@ impl Attention<'_> {
                 seen,
                 more: 0,
             };
-            self.segment(&bundle, segment, parts);
+            self.segment(&bundle, segment, partials);
         }
     }
 
     /// All heads of the tokens at `positions`, of a sequence of `end` positions so far: neighbouring tokens' queries of one head go together.
-    /// `mixed`: `[tokens, heads, value_length]`, the result; `states`: `[tokens, heads]`; `parts`: `[TOGETHER, part]`.
+    /// `mixed`: `[tokens, heads, value_length]`, the result; `states`: `[tokens, heads]`; `partials`: `[TOGETHER, partial]`.
     pub(super) fn tokens(
         &mut self,
         positions: Range<usize>,
         end: usize,
         mixed: &mut [f32],
         states: &mut [[f32; 2]],
-        parts: &mut [f32],
+        partials: &mut [f32],
     ) {
         let Config {
             heads,
@@ -110,11 +110,11 @@ impl Attention<'_> {
                         seen: seen(token),
                         more: usize::from(causal),
                     };
-                    self.segment(&bundle, segment, parts);
+                    self.segment(&bundle, segment, partials);
                     let rows = (bundle.first..).step_by(heads).take(bundle.count);
-                    for (row, part) in rows.zip(parts.chunks_exact(value_length + 2)) {
+                    for (row, partial) in rows.zip(partials.chunks_exact(value_length + 2)) {
                         let mixed = &mut mixed[row * value_length..][..value_length];
-                        kernels.softmax_merge(mixed, &mut states[row], part);
+                        kernels.softmax_merge(mixed, &mut states[row], partial);
                     }
                 }
             }
@@ -124,8 +124,8 @@ impl Attention<'_> {
         }
     }
 
-    /// What the bundle finds in `segment`, `[count, part]`.
-    fn segment(&mut self, bundle: &Bundle, segment: usize, parts: &mut [f32]) {
+    /// What the bundle finds in `segment`, `[count, partial]`.
+    fn segment(&mut self, bundle: &Bundle, segment: usize, partials: &mut [f32]) {
         let &Bundle {
             first,
             step,
@@ -140,14 +140,14 @@ impl Attention<'_> {
             ..
         } = *self.config;
         let (kernels, layer) = (self.kernels, self.layer);
-        let part = value_length + 2;
-        let parts = &mut parts[..count * part];
+        let partial = value_length + 2;
+        let partials = &mut partials[..count * partial];
         // Whole blocks that no row's window reaches are left out.
         let start = visible(self.window, seen).start / KEYS * KEYS;
         let start = start.max(segment * SEGMENT);
         let longest = (seen + (count - 1) * more).min((segment + 1) * SEGMENT);
         if start >= longest {
-            parts.fill(0.0); // a sum of 0 counts for nothing
+            partials.fill(0.0); // a sum of 0 counts for nothing
             return;
         }
         let stride = (longest - start).next_multiple_of(KEYS);
@@ -164,14 +164,14 @@ impl Attention<'_> {
         self.cache
             .scores(kernels, layer, head, start..longest, scores);
         let rows = self.scores.chunks_exact_mut(stride).take(count);
-        for ((row, weights), part) in rows.enumerate().zip(parts.chunks_exact_mut(part)) {
+        for ((row, weights), partial) in rows.enumerate().zip(partials.chunks_exact_mut(partial)) {
             let sees = visible(self.window, seen + row * more);
             let [from, to] = [sees.start, sees.end].map(|at| at.clamp(start, longest) - start);
             if let Some(cap) = self.config.attention_cap {
                 kernels.soft_cap(&mut weights[from..to], cap);
             }
             let [most, sum] = kernels.softmax_exp(&mut weights[from..to]);
-            part[value_length..].copy_from_slice(&[most, sum]);
+            partial[value_length..].copy_from_slice(&[most, sum]);
             weights[..from].fill(0.0);
             weights[to..].fill(0.0);
         }
@@ -182,8 +182,8 @@ impl Attention<'_> {
             positions: longest - start,
             head_dim: value_length,
             values: &[],
-            out: parts,
-            out_stride: part,
+            out: partials,
+            out_stride: partial,
         };
         self.cache
             .weighted_sum(kernels, layer, head, start, weighted_sum);

@@ -18,7 +18,7 @@ pub struct ImportanceSums {
 
 /// Sums by where a matrix begins in the model's file.
 #[derive(Default)]
-pub(crate) struct Importance {
+pub(super) struct Importance {
     by_matrix: HashMap<usize, (u64, Vec<f64>)>,
 }
 
@@ -38,7 +38,7 @@ impl Importance {
     }
 
     /// By tensor, in the file's order. Matrices that have one input and lie in one tensor are one: the first of them speaks for it.
-    pub(crate) fn by_tensor(&self, file: &gguf::File) -> Vec<ImportanceSums> {
+    pub(super) fn by_tensor(&self, file: &gguf::File) -> Vec<ImportanceSums> {
         let found = file.tensors().filter_map(|tensor| {
             let count = tensor.shape().get(2).copied().unwrap_or(1);
             let length = tensor.range().len() / count;

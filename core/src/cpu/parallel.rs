@@ -5,10 +5,10 @@ use crate::threads::Pool;
 use std::sync::{Mutex, PoisonError};
 
 /// Most jobs of one region. Jobs that need scratch of their own have one row of it each.
-pub(crate) const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// How many of `rows` rows make one job, where a row reads and writes about `bytes`: work that takes about as long as waking a thread is not split.
-pub(crate) fn rows_per_job(pool: &Pool, rows: usize, bytes: usize) -> usize {
+pub(super) fn rows_per_job(pool: &Pool, rows: usize, bytes: usize) -> usize {
     const MIN_BYTES: usize = 32 << 10;
     let most = if pool.threads() == 1 { 1 } else { LANES };
     let jobs = (rows.saturating_mul(bytes) / MIN_BYTES).clamp(1, most);
@@ -16,7 +16,7 @@ pub(crate) fn rows_per_job(pool: &Pool, rows: usize, bytes: usize) -> usize {
 }
 
 /// Does every job, at most [`LANES`] of them, on the pool's threads. Allocates nothing.
-pub(crate) fn each<J: Send>(
+pub(super) fn each<J: Send>(
     pool: &Pool,
     jobs: impl ExactSizeIterator<Item = J>,
     work: impl Fn(usize, J) + Sync,
@@ -41,7 +41,7 @@ pub(crate) fn each<J: Send>(
 }
 
 /// Cuts `out` into `count` pieces of `values` values each, the last one shorter; without `out`, as many times nothing.
-pub(crate) fn pieces(
+pub(super) fn pieces(
     out: Option<QuantizedMut<'_>>,
     values: usize,
     count: usize,

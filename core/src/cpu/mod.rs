@@ -1,0 +1,250 @@
+//! The forward pass's steps on the processor: a sequence's state, the buffers, and the threads that compute.
+
+mod adapters;
+mod attention;
+mod experts;
+mod importance;
+mod operations;
+mod parallel;
+mod scratch;
+mod segments;
+mod short_conv;
+
+pub use importance::ImportanceSums;
+pub(crate) use scratch::bytes;
+
+use crate::Result;
+use crate::decoder::{Place, Steps, View};
+use crate::model::weights::{ExpertsWeights, Linear, Matrix, Norm, ShortConvWeights};
+use crate::model::{Adapter, Model};
+use crate::state::{CacheFormat, State};
+use crate::threads::Pool;
+use adapters::Adapters;
+use importance::Importance;
+use operations::Operations;
+use scratch::{Products, Scratch};
+use std::sync::Arc;
+
+/// One sequence on the processor.
+pub(crate) struct Cpu {
+    model: Model,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) state: State,
+    scratch: Scratch,
+}
+
+impl Cpu {
+    /// Room for `context` positions, and threads to compute on.
+    pub(crate) fn new(model: Model, pool: Arc<Pool>, context: usize, format: CacheFormat) -> Cpu {
+        Cpu {
+            pool,
+            state: State::new(model.config(), context, format),
+            scratch: Scratch::new(model.config(), context),
+            model,
+        }
+    }
+
+    /// Most tokens evaluated together.
+    pub(crate) fn max_tokens(&self) -> usize {
+        self.scratch.tokens
+    }
+
+    /// Most positions whose logits are computed together.
+    pub(crate) fn max_logit_rows(&self) -> usize {
+        self.scratch.logit_rows
+    }
+
+    /// Makes room for the logits of `rows` positions, where there is less.
+    pub(crate) fn reserve_logit_rows(&mut self, rows: usize) {
+        self.scratch
+            .reserve_logit_rows(rows, self.model.config().vocabulary);
+        let adapters = self.adapters().to_vec();
+        self.set_adapters(&adapters);
+    }
+
+    /// The logits `[vocabulary]` of one position of those computed last.
+    pub(crate) fn logits(&self, row: usize) -> &[f32] {
+        let logits = Place::Logits.view(row + 1, self.model.config().vocabulary);
+        self.values(logits.rows(row..row + 1))
+    }
+
+    pub(crate) fn adapters(&self) -> &[(Adapter, f32)] {
+        self.scratch.hooks.adapters.list()
+    }
+
+    /// Computes with these adapters, which were checked against the model.
+    pub(crate) fn set_adapters(&mut self, list: &[(Adapter, f32)]) {
+        let (tokens, logit_rows) = (self.scratch.tokens, self.scratch.logit_rows);
+        self.scratch.hooks.adapters = Adapters::new(list, tokens, logit_rows);
+    }
+
+    /// Sums the squares of products' inputs, until [`Cpu::take_importance`].
+    pub(crate) fn collect_importance(&mut self) {
+        self.scratch.hooks.importance = Some(Importance::default());
+    }
+
+    pub(crate) fn collects_importance(&self) -> bool {
+        self.scratch.hooks.importance.is_some()
+    }
+
+    pub(crate) fn take_importance(&mut self) -> Vec<ImportanceSums> {
+        let importance = self.scratch.hooks.importance.take().unwrap_or_default();
+        importance.by_tensor(self.model.gguf())
+    }
+
+    /// What computes, the buffers and the state.
+    fn split(&mut self) -> (Operations<'_>, &mut Scratch, &mut State) {
+        let Cpu {
+            model,
+            pool,
+            state,
+            scratch,
+        } = self;
+        (Operations::new(model, pool), scratch, state)
+    }
+}
+
+impl Steps for Cpu {
+    fn begin(&mut self, start: usize, tokens: usize) {
+        // Every state can drop a draft.
+        assert_eq!(self.state.truncate(start), start);
+        attention::angles(self, start..start + tokens);
+    }
+
+    fn commit(&mut self, tokens: usize) {
+        self.state.conv.commit(tokens);
+    }
+
+    fn check_read(&self) -> Result<()> {
+        self.model.gguf().check_read()?;
+        let mut adapters = self.adapters().iter();
+        adapters.try_for_each(|(adapter, _)| adapter.gguf().check_read())
+    }
+
+    fn embed(&mut self, ids: &[u32]) {
+        let (o, s, _) = self.split();
+        let (embedding, d) = (o.embedding(), o.config.embedding_length);
+        let x = s.places.get_mut(Place::Stream.view(ids.len(), d));
+        for (&id, x) in ids.iter().zip(x.chunks_exact_mut(d)) {
+            o.unpack_row(embedding, id as usize, x);
+        }
+        s.hooks.adapters.embed(&o, ids, x);
+    }
+
+    fn add_rows(&mut self, table: &Matrix, first: usize, step: usize, x: View) {
+        let (o, s, _) = self.split();
+        let row = &mut s.vector[..x.cols];
+        let x = s.places.get_mut(x).chunks_exact_mut(x.cols);
+        for (number, x) in x.enumerate() {
+            o.unpack_row(table, first + number * step, row);
+            o.kernels.add(x, row);
+        }
+    }
+
+    fn normalise(&mut self, norm: Option<&Norm>, x: View, to: Place, readers: &[&Matrix]) -> View {
+        let Some(norm) = norm else {
+            return self.prepare(x, readers);
+        };
+        let (o, s, _) = self.split();
+        let (x_values, [out]) = s.places.split(x, [to]);
+        let out = &mut out[..x_values.len()];
+        o.normalise(norm, x_values, out, &mut s.int8, &mut s.vector, readers);
+        s.prepared(to.view(x.rows, x.cols))
+    }
+
+    fn prepare(&mut self, x: View, readers: &[&Matrix]) -> View {
+        let (o, s, _) = self.split();
+        o.round(s.places.get(x), &mut s.int8, readers);
+        s.prepared(x)
+    }
+
+    fn normalise_in_place(&mut self, norm: &Norm, group: usize, x: View) {
+        let (o, s, _) = self.split();
+        o.normalise_in_place(norm, group, s.places.get_mut(x), &mut s.vector);
+    }
+
+    fn product(&mut self, x: View, matrix: &Matrix, to: Place) {
+        let (o, s, _) = self.split();
+        let Products {
+            x,
+            outputs: [out],
+            hooks,
+            ..
+        } = s.inputs(x, [to]);
+        o.product(x, matrix, out, hooks);
+    }
+
+    fn project<const N: usize>(&mut self, x: View, outputs: [(&Linear, Place); N]) {
+        let (o, s, _) = self.split();
+        let products = s.inputs(x, outputs.map(|(_, place)| place));
+        let mut linear = outputs.iter().map(|(linear, _)| *linear);
+        let outputs = products
+            .outputs
+            .map(|out| (linear.next().expect("one for each output"), out));
+        o.project(products.x, outputs, products.vector, products.hooks);
+    }
+
+    fn activate(&mut self, tokens: usize, reader: &Matrix) -> View {
+        let (o, s, _) = self.split();
+        let gate = Place::Gate.view(tokens, reader.cols);
+        let (up, [out]) = s
+            .places
+            .split(Place::Up.view(tokens, reader.cols), [Place::Gate]);
+        o.activate(&mut out[..up.len()], up, &mut s.int8, reader);
+        s.prepared(gate)
+    }
+
+    fn add(&mut self, x: View, from: Place) {
+        let (o, s, _) = self.split();
+        let from = View { place: from, ..x };
+        let (from, [to]) = s.places.split(from, [x.place]);
+        o.kernels.add(&mut to[x.values()], from);
+    }
+
+    fn scale(&mut self, x: View, factor: f32) {
+        let (o, s, _) = self.split();
+        o.kernels.scale(s.places.get_mut(x), factor);
+    }
+
+    fn soft_cap(&mut self, x: View, cap: f32) {
+        let (o, s, _) = self.split();
+        o.kernels.soft_cap(s.places.get_mut(x), cap);
+    }
+
+    fn move_to_front(&mut self, x: View) {
+        self.scratch
+            .places
+            .whole(x.place)
+            .copy_within(x.values(), 0);
+    }
+
+    fn rotate(&mut self, rope: usize, query: View, key: View) {
+        attention::rotate(self, rope, query, key);
+    }
+
+    fn write_kv(&mut self, layer: usize, start: usize, key: View, value: View) {
+        let (o, s, state) = self.split();
+        let (keys, values) = (s.places.get(key), s.places.get(value));
+        state.kv.write(o.kernels, layer, start, keys, values);
+    }
+
+    fn attend(&mut self, layer: usize, window: Option<usize>, start: usize, query: View) {
+        attention::attend(self, layer, window, start, query);
+    }
+
+    fn write_conv(&mut self, weights: &ShortConvWeights, start: usize, gates: View) {
+        short_conv::write(self, weights, start, gates);
+    }
+
+    fn convolve(&mut self, weights: &ShortConvWeights, gates: View) {
+        short_conv::convolve(self, weights, gates);
+    }
+
+    fn mix_experts(&mut self, weights: &ExpertsWeights, x: View, scores: View) {
+        experts::mix(self, weights, x, scores);
+    }
+
+    fn values(&self, x: View) -> &[f32] {
+        self.scratch.places.get(x)
+    }
+}
