@@ -34,7 +34,7 @@ def rope(base, **scaling):
     return dict(rope_type=scaling.pop("type", "default"), rope_theta=base, **scaling)
 
 
-FULL, LOCAL, CONV = "full_attention", "sliding_attention", "conv"
+FULL, LOCAL, CONV, LINEAR = "full_attention", "sliding_attention", "conv", "linear_attention"
 YARN = dict(type="yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=8.0, beta_slow=1.0)
 LONG = [1.0 + 0.6 * i for i in range(4)]
 SHORT = [1.0 + 0.1 * i for i in range(4)]
@@ -72,6 +72,9 @@ MODELS = {
                           rope_parameters=rope(1e6)), 1),
     "lfm2-moe": ("Lfm2Moe", dict(num_hidden_layers=4, num_dense_layers=1, moe_intermediate_size=24, num_experts=8, num_experts_per_tok=2,
                                  norm_eps=1e-5, layer_types=[CONV, FULL, CONV, FULL], rope_parameters=rope(1e6)), 1),
+    "qwen3.5": ("Qwen3_5Text", dict(num_hidden_layers=4, rms_norm_eps=1e-6, head_dim=16, layer_types=[LINEAR, LINEAR, FULL, LINEAR],
+                                    linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8, linear_value_head_dim=8,
+                                    rope_parameters=rope(1e6, partial_rotary_factor=0.5, mrope_section=[2, 1, 1])), 1),
     "qwen3-moe": ("Qwen3Moe", dict(rms_norm_eps=1e-6, head_dim=16, moe_intermediate_size=24, num_experts=8, num_experts_per_tok=3,
                                    norm_topk_prob=True, rope_parameters=rope(1e6)), 1),
 }
@@ -85,12 +88,12 @@ def build(name):
     torch.manual_seed(sum(name.encode()))
     model = getattr(transformers, f"{kind.removesuffix('Text')}ForCausalLM" if kind != "Bert" else "BertModel")(config)
     model = model.float().eval()
-    shifted = kind.startswith("Gemma")  # these norms add 1 to their weights
+    shifted = kind.startswith(("Gemma", "Qwen3_5"))  # these norms add 1 to their weights
     with torch.no_grad():
         for key, weight in model.named_parameters():
             noise = torch.randn_like(weight)
             if "embeddings.LayerNorm.weight" in key or "norm" in key.lower() and key.endswith("weight"):
-                weight.copy_(0.3 * noise + (0.0 if shifted else 1.0))
+                weight.copy_(0.3 * noise + (0.0 if shifted and "linear_attn" not in key else 1.0))
             elif weight.dim() == 1:
                 weight.copy_(0.3 * noise)
             else:
@@ -119,6 +122,18 @@ def run(model, ids):
     return (out.logits if hasattr(out, "logits") else out.last_hidden_state)[0].float().numpy()
 
 
+def add_mtp(folder, config):
+    """Gives the folder a layer that predicts the token after the next, as published models have; nothing of it changes the logits."""
+    from safetensors.torch import load_file, save_file
+    tensors = load_file(folder / "model.safetensors")
+    full, width = f"model.layers.{config.layer_types.index(FULL)}.", config.hidden_size
+    own = {f"mtp.layers.0.{k.removeprefix(full)}": v.clone() for k, v in tensors.items() if k.startswith(full)}
+    norms = {f"mtp.{k}.weight": torch.zeros(width) for k in ("pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm")}
+    save_file(tensors | own | norms | {"mtp.fc.weight": torch.zeros(width, 2 * width)}, folder / "model.safetensors", {"format": "pt"})
+    stated = json.loads((folder / "config.json").read_text()) | {"mtp_num_hidden_layers": 1}
+    (folder / "config.json").write_text(json.dumps(stated))
+
+
 def convert(model, name, llama_cpp, path):
     sys.path[:0] = [str(llama_cpp), str(llama_cpp / "gguf-py")]
     import gguf
@@ -134,6 +149,8 @@ def convert(model, name, llama_cpp, path):
             (folder / "modules.json").write_text(json.dumps([{"type": "models.Pooling", "path": "pooling"}]))
             (folder / "pooling").mkdir()
             (folder / "pooling/config.json").write_text(json.dumps(mode))
+        if name == "qwen3.5":
+            add_mtp(folder, model.config)
         converter = get_model_class(get_model_architecture(ModelBase.load_hparams(folder, False), ModelType.TEXT))
 
         def set_vocab(self):

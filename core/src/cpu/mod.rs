@@ -2,6 +2,7 @@
 
 mod adapters;
 mod attention;
+mod delta_net;
 mod experts;
 mod importance;
 mod operations;
@@ -15,7 +16,9 @@ pub(crate) use scratch::bytes;
 
 use crate::Result;
 use crate::decoder::{Place, Steps, View};
-use crate::model::weights::{ExpertsWeights, Linear, Matrix, Norm, ShortConvWeights};
+use crate::model::weights::{
+    DeltaNetWeights, ExpertsWeights, Linear, Matrix, Norm, ShortConvWeights,
+};
 use crate::model::{Adapter, Model};
 use crate::state::{CacheFormat, State};
 use crate::threads::Pool;
@@ -23,6 +26,7 @@ use adapters::Adapters;
 use importance::Importance;
 use operations::Operations;
 use scratch::{Products, Scratch};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// One sequence on the processor.
@@ -230,6 +234,31 @@ impl Steps for Cpu {
 
     fn attend(&mut self, layer: usize, window: Option<usize>, start: usize, query: View) {
         attention::attend(self, layer, window, start, query);
+    }
+
+    fn split_gated_query(&mut self, tokens: usize) {
+        let (o, s, _) = self.split();
+        let (heads, query, gate) = (o.config.heads, o.config.key_length, o.config.value_length);
+        let both = Place::GatedQuery.view(tokens, heads * (query + gate));
+        let (both, [queries, gates]) = s.places.split(both, [Place::Query, Place::OutputGate]);
+        let out = queries
+            .chunks_exact_mut(query)
+            .zip(gates.chunks_exact_mut(gate));
+        for (both, (to_query, to_gate)) in both.chunks_exact(query + gate).zip(out) {
+            let (from_query, from_gate) = both.split_at(query);
+            to_query.copy_from_slice(from_query);
+            to_gate.copy_from_slice(from_gate);
+        }
+    }
+
+    fn multiply_by_sigmoid(&mut self, x: View, gate: View) {
+        let (o, s, _) = self.split();
+        let (gate, [to]) = s.places.split(gate, [x.place]);
+        o.kernels.sigmoid_mul(&mut to[x.values()], gate);
+    }
+
+    fn delta_net(&mut self, weights: &DeltaNetWeights, start: usize, wanted: Range<usize>) {
+        delta_net::delta_net(self, weights, start, wanted);
     }
 
     fn write_conv(&mut self, weights: &ShortConvWeights, start: usize, gates: View) {

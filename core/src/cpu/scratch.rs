@@ -7,7 +7,7 @@ use super::segments::partial_length;
 use super::{adapters, operations};
 use crate::decoder::{Place, View};
 use crate::kernels::Activations;
-use crate::model::{Adapter, Config};
+use crate::model::{Adapter, Config, DeltaNet, LayerSpec, Mixer};
 use crate::quant::activation::Buffer;
 use crate::state::{SEGMENT, SLACK};
 use std::ops::{Deref, DerefMut};
@@ -25,8 +25,10 @@ pub(super) struct Scratch {
     pub(super) scores: Floats, // [LANES, TOGETHER, SEGMENT]
     pub(super) partials: Floats, // [kv_heads, segments, group, partial], or [LANES, TOGETHER, partial]
     pub(super) states: Vec<[f32; 2]>, // [tokens, heads]
-    pub(super) conv: Floats,     // [tail + tokens, embedding]: what a short convolution reads
-    pub(super) taps: Floats,     // [kernel, embedding]
+    pub(super) conv: Floats,     // [tail + tokens, channels]: what a short convolution reads
+    pub(super) taps: Floats,     // [kernel, channels]
+    pub(super) delta_gates: Floats, // [tokens, 2, value heads]: decays and betas
+    pub(super) delta_out: Floats, // [value heads, tokens, value_length]
     pub(super) choices: Vec<Choice>, // ≤ [tokens, used]
     pub(super) order: Vec<usize>, // ≤ [experts]
     pub(super) hooks: Hooks,
@@ -124,6 +126,8 @@ struct Sizes {
     partials: usize,
     conv: usize,
     taps: usize,
+    delta_gates: usize,
+    delta_out: usize,
 }
 
 /// Most tokens evaluated together. More would amortise little, cost memory, and keep a cancelled prompt waiting.
@@ -140,16 +144,15 @@ const MAX_LOGIT_ROWS: usize = 16;
 /// Sizes for a session that wants the logits of `positions` positions at once.
 fn sizes(config: &Config, context: usize, positions: usize) -> Sizes {
     let pairs = config.rope.dimensions / 2 * config.ropes().count();
-    let kernel = config.convolutions().max().unwrap_or(0);
-    let conv = if kernel > 0 {
-        config.embedding_length
-    } else {
-        0
-    };
+    let kernel = config.convolutions().map(|(kernel, _)| kernel).max();
+    let conv = config.convolutions().map(|(_, width)| width).max();
+    let (kernel, conv) = (kernel.unwrap_or(0), conv.unwrap_or(0));
+    let delta = |length: fn(&DeltaNet) -> usize| delta_net(config, length);
     let experts = config.experts().map(|e| e.count).max().unwrap_or(0);
     let used = config.experts().map(|e| e.used).max().unwrap_or(0);
     let cols = Place::ALL.map(|place| cols(config, place));
-    let per_token = cols.iter().sum::<usize>() + conv + 2 * pairs;
+    let delta_values = delta(DeltaNet::values_length);
+    let per_token = cols.iter().sum::<usize>() + conv + 2 * pairs + delta_values;
     let wanted = ENOUGH_BYTES / (per_token * size_of::<f32>()) / MIN_TOKENS * MIN_TOKENS;
     let tokens = if config.causal {
         wanted.clamp(MIN_TOKENS, MAX_TOKENS).min(context)
@@ -160,11 +163,10 @@ fn sizes(config: &Config, context: usize, positions: usize) -> Sizes {
         .clamp(1, MAX_LOGIT_ROWS)
         .max(positions)
         .min(tokens);
-    // A short convolution's gates are read by no product.
-    let products = Place::ALL
-        .iter()
-        .filter(|place| **place != Place::ConvGates);
-    let widest = products.map(|place| cols[*place as usize]).max();
+    // These are read by no product.
+    let unread = [Place::ConvInput, Place::GatedQuery];
+    let read = Place::ALL.iter().filter(|place| !unread.contains(place));
+    let widest = read.map(|place| cols[*place as usize]).max();
     let widest = widest.unwrap_or(0).max(kernel);
     let mut places = cols.map(|cols| tokens * cols);
     places[Place::Logits as usize] = logit_rows * config.vocabulary;
@@ -177,23 +179,30 @@ fn sizes(config: &Config, context: usize, positions: usize) -> Sizes {
         choices: tokens * used,
         experts,
         places,
-        vector: 2 * widest,
+        // A norm's weights and bias, or a product's bias.
+        vector: cols.iter().fold(2 * widest, |most, cols| most.max(*cols)),
         angles: tokens * pairs,
         scores: LANES * TOGETHER * SEGMENT,
         partials: partials.max(LANES * TOGETHER) * partial_length(config),
         conv: (kernel.saturating_sub(1) + tokens) * conv,
         taps: kernel * conv,
+        delta_gates: tokens * 2 * delta(|net| net.value_heads),
+        delta_out: tokens * delta_values,
     }
+}
+
+/// The greatest length of this kind of the layers' delta nets.
+fn delta_net(config: &Config, length: fn(&DeltaNet) -> usize) -> usize {
+    config.delta_nets().map(length).max().unwrap_or(0)
 }
 
 /// Values that each token has in a place. Logits have rows of their own.
 fn cols(config: &Config, place: Place) -> usize {
     let d = config.embedding_length;
-    let conv = if config.convolutions().count() > 0 {
-        d
-    } else {
-        0
-    };
+    let is_short_conv = |layer: &LayerSpec| matches!(layer.mixer, Mixer::ShortConv { .. });
+    let short_conv = usize::from(config.layers.iter().any(is_short_conv)) * d;
+    let gate = usize::from(config.gated_attention) * config.mixed_length();
+    let delta = |length: fn(&DeltaNet) -> usize| delta_net(config, length);
     let experts = config.experts().map(|e| e.count).max().unwrap_or(0);
     match place {
         Place::Stream | Place::Branch => d,
@@ -201,8 +210,15 @@ fn cols(config: &Config, place: Place) -> usize {
         Place::Query => config.query_length(),
         Place::Key => config.keys_length(),
         Place::Value => config.values_length(),
-        Place::Mixed => config.mixed_length().max(conv),
-        Place::ConvGates => 3 * conv,
+        Place::Mixed => {
+            let mixed = config.mixed_length().max(short_conv);
+            mixed.max(delta(DeltaNet::values_length))
+        }
+        Place::ConvInput => (3 * short_conv).max(delta(DeltaNet::conv_length)),
+        Place::GatedQuery if gate == 0 => 0,
+        Place::GatedQuery => config.query_length() + gate,
+        Place::OutputGate => gate.max(delta(DeltaNet::values_length)),
+        Place::DeltaStep | Place::DeltaBeta => delta(|net| net.value_heads),
         Place::Gate | Place::Up => config.feed_forward_length(),
         Place::Router => experts,
         Place::ExpertInput | Place::ExpertOutput | Place::ExpertSum => experts.min(1) * d,
@@ -226,6 +242,8 @@ pub(crate) fn bytes(
         sizes.partials,
         sizes.conv,
         sizes.taps,
+        sizes.delta_gates,
+        sizes.delta_out,
     ];
     let floats = sizes.places.iter().chain(&others);
     let floats: u64 = floats.map(|&n| Floats::bytes(n)).sum();
@@ -261,6 +279,8 @@ impl Scratch {
             states: vec![[0.0; 2]; sizes.states],
             conv: Floats::new(sizes.conv),
             taps: Floats::new(sizes.taps),
+            delta_gates: Floats::new(sizes.delta_gates),
+            delta_out: Floats::new(sizes.delta_out),
             choices: Vec::with_capacity(sizes.choices),
             order: Vec::with_capacity(sizes.experts),
             hooks: Hooks::default(),

@@ -1,6 +1,6 @@
 //! Attention: queries, keys and values of the tokens, and what the queries find in the cache.
 
-use super::Place::{Branch, Key, Query, Value};
+use super::Place::{Branch, GatedQuery, Key, Mixed, OutputGate, Query, Value};
 use super::{Decoder, Steps};
 use crate::model::Rotation;
 use crate::model::weights::{AttentionWeights, Layer};
@@ -22,8 +22,12 @@ impl<S: Steps> Decoder<'_, S> {
         let readers = [&query.matrix, &key.matrix, &value.matrix];
         let (norm, x) = (layer.mixer_norm.as_ref(), self.stream(tokens));
         let x = self.steps.normalise(norm, x, Branch, &readers);
+        let queries = if c.gated_attention { GatedQuery } else { Query };
         self.steps
-            .project(x, [(query, Query), (key, Key), (value, Value)]);
+            .project(x, [(query, queries), (key, Key), (value, Value)]);
+        if c.gated_attention {
+            self.steps.split_gated_query(tokens);
+        }
 
         let q = Query.view(tokens, c.query_length());
         let k = Key.view(tokens, c.keys_length());
@@ -44,6 +48,12 @@ impl<S: Steps> Decoder<'_, S> {
             let (window, first) = (weights.scope.window, start + wanted.start);
             let q = q.rows(wanted.clone());
             self.steps.attend(weights.number, window, first, q);
+            if c.gated_attention {
+                let length = c.mixed_length();
+                let gate = OutputGate.view(tokens, length).rows(wanted.clone());
+                let mixed = Mixed.view(wanted.len(), length);
+                self.steps.multiply_by_sigmoid(mixed, gate);
+            }
             self.add_mixed(layer, &weights.output, wanted);
         }
     }

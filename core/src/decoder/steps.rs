@@ -1,7 +1,9 @@
 //! What the forward pass asks of whoever carries it out: the processor ([`crate::cpu`]), or another device.
 
 use crate::Result;
-use crate::model::weights::{ExpertsWeights, Linear, Matrix, Norm, ShortConvWeights};
+use crate::model::weights::{
+    DeltaNetWeights, ExpertsWeights, Linear, Matrix, Norm, ShortConvWeights,
+};
 use std::ops::Range;
 
 /// A buffer of activations: f32 values, a row for each token.
@@ -21,8 +23,16 @@ pub(crate) enum Place {
     Value,
     /// What a mixer found, `[tokens, heads, value_length]` or `[tokens, embedding]`.
     Mixed,
-    /// A short convolution's b, c and x, `[tokens, 3, embedding]`.
-    ConvGates,
+    /// A short convolution's b, c and x, `[tokens, 3, embedding]`, or a delta net's queries, keys and values.
+    ConvInput,
+    /// Queries, each head's with its gate behind it, `[tokens, heads, key_length + value_length]`.
+    GatedQuery,
+    /// What multiplies a mixer's result, as long as it.
+    OutputGate,
+    /// How much a token lets a delta net's heads decay, `[tokens, value heads]`.
+    DeltaStep,
+    /// How much it writes to them, `[tokens, value heads]`.
+    DeltaBeta,
     /// `[tokens, feed_forward]`
     Gate,
     /// `[tokens, feed_forward]`
@@ -42,7 +52,7 @@ pub(crate) enum Place {
 impl Place {
     pub(crate) const COUNT: usize = Place::ALL.len();
     /// In the order of their numbers.
-    pub(crate) const ALL: [Place; 15] = [
+    pub(crate) const ALL: [Place; 19] = [
         Place::Stream,
         Place::Branch,
         Place::Parallel,
@@ -50,7 +60,11 @@ impl Place {
         Place::Key,
         Place::Value,
         Place::Mixed,
-        Place::ConvGates,
+        Place::ConvInput,
+        Place::GatedQuery,
+        Place::OutputGate,
+        Place::DeltaStep,
+        Place::DeltaBeta,
         Place::Gate,
         Place::Up,
         Place::Router,
@@ -158,10 +172,20 @@ pub(crate) trait Steps {
     /// the positions up to its own, or the last `window` of these, and in an encoder all of the run.
     fn attend(&mut self, layer: usize, window: Option<usize>, start: usize, query: View);
 
-    /// Keeps b · x of [`Place::ConvGates`] at `start` and after, which the convolution reads.
+    /// [`Place::Query`] and [`Place::OutputGate`] = the two parts of each head of [`Place::GatedQuery`].
+    fn split_gated_query(&mut self, tokens: usize);
+
+    /// `x` *= the logistic function of the same number of rows of `gate`, from row `gate.start`.
+    fn multiply_by_sigmoid(&mut self, x: View, gate: View);
+
+    /// A delta net's heads take up the tokens' queries, keys and values of [`Place::ConvInput`], after a convolution, and decays and betas.
+    /// [`Place::Mixed`] = what the wanted tokens read there, normalised and multiplied by SiLU of [`Place::OutputGate`].
+    fn delta_net(&mut self, weights: &DeltaNetWeights, start: usize, wanted: Range<usize>);
+
+    /// Keeps b · x of [`Place::ConvInput`] at `start` and after, which the convolution reads.
     fn write_conv(&mut self, weights: &ShortConvWeights, start: usize, gates: View);
 
-    /// [`Place::Mixed`] = c · conv(b · x) of these rows of [`Place::ConvGates`].
+    /// [`Place::Mixed`] = c · conv(b · x) of these rows of [`Place::ConvInput`].
     fn convolve(&mut self, weights: &ShortConvWeights, gates: View);
 
     /// [`Place::ExpertSum`] = the weighted sum of what its experts make of each row of `x`. `scores`: the router's products. A token's experts are added in

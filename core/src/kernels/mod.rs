@@ -68,7 +68,10 @@ pub struct Kernels {
     layer_norm: unsafe fn(&mut [f32], &[f32], &[f32], f32),
     softmax_exp: unsafe fn(&mut [f32], &mut [f32; 2]),
     softmax_merge: unsafe fn(&mut [f32], &mut [f32; 2], &[f32]),
+    silu: unsafe fn(&mut [f32]),
     silu_mul: unsafe fn(&mut [f32], &[f32]),
+    sigmoid_mul: unsafe fn(&mut [f32], &[f32]),
+    delta_rule: unsafe fn(&mut [f32], DeltaToken<'_>, &mut [f32]),
     gelu_mul: unsafe fn(&mut [f32], &[f32]),
     gelu: unsafe fn(&mut [f32]),
     soft_cap: unsafe fn(&mut [f32], f32),
@@ -78,6 +81,24 @@ pub struct Kernels {
     read: unsafe fn(&[Words]) -> f32,
     multiply_adds: unsafe fn(usize) -> u64,
 }
+
+/// What one token brings to one head of a gated delta net.
+#[derive(Clone, Copy, Debug)]
+pub struct DeltaToken<'a> {
+    /// `[key_length]`
+    pub query: &'a [f32],
+    /// `[key_length]`
+    pub key: &'a [f32],
+    /// `[value_length]`
+    pub value: &'a [f32],
+    /// Multiplies what the state has.
+    pub decay: f32,
+    /// How much of the value's change is written.
+    pub beta: f32,
+}
+
+/// Longest value head of a gated delta net.
+pub const MAX_DELTA_COLS: usize = 256;
 
 /// Which values of a head RoPE rotates together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,6 +339,32 @@ impl Kernels {
         assert_eq!(out.len() + 2, part.len(), "values, a score and a sum");
         // SAFETY: the processor has this table's instructions, and the lengths agree.
         unsafe { (self.softmax_merge)(out, state, part) }
+    }
+
+    /// SiLU in place: `x = x · sigmoid(x)`. `[values]`. Hendrycks and Gimpel, 2016 (arXiv 1606.08415).
+    pub fn silu(&self, x: &mut [f32]) {
+        // SAFETY: the processor has this table's instructions.
+        unsafe { (self.silu)(x) }
+    }
+
+    /// `x *= sigmoid(gate)`. Both `[values]`.
+    pub fn sigmoid_mul(&self, x: &mut [f32], gate: &[f32]) {
+        assert_eq!(x.len(), gate.len(), "x and gate of one length");
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.sigmoid_mul)(x, gate) }
+    }
+
+    /// One token of a gated delta net in one head: `S = decay · S`, `S += k · (beta · (v − Sᵀk))ᵀ`, `out = Sᵀq`. `state`: S `[key_length, value_length]`;
+    /// `out`: `[value_length]`. Yang et al., 2024 (arXiv 2412.06464).
+    pub fn delta_rule(&self, state: &mut [f32], token: DeltaToken<'_>, out: &mut [f32]) {
+        let (rows, cols) = (token.key.len(), token.value.len());
+        assert!(
+            token.query.len() == rows && state.len() == rows * cols && out.len() == cols,
+            "a state of keys and values"
+        );
+        assert!((1..=MAX_DELTA_COLS).contains(&cols), "a value's length");
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.delta_rule)(state, token, out) }
     }
 
     /// SwiGLU's product in place: `gate = gate · sigmoid(gate) · up`. Both `[values]`. Shazeer, 2020 (arXiv 2002.05202).

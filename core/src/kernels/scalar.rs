@@ -4,7 +4,7 @@
 //! cannot vectorise by itself is written by hand there.
 
 use super::product::Tile;
-use super::{Kernels, Pairs, attention, attention_q8_0};
+use super::{DeltaToken, Kernels, MAX_DELTA_COLS, Pairs, attention, attention_q8_0};
 use crate::quant::float16::f32_to_f16;
 use crate::quant::{Dot, activation, blocks, sum16};
 use half::f16;
@@ -28,7 +28,10 @@ pub(super) static KERNELS: Kernels = Kernels {
     layer_norm,
     softmax_exp,
     softmax_merge,
+    silu,
     silu_mul,
+    sigmoid_mul,
+    delta_rule,
     gelu_mul,
     gelu,
     soft_cap,
@@ -172,6 +175,52 @@ pub(super) fn softmax_merge(out: &mut [f32], [most, sum]: &mut [f32; 2], part: &
     }
     *sum = part[1].mul_add(now, *sum * before);
     *most = greatest;
+}
+
+#[inline(always)]
+pub(super) fn silu(x: &mut [f32]) {
+    for x in x {
+        *x /= 1.0 + exp(-*x);
+    }
+}
+
+#[inline(always)]
+pub(super) fn sigmoid_mul(x: &mut [f32], gate: &[f32]) {
+    for (x, gate) in x.iter_mut().zip(gate) {
+        *x /= 1.0 + exp(-gate);
+    }
+}
+
+#[inline(always)]
+pub(super) fn delta_rule(state: &mut [f32], token: DeltaToken<'_>, out: &mut [f32]) {
+    let DeltaToken {
+        query,
+        key,
+        value,
+        decay,
+        beta,
+    } = token;
+    let cols = value.len();
+    // What the state has under the key, then how far that is from the value.
+    out.fill(0.0);
+    for (row, key) in state.chunks_exact_mut(cols).zip(key) {
+        for (state, out) in row.iter_mut().zip(out.iter_mut()) {
+            *state *= decay;
+            *out = state.mul_add(*key, *out);
+        }
+    }
+    let mut change = [0.0; MAX_DELTA_COLS];
+    let change = &mut change[..cols];
+    for ((change, value), out) in change.iter_mut().zip(value).zip(out.iter_mut()) {
+        *change = beta * (value - *out);
+        *out = 0.0;
+    }
+    for ((row, key), query) in state.chunks_exact_mut(cols).zip(key).zip(query) {
+        for ((state, change), out) in row.iter_mut().zip(&*change).zip(out.iter_mut()) {
+            *state = change.mul_add(*key, *state);
+            *out = state.mul_add(*query, *out);
+        }
+    }
 }
 
 #[inline(always)]

@@ -27,6 +27,8 @@ pub struct Config {
     pub norm_epsilon: f32,
     /// Norm of queries and keys before they are rotated.
     pub head_norm: Option<HeadNorm>,
+    /// Attention's result is multiplied by the logistic function of a gate, which lies beside each head's query.
+    pub gated_attention: bool,
     /// Attention and the feed-forward part read the same normalised vector, and both results are added to it.
     pub parallel: bool,
     /// What stands between the feed-forward part's matrices.
@@ -73,6 +75,46 @@ pub enum Mixer {
         /// Positions, at least 2.
         kernel: usize,
     },
+    /// A gated delta net.
+    DeltaNet(DeltaNet),
+}
+
+/// A gated delta net (arXiv:2412.06464), as Qwen 3.5 has it. Queries, keys and values go through a short convolution each channel, then each value head keeps
+/// a matrix S `[key_length, value_length]`, which a token changes by `S = decay · S`, `S += k · (beta · (v − Sᵀk))ᵀ` and reads by `Sᵀq`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeltaNet {
+    /// Positions that the convolution sees, at least 2.
+    pub kernel: usize,
+    /// Heads of queries and keys.
+    pub key_heads: usize,
+    /// Heads of values, a multiple of `key_heads`; head h reads keys of head h modulo `key_heads`.
+    pub value_heads: usize,
+    /// Length of a query or key head.
+    pub key_length: usize,
+    /// Length of a value head.
+    pub value_length: usize,
+}
+
+impl DeltaNet {
+    /// Length of all query heads, or of all key heads.
+    pub(crate) fn keys_length(&self) -> usize {
+        self.key_heads * self.key_length
+    }
+
+    /// Length of all value heads.
+    pub(crate) fn values_length(&self) -> usize {
+        self.value_heads * self.value_length
+    }
+
+    /// Length of queries, keys and values together.
+    pub(crate) fn conv_length(&self) -> usize {
+        2 * self.keys_length() + self.values_length()
+    }
+
+    /// Values of the matrices of all heads.
+    pub(crate) fn state_length(&self) -> usize {
+        self.values_length() * self.key_length
+    }
 }
 
 /// A layer's feed-forward part.
@@ -234,7 +276,7 @@ impl Config {
     pub fn scopes(&self) -> impl Iterator<Item = &Scope> {
         self.layers.iter().filter_map(|layer| match &layer.mixer {
             Mixer::Attention(scope) => Some(scope),
-            Mixer::ShortConv { .. } => None,
+            _ => None,
         })
     }
 
@@ -243,15 +285,24 @@ impl Config {
             .iter_mut()
             .filter_map(|layer| match &mut layer.mixer {
                 Mixer::Attention(scope) => Some(scope),
-                Mixer::ShortConv { .. } => None,
+                _ => None,
             })
     }
 
-    /// Positions that the layers' short convolutions see, for each layer that has one.
-    pub(crate) fn convolutions(&self) -> impl Iterator<Item = usize> {
-        self.layers.iter().filter_map(|layer| match layer.mixer {
-            Mixer::ShortConv { kernel } => Some(kernel),
+    /// The layers' convolutions over positions: how many they see, and values of each.
+    pub(crate) fn convolutions(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.layers.iter().filter_map(|layer| match &layer.mixer {
+            Mixer::ShortConv { kernel } => Some((*kernel, self.embedding_length)),
+            Mixer::DeltaNet(net) => Some((net.kernel, net.conv_length())),
             Mixer::Attention(_) => None,
+        })
+    }
+
+    /// The layers' delta nets, which are all alike.
+    pub(crate) fn delta_nets(&self) -> impl Iterator<Item = &DeltaNet> {
+        self.layers.iter().filter_map(|layer| match &layer.mixer {
+            Mixer::DeltaNet(net) => Some(net),
+            _ => None,
         })
     }
 
@@ -295,6 +346,7 @@ impl Config {
         ];
         self.norm == NormKind::Rms
             && self.head_norm.is_none()
+            && !self.gated_attention
             && !self.parallel
             && self.activation == Activation::SiluGated
             && self.rope.yarn.is_none()

@@ -13,6 +13,9 @@ pub(crate) struct Keys<'a> {
 /// No dimension of a model is longer than this; products of two fit a 64-bit number with room to spare.
 const LONGEST: u32 = 1 << 24;
 
+/// Most positions that a convolution sees; published models have 3 and 4.
+const MAX_KERNEL: usize = 16;
+
 const BLOCK_COUNT: &str = "block_count";
 
 impl Keys<'_> {
@@ -100,11 +103,23 @@ impl Keys<'_> {
         }
     }
 
-    /// `block_count`: every layer has a tensor, so there are no more layers than tensors.
+    /// `block_count`.
+    pub(crate) fn blocks(&self) -> Result<usize> {
+        self.length(BLOCK_COUNT)
+    }
+
+    /// [`Keys::blocks`], without the layers that predict tokens after the next one. Every layer has a tensor, so there are no more layers than tensors.
     pub(crate) fn layers(&self) -> Result<usize> {
-        let (layers, tensors) = (self.length(BLOCK_COUNT)?, self.file.tensors().len());
+        let (layers, tensors) = (self.blocks()?, self.file.tensors().len());
         if layers <= tensors {
-            return Ok(layers);
+            let more = self.nonzero_length("nextn_predict_layers")?.unwrap_or(0);
+            return match layers.checked_sub(more) {
+                Some(layers @ 1..) => Ok(layers),
+                _ => {
+                    let key = self.name("nextn_predict_layers");
+                    Err(self.bad(&key, format!("less than the {layers} layers"), more))
+                }
+            };
         }
         let key = self.name(BLOCK_COUNT);
         Err(self.bad(
@@ -112,6 +127,30 @@ impl Keys<'_> {
             format!("at most the file's {tensors} tensors"),
             layers,
         ))
+    }
+
+    /// Positions that a short convolution sees.
+    pub(crate) fn kernel(&self, key: &str) -> Result<usize> {
+        let kernel = self.length(key)?;
+        if (2..=MAX_KERNEL).contains(&kernel) {
+            return Ok(kernel);
+        }
+        Err(self.bad(&self.name(key), format!("from 2 to {MAX_KERNEL}"), kernel))
+    }
+
+    /// A truth value for each layer, at least `[layers]`, if the file has the key.
+    pub(crate) fn flags(&self, key: &str) -> Result<Option<Vec<bool>>> {
+        let (name, layers) = (self.name(key), self.layers()?);
+        match self.file.metadata().get(&name) {
+            None => Ok(None),
+            Some(Value::Array(list)) if list.kind() == Kind::Bool && list.len() >= layers => Ok(
+                Some(list.iter().map(|on| on == Value::Bool(true)).collect()),
+            ),
+            Some(_) => {
+                let expected = format!("a truth value for each of the {layers} layers");
+                Err(self.bad(&name, expected, "something else"))
+            }
+        }
     }
 
     /// A finite number greater than 0, or `default` where the file has none.

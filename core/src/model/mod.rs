@@ -9,8 +9,8 @@ pub(crate) mod weights;
 
 pub use adapter::Adapter;
 pub use config::{
-    Activation, Config, ExpertScores, Experts, FeedForward, HeadNorm, LayerSpec, Mixer, NormKind,
-    Pooling, Rope, Rotation, Scope, Yarn,
+    Activation, Config, DeltaNet, ExpertScores, Experts, FeedForward, HeadNorm, LayerSpec, Mixer,
+    NormKind, Pooling, Rope, Rotation, Scope, Yarn,
 };
 
 use families::ARCHITECTURES;
@@ -95,7 +95,7 @@ impl Model {
         };
         let config = (family.config)(&keys)?;
         keys.check_experts(&config)?;
-        let weights = Weights::find(&file, &config, family.names)?;
+        let weights = Weights::find(&file, &config, family.names, keys.blocks()?)?;
         let tokenizer = Arc::new(Tokenizer::from_gguf(&file)?);
         let info = info(&file, &config)?;
         let own = file.metadata().opt_str("tokenizer.chat_template")?;

@@ -1,5 +1,6 @@
 //! What short convolutions have seen last: a few rows for each layer, and checkpoints of them to go back to.
 
+use super::{Mark, read_floats, write_floats};
 use crate::model::Config;
 use std::io;
 use std::ops::Range;
@@ -15,30 +16,49 @@ const SPACING: usize = 256;
 #[derive(Clone)]
 pub(crate) struct ConvState {
     layers: usize,
-    /// Values of a position: the embedding length.
+    /// Values of a position.
     width: usize,
     /// Positions before its own that a convolution sees.
     tail: usize,
     /// Of positions `first..end`; position p is row p % RECENT.
     recent: Vec<f32>, // [layers, RECENT, width]
     staged: Vec<f32>,      // as `recent`
-    checkpoints: Vec<f32>, // [context / SPACING, layers, tail, width]: what lies before each multiple of SPACING
+    checkpoints: Vec<f32>, // [context / SPACING, layers, tail, width]: what lies before each multiple of SPACING; empty where the layers keep more than this
+    marked: [Marked; 2],
     first: usize,
     end: usize,
+}
+
+/// What lies before a position; 0: nothing.
+#[derive(Clone, Default)]
+struct Marked {
+    position: usize,
+    tails: Vec<f32>, // [layers, tail, width]
 }
 
 const _: () = assert!(super::MAX_DRAFT + 15 < RECENT && RECENT <= SPACING);
 
 /// Layers, values of a position, and positions that are seen before its own.
 fn sizes(config: &Config) -> (usize, usize, usize) {
-    let tail = config.convolutions().max().map_or(0, |kernel| kernel - 1);
-    (config.convolutions().count(), config.embedding_length, tail)
+    let tail = config.convolutions().map(|(kernel, _)| kernel - 1).max();
+    let width = config.convolutions().map(|(_, width)| width).max();
+    let layers = config.convolutions().count();
+    (layers, width.unwrap_or(0), tail.unwrap_or(0))
+}
+
+/// Checkpoints at multiples of [`SPACING`]. Delta nets cannot go back to these.
+fn spaced_checkpoints(config: &Config, context: usize) -> usize {
+    match config.delta_nets().next() {
+        Some(_) => 0,
+        None => context / SPACING,
+    }
 }
 
 /// Bytes for `context` positions.
 pub(super) fn bytes(config: &Config, context: usize) -> u64 {
     let (layers, width, tail) = sizes(config);
-    let rows = (2 * RECENT + (context / SPACING).saturating_mul(tail)) as u64;
+    let checkpoints = 2 + spaced_checkpoints(config, context);
+    let rows = (2 * RECENT + checkpoints.saturating_mul(tail)) as u64;
     rows.saturating_mul((layers * width * size_of::<f32>()) as u64)
 }
 
@@ -51,7 +71,8 @@ impl ConvState {
             tail,
             recent: vec![0.0; layers * RECENT * width],
             staged: vec![0.0; layers * RECENT * width],
-            checkpoints: vec![0.0; context / SPACING * layers * tail * width],
+            checkpoints: vec![0.0; spaced_checkpoints(config, context) * layers * tail * width],
+            marked: Default::default(),
             first: 0,
             end: 0,
         }
@@ -67,7 +88,7 @@ impl ConvState {
         row * self.width..(row + 1) * self.width
     }
 
-    fn checkpoint(&self, number: usize, layer: usize) -> Range<usize> {
+    fn spaced(&self, number: usize, layer: usize) -> Range<usize> {
         let length = self.tail * self.width;
         let at = (number * self.layers + layer) * length;
         at..at + length
@@ -94,8 +115,11 @@ impl ConvState {
             self.staged[to].copy_from_slice(&rows[at(position)..][..width]);
         }
         for number in self.end / SPACING..last / SPACING {
+            if self.checkpoints.is_empty() {
+                break;
+            }
             let end = at((number + 1) * SPACING);
-            let to = self.checkpoint(number, layer);
+            let to = self.spaced(number, layer);
             self.checkpoints[to].copy_from_slice(&rows[end - self.tail * width..end]);
         }
     }
@@ -117,33 +141,70 @@ impl ConvState {
         if position >= self.end || self.layers == 0 {
             return position;
         }
-        if position.saturating_sub(self.tail) >= self.first {
-            self.end = position;
-            return position;
-        }
-        let number = position / SPACING;
-        self.end = number * SPACING;
-        self.first = self.end.saturating_sub(self.tail);
-        if let Some(number) = number.checked_sub(1) {
-            for layer in 0..self.layers {
-                let from = self.checkpoint(number, layer);
-                let rows = self.checkpoints[from].chunks_exact(self.width);
-                for (position, row) in (self.first..).zip(rows) {
-                    let at = (layer * RECENT + position % RECENT) * self.width;
-                    self.recent[at..at + self.width].copy_from_slice(row);
+        if position.saturating_sub(self.tail) < self.first {
+            let per = self.layers * self.tail * self.width;
+            let number = (position / SPACING).min(self.checkpoints.len() / per.max(1));
+            let marked = self.marked.iter().filter(|m| m.position <= position);
+            let (kept, tails) = match marked.max_by_key(|m| m.position) {
+                Some(marked) if marked.position > number * SPACING => {
+                    (marked.position, marked.tails.clone())
                 }
+                _ if number > 0 => {
+                    let at = (number - 1) * per;
+                    (number * SPACING, self.checkpoints[at..at + per].to_vec())
+                }
+                _ => (0, vec![0.0; per]),
+            };
+            self.rewind(kept, &tails);
+        }
+        self.end = self.end.min(position);
+        for marked in &mut self.marked {
+            if marked.position > self.end {
+                marked.position = 0;
             }
         }
         self.end
     }
 
-    /// Values that are saved: each layer's tail, and the checkpoints.
-    fn saved_values(&self, position: usize) -> usize {
-        (1 + position / SPACING) * self.layers * self.tail * self.width
+    /// The sequence ends at `position`, before which lie these rows `[layers, tail, width]`.
+    fn rewind(&mut self, position: usize, tails: &[f32]) {
+        self.end = position;
+        self.first = position.saturating_sub(self.tail);
+        let tail = (self.tail * self.width).max(1);
+        for (layer, tails) in tails.chunks_exact(tail).enumerate() {
+            for (back, row) in (1..=self.tail).rev().zip(tails.chunks_exact(self.width)) {
+                if let Some(position) = position.checked_sub(back) {
+                    let to = self.row(layer, position);
+                    self.recent[to].copy_from_slice(row);
+                }
+            }
+        }
+    }
+
+    /// See [`super::State::checkpoint`].
+    pub(super) fn checkpoint(&mut self, mark: Mark, position: usize) {
+        let tail = self.tail * self.width;
+        if self.layers == 0 || position == 0 {
+            return;
+        }
+        let mut marked = std::mem::take(&mut self.marked[mark as usize]);
+        marked.position = position;
+        marked.tails.resize(self.layers * tail, 0.0);
+        for (layer, out) in marked.tails.chunks_exact_mut(tail.max(1)).enumerate() {
+            self.read_tail(layer, position, out);
+        }
+        self.marked[mark as usize] = marked;
+    }
+
+    /// Values of the checkpoints up to `position`.
+    fn spaced_values(&self, position: usize) -> usize {
+        let values = position / SPACING * self.layers * self.tail * self.width;
+        values.min(self.checkpoints.len())
     }
 
     pub(super) fn saved_bytes(&self, position: usize) -> usize {
-        self.saved_values(position) * size_of::<f32>()
+        let tails = self.layers * self.tail * self.width;
+        (tails + self.spaced_values(position)) * size_of::<f32>()
     }
 
     pub(super) fn save(
@@ -152,18 +213,11 @@ impl ConvState {
         write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut tail = vec![0.0; self.tail * self.width];
-        let mut put = |values: &[f32]| -> io::Result<()> {
-            let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-            write(&bytes)
-        };
         for layer in 0..self.layers {
             self.read_tail(layer, position, &mut tail);
-            put(&tail)?;
+            write_floats(&tail, write)?;
         }
-        let kept = position / SPACING * self.layers * tail.len();
-        self.checkpoints[..kept]
-            .chunks(tail.len().max(1))
-            .try_for_each(put)
+        write_floats(&self.checkpoints[..self.spaced_values(position)], write)
     }
 
     pub(super) fn restore(
@@ -171,29 +225,11 @@ impl ConvState {
         position: usize,
         read: &mut dyn FnMut(&mut [u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut bytes = vec![0; self.tail * self.width * size_of::<f32>()];
-        let mut get = |out: &mut [f32]| -> io::Result<()> {
-            read(&mut bytes[..size_of_val(out)])?;
-            for (value, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-                *value = f32::from_le_bytes(*bytes);
-            }
-            Ok(())
-        };
-        let mut tail = vec![0.0; self.tail * self.width];
-        for layer in 0..self.layers {
-            get(&mut tail)?;
-            for (back, row) in (1..=self.tail).rev().zip(tail.chunks_exact(self.width)) {
-                if let Some(position) = position.checked_sub(back) {
-                    let at = (layer * RECENT + position % RECENT) * self.width;
-                    self.recent[at..at + self.width].copy_from_slice(row);
-                }
-            }
-        }
-        let kept = position / SPACING * self.layers * tail.len();
-        self.checkpoints[..kept]
-            .chunks_mut(tail.len().max(1))
-            .try_for_each(get)?;
-        (self.first, self.end) = (position.saturating_sub(self.tail), position);
-        Ok(())
+        let mut tails = vec![0.0; self.layers * self.tail * self.width];
+        read_floats(&mut tails, read)?;
+        self.rewind(position, &tails);
+        self.marked = Default::default();
+        let kept = self.spaced_values(position);
+        read_floats(&mut self.checkpoints[..kept], read)
     }
 }

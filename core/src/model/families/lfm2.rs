@@ -39,11 +39,7 @@ pub(super) fn config(keys: &Keys<'_>) -> Result<Config> {
     let shape = shape_of(keys, kv_heads)?;
     let mut config = rms_and_rope(keys, Pairs::Halves, shape)?;
     config.head_norm = Some(HeadNorm::Shared);
-    let kernel = keys.length("shortconv.l_cache")?;
-    if !(2..=MAX_KERNEL).contains(&kernel) {
-        let key = keys.name("shortconv.l_cache");
-        return Err(keys.bad(&key, format!("from 2 to {MAX_KERNEL}"), kernel));
-    }
+    let kernel = keys.kernel("shortconv.l_cache")?;
     for (layer, heads) in config.layers.iter_mut().zip(heads) {
         if heads == 0 {
             layer.mixer = Mixer::ShortConv { kernel };
@@ -51,6 +47,3 @@ pub(super) fn config(keys: &Keys<'_>) -> Result<Config> {
     }
     Ok(config)
 }
-
-/// Published models have 3.
-const MAX_KERNEL: usize = 16;

@@ -11,6 +11,7 @@ mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen35;
 mod qwen3moe;
 mod smollm3;
 mod stablelm;
@@ -38,6 +39,7 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     qwen2::FAMILY,
     qwen3::FAMILY,
     qwen3moe::FAMILY,
+    qwen35::FAMILY,
     gemma2::FAMILY,
     gemma3::FAMILY,
     phi3::FAMILY,
@@ -116,6 +118,7 @@ fn shape_of(keys: &Keys<'_>, kv_heads: Option<usize>) -> Result<Config> {
         norm: NormKind::Rms,
         norm_epsilon: 0.0,
         head_norm: None,
+        gated_attention: false,
         parallel: false,
         activation: Activation::SiluGated,
         rope: Rope::none(),

@@ -70,6 +70,12 @@ impl<'a> Finder<'a> {
         self.shaped(tensor, &[cols, rows])
     }
 
+    /// The vector `name` `[length]`.
+    pub(super) fn vector(&mut self, name: &str, length: usize) -> Result<Matrix> {
+        let tensor = self.get(name).map_or_else(|| self.file.tensor(name), Ok)?;
+        self.shaped(tensor, &[length])
+    }
+
     /// The matrix `name.weight` and its optional bias.
     pub(super) fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         Ok(Linear {

@@ -1,13 +1,13 @@
 //! Finds a layer's tensors.
 
 use super::super::config::{
-    Config, Experts, FeedForward, HeadNorm, LayerSpec, Mixer, NormKind, Scope,
+    Config, DeltaNet, Experts, FeedForward, HeadNorm, LayerSpec, Mixer, NormKind, Scope,
 };
 use super::finder::Finder;
 use super::names::Names;
 use super::{
-    AttentionWeights, ExpertsWeights, FeedForwardWeights, Layer, Linear, MixerWeights, MlpWeights,
-    ShortConvWeights,
+    AttentionWeights, DeltaNetWeights, ExpertsWeights, FeedForwardWeights, Layer, Linear,
+    MixerWeights, MlpWeights, ShortConvWeights,
 };
 use crate::Result;
 
@@ -51,6 +51,14 @@ pub(super) fn layer(
                 output: find.linear(&at("out_proj"), d, d)?,
             }))
         }
+        Mixer::DeltaNet(net) => {
+            let is_net = |layer: &&Layer| matches!(layer.mixer, MixerWeights::DeltaNet(_));
+            let numbers = [
+                before.len() - attentions,
+                before.iter().filter(is_net).count(),
+            ];
+            MixerWeights::DeltaNet(Box::new(delta_net(find, d, &prefix, net, numbers)?))
+        }
     };
     let feed_forward = match &spec.feed_forward {
         FeedForward::Dense { length } => {
@@ -81,10 +89,16 @@ fn attention(
 ) -> Result<AttentionWeights> {
     let d = config.embedding_length;
     let at = |name: &str| format!("{prefix}.{name}");
+    let gates = if config.gated_attention {
+        config.mixed_length()
+    } else {
+        0
+    };
+    let queries = config.query_length() + gates;
     let [query, key, value] = find.joined(
         &at("attn_qkv"),
         [
-            (&*at("attn_q"), config.query_length()),
+            (&*at("attn_q"), queries),
             (&*at("attn_k"), config.keys_length()),
             (&*at("attn_v"), config.values_length()),
         ],
@@ -112,6 +126,31 @@ fn attention(
         value,
         head_norms,
         output: find.linear(&at("attn_output"), d, config.mixed_length())?,
+    })
+}
+
+fn delta_net(
+    find: &mut Finder<'_>,
+    d: usize,
+    prefix: &str,
+    spec: DeltaNet,
+    [number, delta_number]: [usize; 2],
+) -> Result<DeltaNetWeights> {
+    let at = |name: &str| format!("{prefix}.{name}");
+    let (conv, values, heads) = (spec.conv_length(), spec.values_length(), spec.value_heads);
+    Ok(DeltaNetWeights {
+        number,
+        delta_number,
+        spec,
+        input: find.linear(&at("attn_qkv"), conv, d)?,
+        gate: find.linear(&at("attn_gate"), values, d)?,
+        beta: find.linear(&at("ssm_beta"), heads, d)?,
+        step: find.linear(&at("ssm_alpha"), heads, d)?,
+        step_bias: find.vector(&at("ssm_dt.bias"), heads)?,
+        decay: find.vector(&at("ssm_a"), heads)?,
+        kernel: find.matrix(&at("ssm_conv1d.weight"), conv, spec.kernel)?,
+        norm: find.norm(&at("ssm_norm"), &[spec.value_length], false)?,
+        output: find.linear(&at("ssm_out"), d, values)?,
     })
 }
 

@@ -7,7 +7,7 @@ mod names;
 pub(super) use finder::Finder;
 pub(crate) use names::Names;
 
-use super::config::{Config, Experts, NormKind, Rope, Scope};
+use super::config::{Config, DeltaNet, Experts, NormKind, Rope, Scope};
 use crate::gguf;
 use crate::kernels::Weight;
 use crate::quant::Format;
@@ -87,6 +87,7 @@ pub(crate) struct Layer {
 pub(crate) enum MixerWeights {
     Attention(Box<AttentionWeights>),
     ShortConv(Box<ShortConvWeights>),
+    DeltaNet(Box<DeltaNetWeights>),
 }
 
 #[derive(Clone, Debug)]
@@ -94,7 +95,7 @@ pub(crate) struct AttentionWeights {
     /// Its number among the layers with attention.
     pub(crate) number: usize,
     pub(crate) scope: Scope,
-    pub(crate) query: Linear, // [heads · key_length, embedding]
+    pub(crate) query: Linear, // [heads · key_length, embedding]; gated, [heads · (key_length + value_length), embedding]: each head's query, then its gate
     pub(crate) key: Linear,   // [kv_heads · key_length, embedding]
     pub(crate) value: Linear, // [kv_heads · value_length, embedding]
     pub(crate) head_norms: Option<[Norm; 2]>, // of queries and keys: see `HeadNorm`
@@ -103,11 +104,30 @@ pub(crate) struct AttentionWeights {
 
 #[derive(Clone, Debug)]
 pub(crate) struct ShortConvWeights {
-    /// Its number among the layers with a short convolution.
+    /// Its number among the layers with a convolution.
     pub(crate) number: usize,
     pub(crate) input: Linear,  // [3 · embedding, embedding]: b, c and x
     pub(crate) kernel: Matrix, // [embedding, positions], the token's own position last
     pub(crate) output: Linear, // [embedding, embedding]
+}
+
+/// See [`DeltaNet`]. `conv`: length of queries, keys and values together.
+#[derive(Clone, Debug)]
+pub(crate) struct DeltaNetWeights {
+    /// Its number among the layers with a convolution.
+    pub(crate) number: usize,
+    /// Its number among the layers with a delta net.
+    pub(crate) delta_number: usize,
+    pub(crate) spec: DeltaNet,
+    pub(crate) input: Linear, // [conv, embedding]: queries, keys and values
+    pub(crate) gate: Linear,  // [heads · value_length, embedding]
+    pub(crate) beta: Linear,  // [heads, embedding]
+    pub(crate) step: Linear,  // [heads, embedding]: how much a token lets the state decay
+    pub(crate) step_bias: Matrix, // [heads]
+    pub(crate) decay: Matrix, // [heads]: −exp(A)
+    pub(crate) kernel: Matrix, // [conv, positions], the token's own position last
+    pub(crate) norm: Norm,    // [value_length]
+    pub(crate) output: Linear, // [embedding, heads · value_length]
 }
 
 /// See [`FeedForward`](super::config::FeedForward).
@@ -186,8 +206,13 @@ impl Weights {
         })
     }
 
-    /// Finds every tensor of `config` under the family's `names`.
-    pub(crate) fn find(file: &gguf::File, config: &Config, names: &Names) -> Result<Weights> {
+    /// Finds every tensor of `config` under the family's `names`. `blocks`: layers in the file, those among them that predict more tokens than one.
+    pub(crate) fn find(
+        file: &gguf::File,
+        config: &Config,
+        names: &Names,
+        blocks: usize,
+    ) -> Result<Weights> {
         let mut find = Finder::new(file);
         let d = config.embedding_length;
         let biased = config.norm == NormKind::Layer;
@@ -213,9 +238,16 @@ impl Weights {
             layers.push(layer(&mut find, config, names, spec, &layers)?);
         }
 
-        // A tensor that nobody reads would change the answers of a runtime that does read it.
+        // A tensor that nobody reads would change the answers of a runtime that does read it, but for those of layers that predict more tokens than one.
+        let predicts_more = |tensor: &str| {
+            let (number, _) = tensor.strip_prefix("blk.")?.split_once('.')?;
+            (config.layers.len()..blocks)
+                .contains(&number.parse().ok()?)
+                .then_some(())
+        };
         let stranger = file.tensors().find(|tensor| {
             !find.used.contains(tensor.name())
+                && predicts_more(tensor.name()).is_none()
                 && !names.unused.iter().any(|part| tensor.name().contains(part))
         });
         match stranger {
@@ -266,6 +298,9 @@ impl Layer {
         let mixer = match &self.mixer {
             MixerWeights::Attention(a) => vec![&a.query, &a.key, &a.value, &a.output],
             MixerWeights::ShortConv(conv) => vec![&conv.input, &conv.output],
+            MixerWeights::DeltaNet(net) => {
+                vec![&net.input, &net.gate, &net.beta, &net.step, &net.output]
+            }
         };
         let feed_forward = match &self.feed_forward {
             FeedForwardWeights::Dense(mlp) => mlp.linears().collect(),
@@ -283,6 +318,10 @@ impl Layer {
                 vec![&mut a.output],
             ],
             MixerWeights::ShortConv(conv) => vec![vec![&mut conv.input], vec![&mut conv.output]],
+            MixerWeights::DeltaNet(net) => vec![
+                vec![&mut net.input, &mut net.gate, &mut net.beta, &mut net.step],
+                vec![&mut net.output],
+            ],
         };
         let feed_forward = match &mut self.feed_forward {
             FeedForwardWeights::Dense(MlpWeights { gate, up, down }) => {

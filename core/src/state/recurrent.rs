@@ -1,0 +1,288 @@
+//! The matrices of gated delta nets. A token changes all of a matrix, so going back is a copy of an earlier one, and the tokens after it once more.
+
+use super::Mark;
+use crate::kernels::{self, DeltaToken, Kernels};
+use crate::model::{Config, DeltaNet};
+use std::borrow::Cow;
+use std::io;
+use std::ops::Range;
+
+/// Last tokens that are kept, to be applied to a snapshot again.
+const LOG: usize = 64;
+/// A run of more tokens is not in the log as a whole: the state is copied before it, and this many tokens before its end.
+const NEAR: usize = 16;
+/// Tokens after a snapshot at which the next one is due.
+const SPACING: usize = 32;
+// A draft is dropped from a snapshot that is at most so far back.
+const _: () = assert!(super::MAX_DRAFT < NEAR && SPACING + 2 * NEAR <= LOG);
+
+/// What the delta nets of one sequence hold, for every layer that has one; `layer` is its number among these.
+#[derive(Clone)]
+pub(crate) struct RecurrentState {
+    layers: Vec<LayerState>,
+    checkpoints: [Checkpoint; 2],
+}
+
+/// All layers' matrices at a position; 0: nothing.
+#[derive(Clone, Default)]
+struct Checkpoint {
+    position: usize,
+    states: Vec<f32>, // [layers, state]
+}
+
+#[derive(Clone)]
+struct LayerState {
+    spec: DeltaNet,
+    /// Tokens that the matrices have seen.
+    end: usize,
+    current: Vec<f32>, // [value_heads, key_length, value_length]
+    snapshots: [Snapshot; 2],
+    log: Vec<f32>, // [LOG, queries, keys and values, then decays and betas of the heads]; token p is row p % LOG
+    /// The first token that the log still has.
+    first: usize,
+}
+
+/// The matrices at a position; `None`: nothing.
+#[derive(Clone)]
+struct Snapshot {
+    position: Option<usize>,
+    state: Vec<f32>, // as `current`
+}
+
+/// Values of a token in the log.
+fn log_row(spec: &DeltaNet) -> usize {
+    spec.conv_length() + 2 * spec.value_heads
+}
+
+/// Bytes for any context.
+pub(super) fn bytes(config: &Config) -> u64 {
+    let layer = |spec: &DeltaNet| (5 * spec.state_length() + LOG * log_row(spec)) as u64;
+    config.delta_nets().map(layer).sum::<u64>() * size_of::<f32>() as u64
+}
+
+/// What a run of tokens reads and writes of one layer.
+pub(crate) struct DeltaRun<'a> {
+    pub(crate) state: &'a mut [f32], // [value_heads, key_length, value_length]
+    /// Copies to be made of the state: before which token of the run, and to where.
+    pub(crate) copies: [(Option<usize>, &'a mut [f32]); 2],
+}
+
+impl RecurrentState {
+    pub(super) fn new(config: &Config) -> RecurrentState {
+        let layer = |spec: &DeltaNet| {
+            let zeros = vec![0.0; spec.state_length()];
+            let snapshot = Snapshot {
+                position: None,
+                state: zeros.clone(),
+            };
+            LayerState {
+                spec: *spec,
+                end: 0,
+                current: zeros,
+                snapshots: [snapshot.clone(), snapshot],
+                log: vec![0.0; LOG * log_row(spec)],
+                first: 0,
+            }
+        };
+        RecurrentState {
+            layers: config.delta_nets().map(layer).collect(),
+            checkpoints: Default::default(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    /// Begins a run of tokens from the layer's end. `rows` `[tokens, queries, keys and values]`, `gates` `[tokens, 2, value_heads]`: decays and betas.
+    pub(crate) fn run(&mut self, layer: usize, rows: &[f32], gates: &[f32]) -> DeltaRun<'_> {
+        let layer = &mut self.layers[layer];
+        let spec = layer.spec;
+        let (width, heads) = (spec.conv_length(), 2 * spec.value_heads);
+        let (start, tokens) = (layer.end, rows.len() / width);
+        layer.end += tokens;
+        let kept = tokens.min(LOG);
+        for number in tokens - kept..tokens {
+            let row = log_row(&spec);
+            let to = &mut layer.log[(start + number) % LOG * row..][..row];
+            to[..width].copy_from_slice(&rows[number * width..][..width]);
+            to[width..].copy_from_slice(&gates[number * heads..][..heads]);
+        }
+        layer.first = layer.first.max(layer.end.saturating_sub(LOG));
+
+        let positions = layer.snapshots.each_ref().map(|s| s.position);
+        let newest = usize::from(positions[1] > positions[0]);
+        let mut due = [None; 2]; // before which token of the run
+        if tokens > NEAR {
+            due[1 - newest] = Some(0);
+            due[newest] = Some(tokens - NEAR);
+        } else if layer.end - positions[newest].unwrap_or(0) >= SPACING {
+            due[1 - newest] = Some(0);
+        }
+        for (snapshot, due) in layer.snapshots.iter_mut().zip(due) {
+            if let Some(token) = due {
+                snapshot.position = Some(start + token);
+            }
+        }
+        let [a, b] = &mut layer.snapshots;
+        DeltaRun {
+            state: &mut layer.current,
+            copies: [(due[0], &mut a.state), (due[1], &mut b.state)],
+        }
+    }
+
+    /// See [`super::State::truncate`]: a little by itself, farther to a checkpoint.
+    pub(super) fn truncate(&mut self, kernels: &Kernels, position: usize) -> usize {
+        let within = |layer: &LayerState| layer.end <= position || layer.source(position).is_some();
+        let kept = if self.layers.iter().all(within) {
+            position
+        } else {
+            let positions = self.checkpoints.iter().map(|c| c.position);
+            positions.filter(|at| *at <= position).max().unwrap_or(0)
+        };
+        let found = self.checkpoints.iter().find(|c| c.position == kept);
+        let mut at = 0;
+        for layer in &mut self.layers {
+            let saved = found.and_then(|c| c.states.get(at..at + layer.current.len()));
+            at += layer.current.len();
+            if kept < position && layer.end > kept {
+                match saved.filter(|_| kept > 0) {
+                    Some(saved) => layer.current.copy_from_slice(saved),
+                    None => layer.current.fill(0.0),
+                }
+                layer.cut(kept);
+            } else if layer.end > kept {
+                layer.rewind(kernels, kept);
+            }
+        }
+        for checkpoint in &mut self.checkpoints {
+            if checkpoint.position > kept {
+                checkpoint.position = 0;
+            }
+        }
+        kept
+    }
+
+    /// The same at `position`, the tokens evaluated: drafts may lie beyond.
+    pub(super) fn at(&self, position: usize) -> Cow<'_, RecurrentState> {
+        if self.layers.iter().all(|layer| layer.end <= position) {
+            return Cow::Borrowed(self);
+        }
+        let mut other = self.clone();
+        let kept = other.truncate(kernels::selected(), position);
+        assert_eq!(kept, position, "a draft can be dropped");
+        Cow::Owned(other)
+    }
+
+    /// Keeps what going back to `position`, the tokens evaluated, needs, in place of the last checkpoint of this kind.
+    pub(super) fn checkpoint(&mut self, mark: Mark, position: usize) {
+        if self.is_empty() || position == 0 {
+            return;
+        }
+        let checkpoint = &mut self.checkpoints[mark as usize];
+        checkpoint.position = position;
+        checkpoint.states.clear();
+        for layer in &self.layers {
+            checkpoint.states.extend_from_slice(&layer.current);
+        }
+    }
+
+    pub(super) fn saved_bytes(&self) -> usize {
+        let values = self.layers.iter().map(|layer| layer.current.len());
+        values.sum::<usize>() * size_of::<f32>()
+    }
+
+    pub(super) fn save(&self, write: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        self.layers
+            .iter()
+            .try_for_each(|layer| super::write_floats(&layer.current, write))
+    }
+
+    pub(super) fn restore(
+        &mut self,
+        position: usize,
+        read: &mut dyn FnMut(&mut [u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.checkpoints = Default::default();
+        self.layers.iter_mut().try_for_each(|layer| {
+            super::read_floats(&mut layer.current, read)?;
+            layer.cut(0);
+            (layer.end, layer.first) = (position, position);
+            Ok(())
+        })
+    }
+}
+
+impl LayerState {
+    /// The number of the snapshot from which the log leads to `position`, or of none from the beginning; `None`: neither leads there.
+    fn source(&self, position: usize) -> Option<Option<usize>> {
+        let leads = |from: usize| from == position || (from < position && from >= self.first);
+        let usable = |number: &usize| self.snapshots[*number].position.is_some_and(leads);
+        let newest = (0..2)
+            .filter(usable)
+            .max_by_key(|n| self.snapshots[*n].position);
+        match newest {
+            None if !leads(0) => None,
+            found => Some(found),
+        }
+    }
+
+    /// Goes back to `position`, for which there is a source.
+    fn rewind(&mut self, kernels: &Kernels, position: usize) {
+        let from = match self.source(position).flatten() {
+            Some(number) => {
+                let snapshot = &self.snapshots[number];
+                self.current.copy_from_slice(&snapshot.state);
+                snapshot.position.unwrap_or(0)
+            }
+            None => {
+                self.current.fill(0.0);
+                0
+            }
+        };
+        self.apply(kernels, from..position);
+        self.cut(position);
+    }
+
+    /// The tokens after `position` are forgotten.
+    fn cut(&mut self, position: usize) {
+        self.end = position;
+        self.first = self.first.min(position);
+        for snapshot in &mut self.snapshots {
+            snapshot.position = snapshot.position.filter(|at| *at <= position);
+        }
+    }
+
+    /// Applies tokens of the log.
+    fn apply(&mut self, kernels: &Kernels, positions: Range<usize>) {
+        let (spec, row) = (self.spec, log_row(&self.spec));
+        let mut out = vec![0.0; spec.value_length];
+        for position in positions {
+            let row = &self.log[position % LOG * row..][..row];
+            let (values, gates) = row.split_at(spec.conv_length());
+            let state = spec.key_length * spec.value_length;
+            for (head, state) in self.current.chunks_exact_mut(state).enumerate() {
+                let token = delta_token(&spec, values, gates, head);
+                kernels.delta_rule(state, token, &mut out);
+            }
+        }
+    }
+}
+
+/// What a token brings to a head. `values`: `[queries, keys and values]`, `gates`: `[2, value_heads]`.
+pub(crate) fn delta_token<'a>(
+    spec: &DeltaNet,
+    values: &'a [f32],
+    gates: &[f32],
+    head: usize,
+) -> DeltaToken<'a> {
+    let (keys, length) = (spec.keys_length(), spec.key_length);
+    let at = head % spec.key_heads * length;
+    DeltaToken {
+        query: &values[at..][..length],
+        key: &values[keys + at..][..length],
+        value: &values[2 * keys + head * spec.value_length..][..spec.value_length],
+        decay: gates[head],
+        beta: gates[spec.value_heads + head],
+    }
+}
