@@ -233,7 +233,14 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
     assert_eq!(least, Some(0), "allocations of 100 decodes with adapters");
 
     // What other families do beside the llama family's steps allocates as little.
-    for name in ["gemma3", "stablelm-2-12b", "phi3", "lfm2", "lfm2-moe"] {
+    for name in [
+        "gemma3",
+        "stablelm-2-12b",
+        "phi3",
+        "lfm2",
+        "lfm2-moe",
+        "qwen3.5",
+    ] {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/families");
         let model = Model::open(format!("{folder}/{name}.gguf")).unwrap();
         let options = SessionOptions {

@@ -204,7 +204,7 @@ fn all_ways_to_a_position_give_the_same_bits() {
     let saved = tempfile::NamedTempFile::new().unwrap();
     // A window, convolutions, experts; all of them where the processor is a fast one.
     let is_few = std::env::var_os("DRAM_EMULATED").is_some();
-    let few = ["gemma2", "lfm2", "qwen3-moe"];
+    let few = ["gemma2", "lfm2", "qwen3-moe", "qwen3.5"];
     let wanted = |case: &&Case| !case.embedding && (!is_few || few.contains(&&*case.name));
     let positions = [0, 258, 589, 1, 2, 200, 255, 256, 257, 511, 512, 619, LONG];
     let positions = &positions[..if is_few { 3 } else { positions.len() }];
@@ -376,6 +376,26 @@ fn what_a_file_says_wrongly_is_named() {
         (
             with_number("lfm2-moe.gguf", "expert_gating_func", 2, 1),
             ["lfm2moe.expert_gating_func", "expected 2"],
+        ),
+        (
+            with_number("qwen3.5.gguf", "ssm.inner_size", 32, 40),
+            ["qwen35.ssm.inner_size", "4 heads of 8"],
+        ),
+        (
+            with_number("qwen3.5.gguf", "ssm.time_step_rank", 4, 3),
+            ["qwen35.ssm.time_step_rank", "a multiple of the 2 key heads"],
+        ),
+        (
+            with_number("qwen3.5.gguf", "ssm.conv_kernel", 4, 5),
+            ["blk.0.ssm_conv1d.weight", "[5, 64]"],
+        ),
+        (
+            with_number("qwen3.5.gguf", "nextn_predict_layers", 1, 5),
+            ["qwen35.nextn_predict_layers", "less than the 5 layers"],
+        ),
+        (
+            with_number("qwen3.5.gguf", "nextn_predict_layers", 1, 0),
+            ["blk.4.", "nextn"],
         ),
     ];
     for (error, parts) in errors {

@@ -3,7 +3,7 @@
 mod bits;
 
 use bits::{Random, assert_same, others, scalar};
-use dram_core::kernels::{self, Activations, Kernels, Pairs, Product, Weight};
+use dram_core::kernels::{self, Activations, DeltaToken, Kernels, Pairs, Product, Weight};
 use dram_core::quant::{FORMATS, Format, activation};
 use dram_core::threads::Pool;
 use half::f16;
@@ -317,8 +317,12 @@ fn elementwise_functions_equal_the_scalar_code_and_the_formula() {
             kernels.soft_cap(&mut capped, 30.0);
             let mut scaled = x.clone();
             kernels.scale(&mut scaled, 0.3);
+            let mut silu = x.clone();
+            kernels.silu(&mut silu);
+            let mut gated = y.clone();
+            kernels.sigmoid_mul(&mut gated, &x);
             [
-                norm, softmax, folded, gate, sum, layer, gelu_mul, capped, scaled,
+                norm, softmax, folded, gate, sum, layer, gelu_mul, capped, scaled, silu, gated,
             ]
         };
         let expected = run(scalar());
@@ -333,6 +337,8 @@ fn elementwise_functions_equal_the_scalar_code_and_the_formula() {
                 "gelu_mul",
                 "soft_cap",
                 "scale",
+                "silu",
+                "sigmoid_mul",
             ];
             for (name, (got, expected)) in names.iter().zip(run(kernels).iter().zip(&expected)) {
                 assert_same(
@@ -375,6 +381,68 @@ fn elementwise_functions_equal_the_scalar_code_and_the_formula() {
                     got[i]
                 );
             }
+        }
+    }
+}
+
+/// Against the recurrence in f64, `S = decay · S`, `S += k · (beta · (v − Sᵀk))ᵀ`, `out = Sᵀq`, and the scalar code bit for bit.
+#[test]
+fn the_delta_rule_equals_the_scalar_code_and_the_formula() {
+    let mut random = Random(17);
+    for (rows, cols) in [(1, 1), (8, 8), (5, 19), (64, 128), (128, 128)] {
+        let tokens: Vec<_> = (0..3)
+            .map(|_| {
+                let unit = |x: Vec<f32>| {
+                    let length = x.iter().map(|x| x * x).sum::<f32>().sqrt();
+                    x.iter().map(|x| x / length).collect::<Vec<f32>>()
+                };
+                let (query, key) = (unit(random.values(rows)), unit(random.values(rows)));
+                (query, key, random.values(cols))
+            })
+            .collect();
+        let before = random.values(rows * cols);
+        let run = |kernels: &Kernels| {
+            let (mut state, mut all) = (before.clone(), Vec::new());
+            for (query, key, value) in &tokens {
+                let mut out = vec![f32::NAN; cols];
+                let token = DeltaToken {
+                    query,
+                    key,
+                    value,
+                    decay: 0.9,
+                    beta: 0.6,
+                };
+                kernels.delta_rule(&mut state, token, &mut out);
+                all.extend(out);
+            }
+            all.extend(state);
+            all
+        };
+        let mut state: Vec<f64> = before.iter().map(|x| f64::from(*x)).collect();
+        let mut exact = Vec::new();
+        for (query, key, value) in &tokens {
+            state.iter_mut().for_each(|x| *x *= f64::from(0.9f32));
+            let read = |state: &[f64], by: &[f32], col: usize| -> f64 {
+                (0..rows)
+                    .map(|row| state[row * cols + col] * f64::from(by[row]))
+                    .sum()
+            };
+            for col in 0..cols {
+                let change = f64::from(0.6f32) * (f64::from(value[col]) - read(&state, key, col));
+                for row in 0..rows {
+                    state[row * cols + col] += f64::from(key[row]) * change;
+                }
+                exact.push(read(&state, query, col));
+            }
+        }
+        exact.extend(state);
+        let expected = run(scalar());
+        for (got, exact) in expected.iter().zip(&exact) {
+            assert!((f64::from(*got) - exact).abs() < 1e-5, "{got} for {exact}");
+        }
+        for kernels in others() {
+            let what = format!("delta rule of {rows} by {cols}");
+            assert_same(kernels.name(), &what, &run(kernels), &expected);
         }
     }
 }

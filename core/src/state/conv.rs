@@ -72,7 +72,10 @@ impl ConvState {
             recent: vec![0.0; layers * RECENT * width],
             staged: vec![0.0; layers * RECENT * width],
             checkpoints: vec![0.0; spaced_checkpoints(config, context) * layers * tail * width],
-            marked: Default::default(),
+            marked: std::array::from_fn(|_| Marked {
+                position: 0,
+                tails: vec![0.0; layers * tail * width],
+            }),
             first: 0,
             end: 0,
         }
@@ -189,7 +192,6 @@ impl ConvState {
         }
         let mut marked = std::mem::take(&mut self.marked[mark as usize]);
         marked.position = position;
-        marked.tails.resize(self.layers * tail, 0.0);
         for (layer, out) in marked.tails.chunks_exact_mut(tail.max(1)).enumerate() {
             self.read_tail(layer, position, out);
         }
@@ -228,7 +230,7 @@ impl ConvState {
         let mut tails = vec![0.0; self.layers * self.tail * self.width];
         read_floats(&mut tails, read)?;
         self.rewind(position, &tails);
-        self.marked = Default::default();
+        self.marked.iter_mut().for_each(|m| m.position = 0);
         let kept = self.spaced_values(position);
         read_floats(&mut self.checkpoints[..kept], read)
     }

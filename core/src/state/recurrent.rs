@@ -24,7 +24,7 @@ pub(crate) struct RecurrentState {
 }
 
 /// All layers' matrices at a position; 0: nothing.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Checkpoint {
     position: usize,
     states: Vec<f32>, // [layers, state]
@@ -84,9 +84,14 @@ impl RecurrentState {
                 first: 0,
             }
         };
+        let values = config.delta_nets().map(DeltaNet::state_length).sum();
+        let checkpoint = Checkpoint {
+            position: 0,
+            states: vec![0.0; values],
+        };
         RecurrentState {
             layers: config.delta_nets().map(layer).collect(),
-            checkpoints: Default::default(),
+            checkpoints: [checkpoint.clone(), checkpoint],
         }
     }
 
@@ -181,9 +186,11 @@ impl RecurrentState {
         }
         let checkpoint = &mut self.checkpoints[mark as usize];
         checkpoint.position = position;
-        checkpoint.states.clear();
+        let mut rest = &mut checkpoint.states[..];
         for layer in &self.layers {
-            checkpoint.states.extend_from_slice(&layer.current);
+            let to = rest.split_off_mut(..layer.current.len());
+            to.into_iter()
+                .for_each(|to| to.copy_from_slice(&layer.current));
         }
     }
 
@@ -203,7 +210,7 @@ impl RecurrentState {
         position: usize,
         read: &mut dyn FnMut(&mut [u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        self.checkpoints = Default::default();
+        self.checkpoints.iter_mut().for_each(|c| c.position = 0);
         self.layers.iter_mut().try_for_each(|layer| {
             super::read_floats(&mut layer.current, read)?;
             layer.cut(0);
