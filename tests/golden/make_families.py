@@ -75,6 +75,16 @@ MODELS = {
     "qwen3.5": ("Qwen3_5Text", dict(num_hidden_layers=4, rms_norm_eps=1e-6, head_dim=16, layer_types=[LINEAR, LINEAR, FULL, LINEAR],
                                     linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8, linear_value_head_dim=8,
                                     rope_parameters=rope(1e6, partial_rotary_factor=0.5, mrope_section=[2, 1, 1])), 1),
+    "qwen3.5-moe": ("Qwen3_5MoeText", dict(rms_norm_eps=1e-6, head_dim=16, layer_types=[LINEAR, FULL], linear_num_key_heads=2,
+                                           linear_num_value_heads=2, linear_key_head_dim=8, linear_value_head_dim=8, num_experts=8,
+                                           num_experts_per_tok=3, moe_intermediate_size=24, shared_expert_intermediate_size=40,
+                                           rope_parameters=rope(1e6, partial_rotary_factor=0.5, mrope_section=[2, 1, 1])), 1),
+    "olmoe": ("Olmoe", dict(rms_norm_eps=1e-5, num_experts=8, num_experts_per_tok=3, norm_topk_prob=False, rope_parameters=rope(1e4)), 1),
+    "granite-moe": ("GraniteMoe", dict(rms_norm_eps=1e-5, num_local_experts=8, num_experts_per_tok=2, embedding_multiplier=6.0,
+                                       residual_multiplier=0.3, attention_multiplier=0.2, logits_scaling=3.0, rope_parameters=rope(1e4)), 0.3),
+    "granite-moe-shared": ("GraniteMoeShared", dict(rms_norm_eps=1e-5, num_local_experts=8, num_experts_per_tok=2, shared_intermediate_size=40,
+                                                    embedding_multiplier=6.0, residual_multiplier=0.3, attention_multiplier=0.2,
+                                                    logits_scaling=3.0, rope_parameters=rope(1e4)), 0.3),
     "qwen3-moe": ("Qwen3Moe", dict(rms_norm_eps=1e-6, head_dim=16, moe_intermediate_size=24, num_experts=8, num_experts_per_tok=3,
                                    norm_topk_prob=True, rope_parameters=rope(1e6)), 1),
 }
@@ -149,7 +159,7 @@ def convert(model, name, llama_cpp, path):
             (folder / "modules.json").write_text(json.dumps([{"type": "models.Pooling", "path": "pooling"}]))
             (folder / "pooling").mkdir()
             (folder / "pooling/config.json").write_text(json.dumps(mode))
-        if name == "qwen3.5":
+        if name.startswith("qwen3.5"):
             add_mtp(folder, model.config)
         converter = get_model_class(get_model_architecture(ModelBase.load_hparams(folder, False), ModelType.TEXT))
 

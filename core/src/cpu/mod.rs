@@ -253,8 +253,16 @@ impl Steps for Cpu {
 
     fn multiply_by_sigmoid(&mut self, x: View, gate: View) {
         let (o, s, _) = self.split();
-        let (gate, [to]) = s.places.split(gate, [x.place]);
-        o.kernels.sigmoid_mul(&mut to[x.values()], gate);
+        let (values, [to]) = s.places.split(gate, [x.place]);
+        let to = &mut to[x.values()];
+        if gate.cols == x.cols {
+            return o.kernels.sigmoid_mul(to, values);
+        }
+        for (row, gate) in to.chunks_exact_mut(x.cols).zip(values) {
+            let mut factor = [1.0];
+            o.kernels.sigmoid_mul(&mut factor, &[*gate]);
+            o.kernels.scale(row, factor[0]);
+        }
     }
 
     fn delta_net(&mut self, weights: &DeltaNetWeights, start: usize, wanted: Range<usize>) {

@@ -221,6 +221,7 @@ fn cols(config: &Config, place: Place) -> usize {
         Place::DeltaStep | Place::DeltaBeta => delta(|net| net.value_heads),
         Place::Gate | Place::Up => config.feed_forward_length(),
         Place::Router => experts,
+        Place::SharedGate => experts.min(1),
         Place::ExpertInput | Place::ExpertOutput | Place::ExpertSum => experts.min(1) * d,
         Place::Logits => 0,
     }

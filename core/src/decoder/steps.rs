@@ -39,6 +39,8 @@ pub(crate) enum Place {
     Up,
     /// The router's products, `[tokens, experts]`.
     Router,
+    /// The product that gates the expert which all tokens take, `[tokens, 1]`.
+    SharedGate,
     /// What one expert reads, `[tokens, embedding]`.
     ExpertInput,
     /// What it makes of that, `[tokens, embedding]`.
@@ -52,7 +54,7 @@ pub(crate) enum Place {
 impl Place {
     pub(crate) const COUNT: usize = Place::ALL.len();
     /// In the order of their numbers.
-    pub(crate) const ALL: [Place; 19] = [
+    pub(crate) const ALL: [Place; 20] = [
         Place::Stream,
         Place::Branch,
         Place::Parallel,
@@ -68,6 +70,7 @@ impl Place {
         Place::Gate,
         Place::Up,
         Place::Router,
+        Place::SharedGate,
         Place::ExpertInput,
         Place::ExpertOutput,
         Place::ExpertSum,
@@ -175,7 +178,7 @@ pub(crate) trait Steps {
     /// [`Place::Query`] and [`Place::OutputGate`] = the two parts of each head of [`Place::GatedQuery`].
     fn split_gated_query(&mut self, tokens: usize);
 
-    /// `x` *= the logistic function of the same number of rows of `gate`, from row `gate.start`.
+    /// `x` *= the logistic function of `gate`, which has as many rows, and as many columns or one.
     fn multiply_by_sigmoid(&mut self, x: View, gate: View);
 
     /// A delta net's heads take up the tokens' queries, keys and values of [`Place::ConvInput`], after a convolution, and decays and betas.

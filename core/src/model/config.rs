@@ -144,6 +144,17 @@ pub struct Experts {
     pub normalized: bool,
     /// Multiplies the scores.
     pub scale: f32,
+    /// One that all tokens take besides.
+    pub shared: Option<SharedExpert>,
+}
+
+/// An expert that all tokens take; its result is added to the others' sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedExpert {
+    /// Its inner length.
+    pub length: usize,
+    /// Its result is multiplied by the logistic function of one more product of the token's vector.
+    pub gated: bool,
 }
 
 /// What a router's products become.
@@ -321,7 +332,10 @@ impl Config {
     pub fn feed_forward_length(&self) -> usize {
         let lengths = self.layers.iter().map(|layer| match &layer.feed_forward {
             FeedForward::Dense { length } => *length,
-            FeedForward::Experts(experts) => experts.length,
+            FeedForward::Experts(experts) => {
+                let shared = experts.shared.map_or(0, |shared| shared.length);
+                experts.length.max(shared)
+            }
         });
         lengths.max().unwrap_or_default()
     }

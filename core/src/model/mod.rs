@@ -10,7 +10,7 @@ pub(crate) mod weights;
 pub use adapter::Adapter;
 pub use config::{
     Activation, Config, DeltaNet, ExpertScores, Experts, FeedForward, HeadNorm, LayerSpec, Mixer,
-    NormKind, Pooling, Rope, Rotation, Scope, Yarn,
+    NormKind, Pooling, Rope, Rotation, Scope, SharedExpert, Yarn,
 };
 
 use families::ARCHITECTURES;

@@ -13,7 +13,7 @@ pub(super) const FAMILY: Architecture = Architecture {
     names: &Names::LLAMA,
 };
 
-fn config(keys: &Keys<'_>) -> Result<Config> {
+pub(super) fn config(keys: &Keys<'_>) -> Result<Config> {
     let mut config = decoder(keys, Pairs::Interleaved)?;
     config.embedding_scale = keys.nonzero("embedding_scale")?.unwrap_or(1.0);
     config.residual_scale = keys.nonzero("residual_scale")?.unwrap_or(1.0);

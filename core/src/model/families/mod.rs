@@ -4,21 +4,24 @@ mod bert;
 mod gemma2;
 mod gemma3;
 mod granite;
+mod granitemoe;
 mod lfm2;
 mod lfm2moe;
 mod llama;
 mod olmo2;
+mod olmoe;
 mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen35;
+mod qwen35moe;
 mod qwen3moe;
 mod smollm3;
 mod stablelm;
 
 use super::config::{
     Activation, Config, ExpertScores, Experts, FeedForward, LayerSpec, Mixer, NormKind, Rope,
-    Rotation, Scope,
+    Rotation, Scope, SharedExpert,
 };
 use super::keys::Keys;
 use super::weights::Names;
@@ -40,13 +43,16 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     qwen3::FAMILY,
     qwen3moe::FAMILY,
     qwen35::FAMILY,
+    qwen35moe::FAMILY,
     gemma2::FAMILY,
     gemma3::FAMILY,
     phi3::FAMILY,
     smollm3::FAMILY,
     stablelm::FAMILY,
     olmo2::FAMILY,
+    olmoe::FAMILY,
     granite::FAMILY,
+    granitemoe::FAMILY,
     lfm2::FAMILY,
     lfm2moe::FAMILY,
     bert::FAMILY,
@@ -145,7 +151,7 @@ fn windowed(config: &mut Config, local: &[bool], window: usize, rotation: Rotati
 }
 
 /// The experts of which the metadata tells.
-fn experts(keys: &Keys<'_>, scores: ExpertScores) -> Result<FeedForward> {
+fn experts(keys: &Keys<'_>, scores: ExpertScores) -> Result<Experts> {
     let (count, used) = (
         keys.length("expert_count")?,
         keys.length("expert_used_count")?,
@@ -167,12 +173,29 @@ fn experts(keys: &Keys<'_>, scores: ExpertScores) -> Result<FeedForward> {
         _ => {}
     }
     let normalized = keys.name("expert_weights_norm");
-    Ok(FeedForward::Experts(Experts {
+    let length = match keys.opt_length("expert_feed_forward_length")? {
+        Some(length) => length,
+        None => keys.length("feed_forward_length")?,
+    };
+    let shared = keys.nonzero_length("expert_shared_feed_forward_length")?;
+    Ok(Experts {
         count,
         used,
-        length: keys.length("expert_feed_forward_length")?,
+        length,
         scores,
         normalized: keys.file.metadata().opt_bool(&normalized)?.unwrap_or(true),
         scale: keys.nonzero("expert_weights_scale")?.unwrap_or(1.0),
-    }))
+        shared: shared.map(|length| SharedExpert {
+            length,
+            gated: false,
+        }),
+    })
+}
+
+/// These experts in every layer.
+fn with_experts(mut config: Config, experts: Experts) -> Config {
+    for layer in &mut config.layers {
+        layer.feed_forward = FeedForward::Experts(experts.clone());
+    }
+    config
 }

@@ -13,12 +13,12 @@ pub(super) const FAMILY: Architecture = Architecture {
     names: &NAMES,
 };
 
-const NAMES: Names = Names {
+pub(super) const NAMES: Names = Names {
     feed_forward_norm: Some("post_attention_norm"),
     ..Names::LLAMA
 };
 
-fn config(keys: &Keys<'_>) -> Result<Config> {
+pub(super) fn config(keys: &Keys<'_>) -> Result<Config> {
     let mut config = Config {
         head_norm: Some(HeadNorm::Shared),
         gated_attention: true,

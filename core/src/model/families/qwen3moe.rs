@@ -3,7 +3,7 @@
 use super::super::config::{Config, ExpertScores, HeadNorm};
 use super::super::keys::Keys;
 use super::super::weights::Names;
-use super::{Architecture, decoder, experts};
+use super::{Architecture, decoder, experts, with_experts};
 use crate::Result;
 use crate::kernels::Pairs;
 
@@ -14,11 +14,9 @@ pub(super) const FAMILY: Architecture = Architecture {
 };
 
 fn config(keys: &Keys<'_>) -> Result<Config> {
-    let mut config = decoder(keys, Pairs::Halves)?;
-    config.head_norm = Some(HeadNorm::Shared);
-    let experts = experts(keys, ExpertScores::Softmax)?;
-    for layer in &mut config.layers {
-        layer.feed_forward = experts.clone();
-    }
-    Ok(config)
+    let config = Config {
+        head_norm: Some(HeadNorm::Shared),
+        ..decoder(keys, Pairs::Halves)?
+    };
+    Ok(with_experts(config, experts(keys, ExpertScores::Softmax)?))
 }

@@ -7,7 +7,7 @@ use super::finder::Finder;
 use super::names::Names;
 use super::{
     AttentionWeights, DeltaNetWeights, ExpertsWeights, FeedForwardWeights, Layer, Linear,
-    MixerWeights, MlpWeights, ShortConvWeights,
+    MixerWeights, MlpWeights, SharedExpertWeights, ShortConvWeights,
 };
 use crate::Result;
 
@@ -203,7 +203,22 @@ fn experts(
             up: Linear::new(up),
             down: Linear::new(down),
         });
+    let shared = match &spec.shared {
+        None => None,
+        Some(shared) => Some(SharedExpertWeights {
+            mlp: MlpWeights {
+                gate: Some(find.linear(&at("ffn_gate_shexp"), shared.length, d)?),
+                up: find.linear(&at("ffn_up_shexp"), shared.length, d)?,
+                down: find.linear(&at("ffn_down_shexp"), d, shared.length)?,
+            },
+            gate: match shared.gated {
+                true => Some(find.linear(&at("ffn_gate_inp_shexp"), 1, d)?),
+                false => None,
+            },
+        }),
+    };
     Ok(ExpertsWeights {
+        shared,
         spec: spec.clone(),
         router,
         choice_bias,

@@ -151,6 +151,14 @@ pub(crate) struct ExpertsWeights {
     /// Added to the scores where experts are chosen, and only there.
     pub(crate) choice_bias: Option<Matrix>, // [experts]
     pub(crate) experts: Vec<MlpWeights>, // [experts]
+    pub(crate) shared: Option<SharedExpertWeights>,
+}
+
+/// See [`SharedExpert`](super::config::SharedExpert).
+#[derive(Clone, Debug)]
+pub(crate) struct SharedExpertWeights {
+    pub(crate) mlp: MlpWeights,
+    pub(crate) gate: Option<Linear>, // [1, embedding]
 }
 
 /// Every tensor the forward pass reads.
@@ -302,9 +310,13 @@ impl Layer {
                 vec![&net.input, &net.gate, &net.beta, &net.step, &net.output]
             }
         };
-        let feed_forward = match &self.feed_forward {
+        let feed_forward: Vec<_> = match &self.feed_forward {
             FeedForwardWeights::Dense(mlp) => mlp.linears().collect(),
-            FeedForwardWeights::Experts(experts) => vec![&experts.router],
+            FeedForwardWeights::Experts(experts) => {
+                let shared = experts.shared.iter();
+                let shared = shared.flat_map(|s| s.gate.iter().chain(s.mlp.linears()));
+                std::iter::once(&experts.router).chain(shared).collect()
+            }
         };
         let all = mixer.into_iter().chain(feed_forward);
         all.map(|linear| &linear.matrix)
@@ -327,7 +339,15 @@ impl Layer {
             FeedForwardWeights::Dense(MlpWeights { gate, up, down }) => {
                 vec![gate.iter_mut().chain([up]).collect(), vec![down]]
             }
-            FeedForwardWeights::Experts(experts) => vec![vec![&mut experts.router]],
+            FeedForwardWeights::Experts(experts) => {
+                let mut groups = vec![vec![&mut experts.router]];
+                if let Some(SharedExpertWeights { mlp, gate }) = &mut experts.shared {
+                    let inner = mlp.gate.iter_mut().chain([&mut mlp.up]);
+                    groups.push(gate.iter_mut().chain(inner).collect());
+                    groups.push(vec![&mut mlp.down]);
+                }
+                groups
+            }
         };
         let groups = mixer.into_iter().chain(feed_forward);
         groups

@@ -1,0 +1,21 @@
+//! Qwen 3.5's mixtures of experts: Qwen 3.5 with experts in every layer, and one that all tokens take, gated.
+
+use super::super::config::{Config, ExpertScores, SharedExpert};
+use super::super::keys::Keys;
+use super::{Architecture, experts, qwen35, with_experts};
+use crate::Result;
+
+pub(super) const FAMILY: Architecture = Architecture {
+    name: "qwen35moe",
+    config,
+    names: &qwen35::NAMES,
+};
+
+fn config(keys: &Keys<'_>) -> Result<Config> {
+    let mut experts = experts(keys, ExpertScores::Softmax)?;
+    experts.shared = Some(SharedExpert {
+        length: keys.length("expert_shared_feed_forward_length")?,
+        gated: true,
+    });
+    Ok(with_experts(qwen35::config(keys)?, experts))
+}
