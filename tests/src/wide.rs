@@ -19,8 +19,12 @@ struct Sizes {
     /// Of the tiny model.
     old_head: u64,
     old_feed_forward: u64,
+    /// A delta net's, of the tiny model; 0: it has none.
+    old_state: u64,
     /// Of the wide one.
     rope: u64,
+    /// Inner length of one expert of the wide one.
+    expert: u64,
 }
 
 /// The family of `file` with 256 wide layers and heads of 64. Vectors keep the mean and the spread that they have in `file`, matrices that of what they
@@ -40,18 +44,28 @@ pub fn widened(file: &File, seed: u64) -> Gguf {
         Field::Array(layers) => layers.iter().filter_map(|n| n.as_integer()).max(),
         value => value.as_integer(),
     };
+    let value_heads = number("ssm.time_step_rank").unwrap_or(0);
+    let expert = match number("expert_feed_forward_length") {
+        Some(_) => EXPERT,
+        None => FEED_FORWARD,
+    };
     let sizes = Sizes {
         heads,
         kv_heads: kv_heads.unwrap() as u64,
         vocabulary: metadata.strings("tokenizer.ggml.tokens").unwrap().len() as u64,
         old_head,
-        old_feed_forward: number("feed_forward_length").unwrap(),
+        old_feed_forward: number("feed_forward_length").unwrap_or(1),
+        old_state: number("ssm.state_size").unwrap_or(0),
         rope,
+        expert,
     };
     for (name, size) in [
         ("embedding_length", WIDTH),
         ("feed_forward_length", FEED_FORWARD),
         ("expert_feed_forward_length", EXPERT),
+        ("expert_shared_feed_forward_length", EXPERT),
+        ("ssm.state_size", HEAD),
+        ("ssm.inner_size", value_heads * HEAD),
         ("attention.key_length", HEAD),
         ("attention.value_length", HEAD),
         ("rope.dimension_count", rope),
@@ -77,6 +91,8 @@ impl Tensor {
         let count = dims.iter().product::<u64>() as usize;
         let values: Vec<f32> = if self.name.starts_with("rope_") {
             (0..count).map(|i| old[i * old.len() / count]).collect()
+        } else if self.name.ends_with("ssm_a") {
+            old // all are negative: states fade
         } else {
             // A matrix of twice the columns makes sums of twice the variance.
             let is_matrix = dims.len() > 1 && !self.name.contains("norm");
@@ -108,16 +124,27 @@ impl Sizes {
         };
         match kind {
             "token_embd.weight" | "output.weight" => vec![WIDTH, self.vocabulary],
-            "attn_q.weight" => vec![WIDTH, queries],
+            "attn_q.weight" => vec![WIDTH, old[1] * HEAD / self.old_head], // with a gate or without
             "attn_k.weight" | "attn_v.weight" => vec![WIDTH, keys],
+            "attn_qkv.weight" if self.old_state > 0 => vec![WIDTH, old[1] * HEAD / self.old_state],
             "attn_qkv.weight" => vec![WIDTH, queries + 2 * keys],
+            "attn_gate.weight" => vec![WIDTH, old[1] * HEAD / self.old_state],
+            "ssm_conv1d.weight" => vec![old[0], old[1] * HEAD / self.old_state],
+            "ssm_alpha.weight" | "ssm_beta.weight" => vec![WIDTH, old[1]],
+            "ssm_a" | "ssm_dt.bias" => old.to_vec(),
+            "ssm_norm.weight" => vec![HEAD],
+            "ssm_out.weight" => vec![old[0] * HEAD / self.old_state, WIDTH],
+            "nextn.eh_proj.weight" => vec![2 * WIDTH, WIDTH],
             "attn_output.weight" => vec![queries, WIDTH],
             "ffn_gate.weight" => vec![WIDTH, FEED_FORWARD],
             "ffn_up.weight" => vec![WIDTH, FEED_FORWARD * old[1] / self.old_feed_forward],
             "ffn_down.weight" => vec![FEED_FORWARD, WIDTH],
             "ffn_gate_inp.weight" => vec![WIDTH, old[1]],
-            "ffn_gate_exps.weight" | "ffn_up_exps.weight" => vec![WIDTH, EXPERT, old[2]],
-            "ffn_down_exps.weight" => vec![EXPERT, WIDTH, old[2]],
+            "ffn_gate_exps.weight" | "ffn_up_exps.weight" => vec![WIDTH, self.expert, old[2]],
+            "ffn_down_exps.weight" => vec![self.expert, WIDTH, old[2]],
+            "ffn_gate_inp_shexp.weight" => vec![WIDTH],
+            "ffn_gate_shexp.weight" | "ffn_up_shexp.weight" => vec![WIDTH, EXPERT],
+            "ffn_down_shexp.weight" => vec![EXPERT, WIDTH],
             "exp_probs_b.bias" => old.to_vec(),
             "shortconv.in_proj.weight" => vec![WIDTH, 3 * WIDTH],
             "shortconv.conv.weight" => vec![old[0], WIDTH],
