@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use dram_train::convert::Convert;
+use dram_files::convert::Convert;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 

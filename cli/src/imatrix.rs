@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use dram_core::Model;
-use dram_train::export::Collect;
+use dram_files::imatrix::Collect;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::common::bytes;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use dram_core::{Model, SessionOptions};
-use dram_train::checkpoint::write_beside;
+use dram_files::write_beside;
 
 use crate::common::LoraArgs;
 use crate::tokenize::parse_ids;

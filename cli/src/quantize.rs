@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use dram_core::gguf::File;
-use dram_train::export::{Importance, Mixture, Requantize, Rule};
+use dram_files::quantize::{Importance, Mixture, Requantize, Rule};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 

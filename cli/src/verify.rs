@@ -71,7 +71,7 @@ pub(crate) fn batches_for(checkpoint: &Checkpoint, args: &GateArgs) -> Result<Ve
             ids
         }
         None => {
-            let mut rng = dram_train::data::Rng::new(&[0]);
+            let mut rng = dram_files::Rng::new(&[0]);
             (0..=args.positions)
                 .map(|_| rng.below(config.vocabulary) as u32)
                 .collect()

@@ -1,8 +1,8 @@
 //! A Hugging Face folder: config.json, tokenizer.json, tokenizer_config.json and the weights.
 #![no_main]
 
+use dram_files::convert::Convert;
 use dram_fuzz::{parts, scratch};
-use dram_train::convert::Convert;
 use libfuzzer_sys::fuzz_target;
 
 const FILES: [&str; 4] = [

@@ -3,8 +3,8 @@
 
 use dram_core::Tokenizer;
 use dram_core::gguf::File;
+use dram_files::convert::Convert;
 use dram_tests::folder::{Case, Facts};
-use dram_train::convert::Convert;
 use serde_json::Value as Json;
 
 /// Old folders have no tokenizer.json: the vocabulary alone gives the same tokens, and the same keys about them.

@@ -3,8 +3,8 @@
 
 use dram_core::gguf::{File, Kind, Value};
 use dram_core::{Model, SessionOptions};
+use dram_files::convert::Convert;
 use dram_tests::folder::{Case, Facts, fnv};
-use dram_train::convert::Convert;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::path::Path;

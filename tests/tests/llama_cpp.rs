@@ -3,12 +3,13 @@
 
 use dram_core::gguf::File;
 use dram_core::{Message, Model, Prompt, Request, SessionOptions, chat};
+use dram_files::imatrix::Collect;
+use dram_files::quantize::{Mixture, Requantize};
 use dram_tests::adapter::Lora;
 use dram_tests::gguf::{Gguf, Value as Field};
 use dram_tests::measure::{argmax, kl, median, relative};
 use dram_tests::toy::{Scaling, Shape, VOCABULARY, splitmix};
 use dram_tests::wide::widened;
-use dram_train::export::{Collect, Mixture, Requantize};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::ops::ControlFlow;

@@ -379,7 +379,7 @@ fn file_types_are_those_of_the_source() {
         .expect("DRAM_PEERS_SOURCE names no source of llama.cpp: run `cargo xtask peers`");
     let header = Path::new(&source).join("include/llama.h");
     let header = std::fs::read_to_string(header).unwrap();
-    for (ours, theirs, number) in dram_train::export::FILE_TYPES {
+    for (ours, theirs, number) in dram_files::FILE_TYPES {
         let line = header.lines().find_map(|line| {
             let line = line.trim().strip_prefix("LLAMA_FTYPE_")?;
             let (name, rest) = line.split_once('=')?;

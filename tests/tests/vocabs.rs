@@ -119,7 +119,7 @@ fn mixed(mut text: String, bytes: usize) -> String {
         "{\"a\": [1.5e-3, null, true], \"\\u00e9\": \"https://example.org/?q=1&r=%20\"}",
         "def f(x, *, y=None):\n        return {**x, 'y': y}  # TODO",
     ];
-    let mut rng = dram_train::data::Rng::new(&[10]);
+    let mut rng = dram_files::Rng::new(&[10]);
     while text.len() < bytes {
         match rng.below(40) {
             0 => {
@@ -141,7 +141,7 @@ fn mixed(mut text: String, bytes: usize) -> String {
 }
 
 /// Any code point but SentencePiece's mark for a space, which comes back as a space.
-fn any(rng: &mut dram_train::data::Rng) -> char {
+fn any(rng: &mut dram_files::Rng) -> char {
     loop {
         let most = *rng.pick(&[0x80, 0x800, 0x1_0000, 0x11_0000]);
         match char::from_u32(rng.below(most) as u32) {
@@ -152,7 +152,7 @@ fn any(rng: &mut dram_train::data::Rng) -> char {
 }
 
 /// Letters, digits, marks, spaces of all kinds and line breaks in no sensible order.
-fn awkward(rng: &mut dram_train::data::Rng) -> String {
+fn awkward(rng: &mut dram_files::Rng) -> String {
     const PIECES: [&str; 44] = [
         "the",
         "Hello",

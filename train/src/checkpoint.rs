@@ -1,4 +1,4 @@
-//! Checkpoints, and files that are whole or absent.
+//! Checkpoints.
 //!
 //! A checkpoint is a safetensors file: the flat buffers as f32, and in its metadata the step, the number of optimiser updates, the schedule,
 //! what decides the run's weights and a checksum. Data order and random numbers are functions of seed and step, so nothing else is state.
@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use dram_core::files::{Access, NewFile};
+use dram_files::write_beside;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -193,21 +193,6 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     let mut sum = Checksum::default();
     sum.add(bytes);
     sum.0
-}
-
-/// Writes `path` by way of a file beside it that is synced and then renamed ([`NewFile`]), so that a reader, or a crash, never sees half of it.
-///
-/// # Errors
-/// When `write` fails or the disk does; what was at `path` before is then untouched.
-pub fn write_beside(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let attempt = || -> Result<()> {
-        let new = NewFile::create(path, Access::Shared)?;
-        write(new.beside())?;
-        // By its name: what `write` calls may have made another file of it.
-        File::open(new.beside())?.sync_all()?;
-        Ok(new.commit()?)
-    };
-    attempt().with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

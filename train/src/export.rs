@@ -5,45 +5,29 @@
 //! unless the logits agree with the training model's.
 
 mod checkpoint;
-mod copy;
-mod file_type;
-mod folder;
-mod imatrix;
 mod llama;
 mod parity;
-mod requantize;
-mod vocabulary;
-mod write;
 
 pub use checkpoint::Checkpoint;
-pub use file_type::{FILE_TYPES, file_type};
-pub use imatrix::{Collect, Collected};
 pub use llama::{gguf_name, import, scheme_of};
 pub use parity::{
     Limits, NEAR_TIE, Noise, Parity, ROOM, compare, compare_with, verify, verify_with,
 };
-pub use requantize::{Done, Importance, Mixture, Requantize, Rule};
-pub(crate) use vocabulary::real;
-pub use vocabulary::{same_tokens, shared_tokens, vocabulary_of_folder, vocabulary_of_gguf};
-pub use write::Entry;
 
-pub(crate) use copy::{Head, Payload, write_file};
-pub(crate) use folder::add_tokenizer;
-pub(crate) use llama::source_row;
-pub(crate) use write::Plan;
-
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use gguf_rs::writer::MetadataValue as Value;
 
-use crate::checkpoint::write_beside;
-use crate::data::{Batch, Vocabulary};
+use crate::data::Batch;
 use crate::stop::Watch;
 use crate::student::{Config, Layout, Scheme};
 use crate::teacher::Trained;
+use dram_files::tokenizer::Vocabulary;
+use dram_files::write::{Entry, Head, Value, write_file};
+use dram_files::write_beside;
 
 /// A model to be written.
 pub struct Export<'a> {
@@ -136,22 +120,29 @@ impl Export<'_> {
         );
         let tensors = llama::Tensors::new(self.config, &layout, self.weights, self.scheme)?;
         let mut metadata = llama::metadata(self.config, self.scheme, self.name)?;
-        metadata.extend(vocabulary::entries(self.vocabulary)?);
+        self.vocabulary.check_ids()?;
+        metadata.extend(self.vocabulary.metadata()?);
         metadata.push((
             "dram.version".into(),
-            Value::String(env!("CARGO_PKG_VERSION").into()),
+            Value::Text(env!("CARGO_PKG_VERSION").into()),
         ));
         metadata.extend(self.metadata.iter().cloned());
         if parity {
-            metadata.push((PARITY_KEYS[0].into(), Value::Uint32(0)));
+            metadata.push((PARITY_KEYS[0].into(), Value::Number(0)));
             metadata.extend(
                 PARITY_KEYS[1..]
                     .iter()
-                    .map(|k| ((*k).into(), Value::Float32(f32::NAN))),
+                    .map(|k| ((*k).into(), Value::Float(f32::NAN))),
             );
         }
-        write::write_into(path, &metadata, &tensors.plans, &mut |index| {
-            tensors.payload(index)
+        // In the order of keys, the last of two with one key.
+        let entries: BTreeMap<String, Value> = metadata.into_iter().collect();
+        let mut head = Head::default();
+        for (key, value) in entries.iter().filter(|(_, value)| !value.is_empty_list()) {
+            head.put(key, value);
+        }
+        write_file(path, &head, &tensors.plans, &mut |index, out| {
+            out.put(&tensors.payload(index)?)
         })
     }
 }
@@ -204,5 +195,7 @@ fn note(path: &Path, parity: &Parity) -> Result<()> {
     Ok(())
 }
 
+#[cfg(test)]
+mod folder_tests;
 #[cfg(test)]
 mod tests;

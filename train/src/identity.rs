@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::folder::{read_json, weight_files};
 use crate::stop;
+use dram_files::folder::{read_json, weight_files};
 
 /// Parts and what they are: a setting's value, or the hash of contents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,17 +3,14 @@
 //! The way through: [`recipe`] says what is wanted, [`run`] does it with a [`trainer`], the [`export`] room writes the file and checks it against the runtime.
 
 pub mod checkpoint;
-pub mod convert;
 pub mod data;
 pub mod demo;
 pub mod eval;
 pub mod export;
-mod folder;
 pub mod identity;
 pub mod lock;
 pub mod loss;
 pub mod optim;
-pub mod parallel;
 pub mod recipe;
 pub mod report;
 pub mod run;

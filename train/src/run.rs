@@ -18,10 +18,10 @@ use serde::Serialize;
 
 use self::log::Log;
 use self::pace::Pace;
-use crate::checkpoint::{self, write_beside};
+use crate::checkpoint;
 use crate::data::{Batch, actions};
 use crate::eval::{Figures, Reference, evaluate_with};
-use crate::export::{Export, Gate, Limits, Parity, add_tokenizer, shared_tokens};
+use crate::export::{Export, Gate, Limits, Parity};
 use crate::identity::hash_of_model;
 use crate::lock::FolderLock;
 use crate::loss::{Losses, Sizes};
@@ -31,6 +31,8 @@ use crate::stop::{self, Watch, stopped};
 use crate::student::{Decoder, Products, QuantMode};
 use crate::teacher::{self, Scored, Teacher, Trained};
 use crate::trainer::{Outcome, Step, Trainer};
+use dram_files::tokenizer::{add_tokenizer, shared_tokens};
+use dram_files::write_beside;
 pub use sources::HeldOut;
 use sources::Sources;
 

@@ -16,8 +16,8 @@ use crate::data::{Batch, Batches};
 use crate::identity::Identity;
 use crate::loss::{Gradients, Inputs, Losses};
 use crate::optim::{self, AdamW, Moments, Rate};
-use crate::parallel;
 use crate::student::{Decoder, Output, QuantMode, Role, Tape, Want};
+use dram_files::parallel;
 
 /// Numbers of the loop; the recipe's `[train]` section says what each is for.
 #[derive(Debug, Clone, PartialEq)]

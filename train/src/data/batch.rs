@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::Rng;
+use dram_files::Rng;
 
 /// One training example: token ids, and which of them the model is asked to predict.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

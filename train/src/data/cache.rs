@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::checkpoint::{fingerprint, write_beside};
+use crate::checkpoint::fingerprint;
+use dram_files::write_beside;
 
 /// Texts of fewer bytes are encoded faster than looked up.
 pub(super) const MIN: usize = 1 << 20;

@@ -6,9 +6,10 @@ use anyhow::{Context, Result, ensure};
 use dram_core::tokenizer::Pretokenizer;
 use rayon::prelude::*;
 
+use super::TextTokenizer;
 use super::cache::{self, Cache};
 use super::text::{read_text, split_text};
-use super::tokenizer::{TextTokenizer, token_type};
+use dram_files::tokenizer::token_type;
 
 /// Bytes of text that are encoded at once by one thread.
 const PIECE: usize = 1 << 18;

@@ -13,7 +13,6 @@ mod batch;
 mod cache;
 mod corpus;
 mod records;
-mod rng;
 mod text;
 pub mod tokenizer;
 
@@ -22,6 +21,5 @@ pub use corpus::Documents;
 pub use records::{
     Conversation, Encoded, Record, Records, Render, encode_record, encode_records, read_records,
 };
-pub use rng::Rng;
 pub use text::{Crops, pack, perplexity_chunks, read_text, sequential_blocks, split_text};
-pub use tokenizer::{TextTokenizer, Vocabulary};
+pub use tokenizer::TextTokenizer;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Batch, Batches, Example, Rng};
+use super::{Batch, Batches, Example};
+use dram_files::Rng;
 
 /// The files' texts, one after another.
 ///

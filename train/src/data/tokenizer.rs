@@ -1,9 +1,5 @@
-//! Tokenizers: trained on any text, read from a Hugging Face folder or a GGUF file; and what GGUF needs to know about them. The runtime encodes
-//! and decodes; the `tokenizers` crate trains, and checks in the tests.
-
-pub(crate) mod hugging_face;
-pub(crate) mod pre;
-mod vocabulary;
+//! Tokenizers: trained on any text, read from a Hugging Face folder or a GGUF file. The runtime encodes and decodes; the `tokenizers` crate trains, and
+//! checks in the tests.
 
 use std::path::Path;
 
@@ -15,11 +11,12 @@ use tokenizers::models::bpe::BpeTrainer;
 use tokenizers::models::{TrainerWrapper, bpe::BPE};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-use self::hugging_face::describe;
-pub use self::vocabulary::{MetadataValue, Vocabulary, token_type};
 use crate::checkpoint::checksum;
-use crate::convert::{tokenizer_keys, tokenizer_keys_of_json};
-use crate::export::{Head, vocabulary_of_gguf};
+use dram_files::tokenizer::{
+    Vocabulary, describe, tokenizer_keys, tokenizer_keys_of_json, vocabulary_of_gguf,
+    vocabulary_of_keys,
+};
+use dram_files::write::{Entry, Head};
 
 /// Text to ids and back, by the runtime's tokenizer: a student reads in an app what it was trained on.
 pub struct TextTokenizer {
@@ -96,7 +93,7 @@ impl TextTokenizer {
     /// Names the file that is missing, malformed or of an unsupported kind.
     pub fn from_folder(folder: &Path) -> Result<Self> {
         ensure!(folder.is_dir(), "{}: no such folder", folder.display());
-        Self::from_keys(tokenizer_keys(folder)?).with_context(|| format!("{}", folder.display()))
+        Self::from_keys(&tokenizer_keys(folder)?).with_context(|| format!("{}", folder.display()))
     }
 
     /// A Hugging Face `tokenizer.json`.
@@ -109,7 +106,7 @@ impl TextTokenizer {
             "{}: cannot read the tokenizer",
             path.display()
         );
-        Self::from_keys(tokenizer_keys(path)?).with_context(|| format!("{}", path.display()))
+        Self::from_keys(&tokenizer_keys(path)?).with_context(|| format!("{}", path.display()))
     }
 
     /// The text of a Hugging Face `tokenizer.json`.
@@ -117,7 +114,7 @@ impl TextTokenizer {
     /// # Errors
     /// When it is malformed, or not a tokenizer that the runtime can be.
     pub fn from_json(text: &str) -> Result<Self> {
-        Self::from_keys(tokenizer_keys_of_json(text)?)
+        Self::from_keys(&tokenizer_keys_of_json(text)?)
     }
 
     /// A GGUF file's tokenizer.
@@ -142,10 +139,8 @@ impl TextTokenizer {
         }
     }
 
-    fn from_keys(keys: Vec<(String, MetadataValue)>) -> Result<Self> {
-        let mut head = Head::default();
-        keys.iter().for_each(|(key, value)| head.put(key, value));
-        Self::from_vocabulary(vocabulary_of_gguf(&head.file("the tokenizer")?)?)
+    fn from_keys(keys: &[Entry]) -> Result<Self> {
+        Self::from_vocabulary(vocabulary_of_keys(keys)?)
     }
 
     /// A tokenizer from what GGUF says about it.

@@ -8,12 +8,12 @@ use anyhow::{Context, Result};
 
 use super::Event;
 use super::world::{Exported, World};
-use crate::checkpoint::write_beside;
 use crate::data::actions;
 use crate::eval::{Case, Reference};
 use crate::report::{Measure, Row, Table};
 use crate::stop::{self, Watch};
 use crate::teacher::Scored;
+use dram_files::write_beside;
 
 impl World<'_> {
     /// Measures every file; rows that an interrupted start measured are taken from the output folder.

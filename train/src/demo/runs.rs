@@ -9,14 +9,14 @@ use anyhow::{Context, Result};
 
 use super::Event;
 use super::world::World;
-use crate::checkpoint::write_beside;
-use crate::export::add_tokenizer;
 use crate::identity::Identity;
 use crate::loss::{LossConfig, Losses, Mapping, Sizes};
 use crate::optim::AdamW;
 use crate::student::{Decoder, Products, bf16_is_native};
 use crate::teacher;
 use crate::trainer::{Outcome, Settings, Trainer};
+use dram_files::tokenizer::add_tokenizer;
+use dram_files::write_beside;
 
 /// One training.
 pub(super) struct Run {

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
-use gguf_rs::writer::MetadataValue;
+use dram_files::write::Value;
 
 use super::{Demo, DemoOptions, Event, Source, runs};
-use crate::checkpoint::write_beside;
 use crate::data::actions::{self, ActionExamples, Sample, Set};
 use crate::data::{Batch, Example, Grouped, TextTokenizer, evaluation_batches};
 use crate::eval::Case;
@@ -18,6 +17,7 @@ use crate::report::{Curve, Page, duration};
 use crate::stop::Watch;
 use crate::student::{Config, Decoder, QuantMode, Scheme};
 use crate::teacher::{self, Teacher, Trained};
+use dram_files::write_beside;
 
 /// Things that every stage reads.
 pub(super) struct World<'a> {
@@ -106,12 +106,9 @@ impl<'a> World<'a> {
             scheme,
             vocabulary: self.teacher.vocabulary(),
             metadata: vec![
-                ("dram.task".into(), MetadataValue::String("actions".into())),
+                ("dram.task".into(), Value::Text("actions".into())),
                 actions::greedy(),
-                (
-                    "dram.recipe".into(),
-                    MetadataValue::String(self.fingerprint.clone()),
-                ),
+                ("dram.recipe".into(), Value::Text(self.fingerprint.clone())),
             ],
         };
         let Some(watch) = watch else {

@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use dram_core::Model;
 
-use super::{
-    Export, Gate, Limits, Parity, import, same_tokens, scheme_of, verify, vocabulary_of_folder,
-    vocabulary_of_gguf,
-};
-use crate::data::{Batch, Vocabulary};
+use super::{Export, Gate, Limits, Parity, import, scheme_of, verify};
+use crate::data::Batch;
 use crate::student::{Decoder, QuantMode, Scheme};
 use crate::teacher::Trained;
+use dram_files::tokenizer::{Vocabulary, same_tokens, vocabulary_of_folder, vocabulary_of_gguf};
 
 /// A model and its tokenizer.
 pub struct Checkpoint {

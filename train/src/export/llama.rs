@@ -8,10 +8,9 @@ use std::borrow::Cow;
 use anyhow::{Context, Result, ensure};
 use dram_core::gguf::File;
 use dram_core::quant::{Format, format_by_name};
-use gguf_rs::writer::MetadataValue as Value;
+use dram_files::write::{Entry, Plan, Value};
+use dram_files::{file_type, source_row};
 
-use super::file_type::file_type;
-use super::write::{Entry, Plan};
 use crate::student::{Config, Layout, Parameter, Role, Scheme};
 
 /// The format of a tensor; norms are always f32.
@@ -59,12 +58,6 @@ fn rotated_heads(name: &str, config: &Config) -> Option<usize> {
     } else {
         None
     }
-}
-
-/// Where row `row` of the file comes from in the decoder's matrix: pair (2i, 2i + 1) of a head is its (i, i + half).
-pub(crate) fn source_row(row: usize, head_dim: usize) -> usize {
-    let (head, within) = (row / head_dim, row % head_dim);
-    head * head_dim + within / 2 + (within % 2) * (head_dim / 2)
 }
 
 /// Every tensor of the file, and where it comes from.
@@ -164,24 +157,24 @@ impl<'a> Tensors<'a> {
 pub(super) fn metadata(config: &Config, scheme: &Scheme, name: &str) -> Result<Vec<Entry>> {
     let number = |n: usize| {
         u32::try_from(n)
-            .map(Value::Uint32)
+            .map(Value::Number)
             .context("a dimension does not fit 32 bits")
     };
     let llama = |key: &str, value| (format!("llama.{key}"), value);
-    let text = |v: &str| Value::String(v.to_owned());
+    let text = |v: &str| Value::Text(v.to_owned());
     Ok(vec![
         ("general.architecture".into(), text("llama")),
         ("general.type".into(), text("model")),
         ("general.name".into(), text(name)),
         (
             "general.size_label".into(),
-            Value::String(size_label(config.parameters())),
+            Value::Text(size_label(config.parameters())),
         ),
         (
             "general.file_type".into(),
-            Value::Uint32(file_type(scheme.linear.name).context("a format without a file type")?),
+            Value::Number(file_type(scheme.linear.name).context("a format without a file type")?),
         ),
-        ("general.quantization_version".into(), Value::Uint32(2)),
+        ("general.quantization_version".into(), Value::Number(2)),
         llama("vocab_size", number(config.vocabulary)?),
         llama("context_length", number(config.context_length)?),
         llama("embedding_length", number(config.embedding_length)?),
@@ -193,10 +186,10 @@ pub(super) fn metadata(config: &Config, scheme: &Scheme, name: &str) -> Result<V
         llama("attention.value_length", number(config.head_dim)?),
         llama(
             "attention.layer_norm_rms_epsilon",
-            Value::Float32(config.norm_eps),
+            Value::Float(config.norm_eps),
         ),
         llama("rope.dimension_count", number(config.head_dim)?),
-        llama("rope.freq_base", Value::Float32(config.rope_base)),
+        llama("rope.freq_base", Value::Float(config.rope_base)),
     ])
 }
 
@@ -334,13 +327,6 @@ pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rows_of_a_head_interleave() {
-        // head_dim 6: file rows 0..6 hold decoder rows 0, 3, 1, 4, 2, 5; the second head likewise.
-        let order: Vec<usize> = (0..12).map(|r| source_row(r, 6)).collect();
-        assert_eq!(order, [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
-    }
 
     #[test]
     fn every_parameter_has_a_name() {

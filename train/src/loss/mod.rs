@@ -12,8 +12,8 @@ use std::ops::Range;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::data::Rng;
 use crate::student::{Want, fill_normal};
+use dram_files::Rng;
 
 /// One loss.
 pub struct Loss {

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::{Curve, Table, svg};
-use crate::checkpoint::write_beside;
+use dram_files::write_beside;
 
 /// What a report tells.
 #[derive(Clone, Debug, Default)]

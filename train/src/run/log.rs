@@ -8,9 +8,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value as Json;
 
-use crate::checkpoint::write_beside;
 use crate::eval::Figures;
 use crate::trainer::Step;
+use dram_files::write_beside;
 
 /// One JSON object a line: steps, and held-out figures.
 pub(super) struct Log {

@@ -8,14 +8,14 @@ use super::Event;
 use super::records::{Lengths, RecordFiles};
 use crate::data::actions::{self, ActionExamples, Set};
 use crate::data::{
-    Batch, Batches, Crops, Documents, Example, Examples as _, Grouped, TextTokenizer, Vocabulary,
+    Batch, Batches, Crops, Documents, Example, Examples as _, Grouped, TextTokenizer,
     evaluation_batches, perplexity_chunks, sequential_blocks,
 };
 use crate::eval::Case;
-use crate::export::real;
 use crate::identity::hash_of;
 use crate::recipe::{Kind, Recipe};
 use crate::teacher::Teacher;
+use dram_files::tokenizer::{Vocabulary, real};
 
 /// Everything a run reads.
 pub(super) struct Sources {

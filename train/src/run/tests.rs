@@ -93,14 +93,14 @@ fn rows_may_differ() {
     let first = pretrain(&small, &at("first"), &never, &mut |_| {}).unwrap();
     let gguf = first.gguf.unwrap();
     let file = dram_core::gguf::File::open(&gguf).unwrap();
-    let vocabulary = crate::export::vocabulary_of_gguf(&file).unwrap();
+    let vocabulary = dram_files::tokenizer::vocabulary_of_gguf(&file).unwrap();
     let own = vocabulary.tokens.len();
 
     // The teacher: two more tokens and six rows of padding.
     let mut more = vocabulary.clone();
     for name in ["<|think|>", "<|tool|>"] {
         more.tokens.push(name.into());
-        more.types.push(crate::data::tokenizer::token_type::CONTROL);
+        more.types.push(dram_files::tokenizer::token_type::CONTROL);
     }
     more.pad_to(own + 8);
     let config = small.student.config(own + 8).unwrap();
@@ -181,7 +181,7 @@ fn sequences_begin_with_bos() {
         }
         let made = pretrain(&recipe, &folder.path().join(name), &never, &mut |_| {}).unwrap();
         let file = dram_core::gguf::File::open(made.gguf.unwrap()).unwrap();
-        let student = crate::export::vocabulary_of_gguf(&file).unwrap();
+        let student = dram_files::tokenizer::vocabulary_of_gguf(&file).unwrap();
         assert_eq!((&*student.model, &student), (model, vocabulary), "{name}");
     }
 }

@@ -1,6 +1,7 @@
 //! The shape of a llama-family decoder, and how `config.json` says it.
 
 use anyhow::{Context, Result, bail, ensure};
+use dram_files::convert::same_for_all_lengths;
 use serde_json::{Value as Json, json};
 
 /// Shape and constants of a decoder.
@@ -253,11 +254,6 @@ impl Config {
         }
         json
     }
-}
-
-/// Whether a `longrope` entry has the same factors for short and long texts, and scales nothing else.
-pub(crate) fn same_for_all_lengths(rope: &Json) -> bool {
-    rope["short_factor"] == rope["long_factor"] && rope["attention_factor"] == 1.0
 }
 
 /// The divisors that a `rope_scaling` entry stands for.

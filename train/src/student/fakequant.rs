@@ -9,7 +9,7 @@ use dram_core::quant::{self, Format};
 use super::engine::Rounding;
 use super::layout::{Layout, Role};
 use super::ops::per_isa;
-use crate::parallel;
+use dram_files::parallel;
 
 /// Whether a forward pass rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

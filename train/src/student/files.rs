@@ -9,8 +9,8 @@ use candle_core::{DType, Device, Tensor, safetensors::MmapedSafetensors};
 use serde_json::Value as Json;
 
 use super::{Config, Decoder, Layout};
-use crate::checkpoint::write_beside;
-use crate::folder::weight_files;
+use dram_files::folder::weight_files;
+use dram_files::write_beside;
 
 impl Config {
     /// The longest sequence of the model in a Hugging Face folder or a GGUF file, in tokens.

@@ -18,12 +18,11 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Result, ensure};
 
 pub use config::Config;
-pub(crate) use config::same_for_all_lengths;
 pub(crate) use engine::Tape;
 pub use fakequant::{QuantMode, Scheme};
 pub use layout::{Layout, Parameter, Role};
 
-use crate::data::Rng;
+use dram_files::Rng;
 use engine::{Net, Rounding};
 pub use ops::bf16::native as bf16_is_native;
 pub use ops::gemm::Products;

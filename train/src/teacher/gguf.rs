@@ -7,10 +7,12 @@ use anyhow::Result;
 use dram_core::Model;
 
 use super::{Targets, Teacher, decoder_targets, only_logits, stream};
-use crate::data::{Batch, Vocabulary};
+use crate::data::Batch;
 use crate::eval::{Runtime, Scorer, Take};
-use crate::export::{import, vocabulary_of_gguf};
+use crate::export::import;
 use crate::student::{Decoder, QuantMode, Want};
+use dram_files::tokenizer::Vocabulary;
+use dram_files::tokenizer::vocabulary_of_gguf;
 
 /// See [`super`].
 pub struct Gguf {

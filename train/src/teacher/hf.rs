@@ -10,10 +10,11 @@ use serde_json::Value as Json;
 use super::families::{self, Family};
 use super::network::Network;
 use super::{Targets, Teacher, decoder_targets, only_logits};
-use crate::data::{Batch, Vocabulary};
-use crate::export::vocabulary_of_folder;
-use crate::folder::{read_json, weight_files};
+use crate::data::Batch;
 use crate::student::{Decoder, Want};
+use dram_files::folder::{read_json, weight_files};
+use dram_files::tokenizer::Vocabulary;
+use dram_files::tokenizer::vocabulary_of_folder;
 
 /// See [`super`].
 pub struct HuggingFace {

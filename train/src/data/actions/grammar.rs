@@ -4,7 +4,7 @@
 //! `<key=constant>` gives an argument a value without a word for it, and a leading `~` marks a whole sentence, which takes
 //! no "can you" before it.
 
-use crate::data::Rng;
+use dram_files::Rng;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Node {

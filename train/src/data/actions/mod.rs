@@ -31,10 +31,10 @@ pub use functions::{FUNCTIONS, Function};
 pub use score::{Score, exact_match};
 pub use values::Argument;
 
-use gguf_rs::writer::MetadataValue;
+use dram_files::write::{Entry, Value};
 
 use self::grammar::Template;
-use super::Rng;
+use dram_files::Rng;
 
 /// Ends a call; also padding and end of text. Id 0.
 pub const END: &str = "<|end|>";
@@ -51,8 +51,8 @@ pub const CHAT_TEMPLATE: &str =
 pub const NONE: &str = "none";
 
 /// What a model's file says of how to sample it: a call is right or wrong, so it is the likeliest token, always.
-pub(crate) fn greedy() -> crate::export::Entry {
-    ("general.sampling.temp".into(), MetadataValue::Float32(0.0))
+pub(crate) fn greedy() -> Entry {
+    ("general.sampling.temp".into(), Value::Float(0.0))
 }
 
 /// Which side of the fence templates and values come from.

@@ -6,7 +6,7 @@ use super::grammar::{Node, Template};
 use super::spelling::capital_i;
 use super::values::{Argument, Draw, Style, opening};
 use super::{Sample, Split};
-use crate::data::Rng;
+use dram_files::Rng;
 
 /// Fillers before anything: (train, held out).
 const FILLERS: [&[&str]; 2] = [

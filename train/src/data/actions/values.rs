@@ -13,7 +13,7 @@ use super::grammar::{Node, Template};
 use super::pools::*;
 use super::spelling::{capitalise, title_case};
 use super::{Split, texts};
-use crate::data::Rng;
+use dram_files::Rng;
 
 /// How this request is written down.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 use super::*;
-use crate::data::Rng;
-use crate::data::tokenizer::pre::probes;
+use dram_files::Rng;
+use dram_files::tokenizer::pre::probes;
 
 fn golden(name: &str) -> TextTokenizer {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/convert");

@@ -1,6 +1,7 @@
 use super::*;
 use crate::data::actions;
 use dram_core::tokenizer::Pretokenizer;
+use dram_files::tokenizer::{pre, token_type};
 use serde_json::json;
 
 fn texts() -> Vec<String> {

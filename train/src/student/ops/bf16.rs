@@ -392,8 +392,8 @@ fn tile(_: &mut [f32], _: usize, _: &[u32], _: bool, _: &[u32], _: [usize; 2], _
 #[cfg(test)]
 mod tests {
     use super::super::gemm::Products;
-    use crate::data::Rng;
     use crate::student::fill_normal;
+    use dram_files::Rng;
 
     #[test]
     fn equals_the_f32_product_of_rounded_operands() {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use super::super::pools::*;
 use super::super::{PARSED, Split};
-use crate::data::Rng;
+use dram_files::Rng;
 
 /// Every word of every pool: made-up words avoid them, whichever split they belong to.
 pub(super) static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {

@@ -1,13 +1,12 @@
-//! `dram imatrix`: how much each column of a model's matrices matters on a text, for [`super::Importance`] to read.
+//! `dram imatrix`: how much each column of a model's matrices matters on a text, for [`Importance`](crate::quantize::Importance) to read.
 
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 use dram_core::{ImportanceSums, Model, SessionOptions};
-use gguf_rs::writer::MetadataValue as Value;
 
-use super::write::{Plan, write_into};
-use crate::checkpoint::write_beside;
+use crate::write::{Head, Plan, Value, write_file};
+use crate::write_beside;
 
 /// An importance matrix to be collected: the sums of squares of what meets each column of each matrix, over a text in chunks that begin anew.
 pub struct Collect<'a> {
@@ -87,18 +86,13 @@ impl Collected {
     /// # Errors
     /// When the disk refuses.
     pub fn write(&self, path: &Path, dataset: &str) -> Result<()> {
-        let number = |n: usize| Ok::<_, anyhow::Error>(Value::Uint32(u32::try_from(n)?));
-        let metadata = [
-            ("general.type", Value::String("imatrix".into())),
-            (
-                "imatrix.datasets",
-                Value::Array(vec![Value::String(dataset.into())]),
-            ),
-            ("imatrix.chunk_count", number(self.chunks)?),
-            ("imatrix.chunk_size", number(self.chunk)?),
-        ]
-        .map(|(key, value)| (key.to_owned(), value));
-        let format = super::requantize::format("f32")?;
+        let number = |n: usize| Ok::<_, anyhow::Error>(Value::Number(u32::try_from(n)?));
+        let mut head = Head::default();
+        head.put("general.type", &Value::Text("imatrix".into()));
+        head.put("imatrix.chunk_count", &number(self.chunks)?);
+        head.put("imatrix.chunk_size", &number(self.chunk)?);
+        head.put("imatrix.datasets", &Value::Texts(vec![dataset.into()]));
+        let format = crate::quantize::format("f32")?;
         let plan = |tensor: &ImportanceSums, part: &str, values: usize| {
             let matrices = tensor.counts.len();
             let cols = (values / matrices) as u64;
@@ -120,14 +114,15 @@ impl Collected {
         };
         let plans: Vec<Plan> = self.tensors.iter().flat_map(parts).collect();
         write_beside(path, |beside| {
-            write_into(beside, &metadata, &plans, &mut |index| {
+            write_file(beside, &head, &plans, &mut |index, out| {
                 let tensor = &self.tensors[index / 2];
                 let values: Vec<f32> = if index % 2 == 0 {
                     tensor.sums.iter().map(|sum| *sum as f32).collect()
                 } else {
                     tensor.counts.iter().map(|count| *count as f32).collect()
                 };
-                Ok(values.iter().flat_map(|x| x.to_le_bytes()).collect())
+                let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+                out.put(&bytes)
             })
         })
     }

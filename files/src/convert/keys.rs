@@ -9,9 +9,8 @@ use dram_core::gguf::File;
 use super::config::{Fields, Shape};
 use super::layers::Layer;
 use super::parts::Kind;
-use crate::data::tokenizer::MetadataValue as Value;
-use crate::export::Head;
-use crate::student::same_for_all_lengths;
+use crate::write::Head;
+use crate::write::Value;
 
 /// Metadata of a file to be written; setting a key again replaces its value.
 pub(super) struct Keys {
@@ -118,6 +117,12 @@ fn named_head_lengths(fields: &Fields, shape: &Shape, keys: &mut Keys) -> Result
     } else {
         Ok(())
     }
+}
+
+/// Whether a `longrope` entry has the same factors for short and long texts, and scales nothing else.
+#[must_use]
+pub fn same_for_all_lengths(rope: &serde_json::Value) -> bool {
+    rope["short_factor"] == rope["long_factor"] && rope["attention_factor"] == 1.0
 }
 
 /// What kind of scaling a folder asks for.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::keys::Keys;
 use super::naming;
-use crate::data::tokenizer::MetadataValue as Value;
+use crate::write::Value;
 
 /// Longer than any front matter.
 const LONGEST: usize = 1 << 20;

@@ -4,8 +4,8 @@ use anyhow::{Result, bail};
 use serde_json::Value as Json;
 
 use super::{Fields, Files, Keys, Value};
-use crate::data::Vocabulary;
 use crate::folder::read_json;
+use crate::tokenizer::Vocabulary;
 
 /// Names in Hugging Face's files and in GGUF's keys. A classifier's token is BERT's first one, and stands in the file as that.
 const ROLES: [(&str, &str); 8] = [

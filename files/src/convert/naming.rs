@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::keys::Keys;
-use crate::data::tokenizer::MetadataValue as Value;
 use crate::folder::read_json;
+use crate::write::Value;
 
 /// The parts of a model's name; empty ones are absent.
 #[derive(Debug, Default, PartialEq)]

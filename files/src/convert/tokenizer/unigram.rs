@@ -4,8 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value as Json;
 
 use super::{Keys, Value, check_count};
-use crate::data::Vocabulary;
-use crate::data::tokenizer::token_type;
+use crate::tokenizer::{Vocabulary, token_type};
 
 /// How a text is normalised before it is cut: the keys of GGUF.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! The tokenizer of a Hugging Face folder, so that transformers and `dram convert` open what `model.safetensors` holds.
+//! The tokenizer of a Hugging Face folder: read, and written so that transformers and `dram convert` open what `model.safetensors` holds.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,10 +8,36 @@ use anyhow::{Context, Result, ensure};
 use dram_core::tokenizer::Pretokenizer;
 use serde_json::{Map, Value as Json, json};
 
-use crate::checkpoint::write_beside;
-use crate::data::Vocabulary;
-use crate::data::tokenizer::{pre, token_type};
+use super::{Vocabulary, pre, token_type, tokenizer_keys, vocabulary_of_keys};
 use crate::folder::read_json;
+use crate::write_beside;
+
+/// The tokenizer of a Hugging Face folder, with as many tokens as the embedding has `rows`: those past the tokenizer's own are unused.
+///
+/// # Errors
+/// When the folder has no tokenizer, or one that the runtime cannot be, or one with more tokens than `rows`.
+pub fn vocabulary_of_folder(folder: &Path, rows: usize) -> Result<Vocabulary> {
+    ensure!(folder.is_dir(), "{}: no such folder", folder.display());
+    let mut vocabulary = vocabulary_of_keys(&tokenizer_keys(folder)?)
+        .with_context(|| folder.display().to_string())?;
+    vocabulary
+        .fit(rows)
+        .with_context(|| format!("{}", folder.display()))?;
+    if vocabulary.eos.is_none() {
+        let config = folder.join("config.json");
+        let id = if config.is_file() {
+            read_json(&config)?["eos_token_id"].clone()
+        } else {
+            Json::Null
+        };
+        let id = id
+            .as_u64()
+            .or_else(|| id[0].as_u64())
+            .and_then(|id| u32::try_from(id).ok());
+        vocabulary.eos = id.filter(|&id| (id as usize) < rows);
+    }
+    Ok(vocabulary)
+}
 
 /// What folders say of their tokenizer and of generation.
 const FILES: [&str; 10] = [
@@ -32,11 +58,7 @@ const FILES: [&str; 10] = [
 ///
 /// # Errors
 /// When a file cannot be read or written, or the way in which the vocabulary cuts text has no description.
-pub(crate) fn add_tokenizer(
-    folder: &Path,
-    vocabulary: &Vocabulary,
-    source: Option<&Path>,
-) -> Result<()> {
+pub fn add_tokenizer(folder: &Path, vocabulary: &Vocabulary, source: Option<&Path>) -> Result<()> {
     let config = folder.join("config.json");
     let mut fields = read_json(&config)?;
     for (key, id) in ids(vocabulary) {
@@ -228,6 +250,3 @@ fn sentence_piece(vocabulary: &Vocabulary, vocab: Map<String, Json>) -> Json {
         },
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,196 +1,23 @@
 //! `dram quantize`: a file of floating-point weights becomes one of blocks.
 
-use std::collections::HashMap;
+mod importance;
+mod mixture;
+mod rule;
+
 use std::path::Path;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail, ensure};
 use dram_core::gguf::{File, Tensor, Value};
-use dram_core::quant::{FORMATS, Format, format_by_name};
+use dram_core::quant::{Format, format_by_name};
 
-use super::copy::write_copy;
-use super::file_type::file_type;
-use super::write::Plan;
-use crate::checkpoint::write_beside;
 use crate::parallel::for_each;
-
-/// Which block format each matrix gets.
-///
-/// A name of [`FORMATS`] gives every matrix that format, but the output matrix (or the embeddings, where these are the output matrix) Q6_K,
-/// as errors there reach the logits directly. `q3_k_m`, `q4_k_s`, `q4_k_m`, `q5_k_s`, `q5_k_m` and `q2_k` are llama.cpp's mixtures: attention values
-/// and the second feed-forward matrix of some layers get more bits.
-#[derive(Debug, Clone)]
-pub struct Mixture {
-    name: String,
-    base: &'static Format,
-}
-
-/// The mixtures, and what most of the file holds.
-const MIXTURES: &[(&str, &str)] = &[
-    ("q2_k", "q2_k"),
-    ("q3_k_m", "q3_k"),
-    ("q4_k_s", "q4_k"),
-    ("q4_k_m", "q4_k"),
-    ("q5_k_s", "q5_k"),
-    ("q5_k_m", "q5_k"),
-];
-
-/// Where a matrix stands among those of its kind.
-#[derive(Clone, Copy)]
-struct Place {
-    /// Its number, of values' matrices among those, which not every layer has.
-    layer: usize,
-    layers: usize,
-    /// Query heads per key and value head.
-    group: usize,
-}
-
-impl Place {
-    /// The layers that llama.cpp gives more bits: the first and last eighth, and every third between.
-    fn wants_more_bits(self) -> bool {
-        let eighth = self.layers / 8;
-        self.layer < eighth || self.layer >= 7 * self.layers / 8 || (self.layer - eighth) % 3 == 2
-    }
-}
-
-impl Mixture {
-    /// # Errors
-    /// With the names there are.
-    pub fn by_name(name: &str) -> Result<Self> {
-        let name = name.to_lowercase();
-        let base = MIXTURES
-            .iter()
-            .find(|(mixture, _)| *mixture == name)
-            .map_or(&*name, |(_, base)| base);
-        let base = format_by_name(base).with_context(|| {
-            let formats = FORMATS.iter().map(|f| f.name);
-            let mixtures = MIXTURES.iter().map(|(name, _)| *name);
-            let names: Vec<&str> = formats
-                .chain(mixtures.filter(|m| format_by_name(m).is_none()))
-                .collect();
-            format!(
-                "no format is called {name}; expected one of {}",
-                names.join(", ")
-            )
-        })?;
-        Ok(Mixture { name, base })
-    }
-
-    /// The name of the format of the matrix with this `kind` ("attn_v").
-    fn format_of(&self, kind: &str, place: Place) -> &'static str {
-        let more = place.wants_more_bits();
-        match (&*self.name, kind) {
-            ("q2_k", "attn_v") if place.group >= 4 => "q4_k",
-            ("q2_k", "attn_v" | "ffn_down" | "attn_output") => "q3_k",
-            ("q3_k_m", "attn_v") => {
-                if place.layer < 2 {
-                    "q5_k"
-                } else {
-                    "q4_k"
-                }
-            }
-            ("q3_k_m", "ffn_down") if place.layer < place.layers / 16 => "q5_k",
-            ("q3_k_m", "ffn_down" | "attn_output") => "q4_k",
-            ("q4_k_s", "attn_v") if place.layer < 4 => "q5_k",
-            ("q4_k_s", "ffn_down") if place.layer < place.layers / 8 => "q5_k",
-            ("q4_k_m" | "q5_k_m", "attn_v" | "ffn_down") if more => "q6_k",
-            _ => self.base.name,
-        }
-    }
-}
-
-/// One line of a rule list: tensors whose name matches `pattern` (`*` stands for anything) get `format`. The first match decides.
-#[derive(Debug, Clone)]
-pub struct Rule {
-    pub pattern: String,
-    pub format: &'static Format,
-}
-
-impl Rule {
-    /// `PATTERN=FORMAT`, such as `blk.0.*=q8_0`.
-    ///
-    /// # Errors
-    /// When it is not of that form, or the format is unknown.
-    pub fn parse(text: &str) -> Result<Self> {
-        let (pattern, format) = text
-            .split_once('=')
-            .with_context(|| format!("{text}: expected PATTERN=FORMAT, such as blk.0.*=q8_0"))?;
-        let format = format_by_name(format).with_context(|| {
-            let names: Vec<_> = FORMATS.iter().map(|f| f.name).collect();
-            format!("{text}: expected a format, one of {}", names.join(", "))
-        })?;
-        Ok(Rule {
-            pattern: pattern.into(),
-            format,
-        })
-    }
-
-    fn matches(&self, name: &str) -> bool {
-        let mut parts = self.pattern.split('*');
-        let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
-            return false;
-        };
-        let mut last = None;
-        for part in parts {
-            if let Some(before) = last.replace(part) {
-                match rest.split_once(before) {
-                    Some((_, after)) => rest = after,
-                    None => return false,
-                }
-            }
-        }
-        last.map_or(rest.is_empty(), |end| rest.ends_with(end))
-    }
-}
-
-/// An importance matrix: for each tensor, how much the squared error of each column weighs.
-pub struct Importance(HashMap<String, Vec<f32>>);
-
-impl Importance {
-    /// Reads what `dram imatrix` and llama.cpp's `llama-imatrix` write as GGUF: for a tensor NAME, `NAME.in_sum2` (sums of squared activations, `[cols]`, for
-    /// each expert of a tensor of experts) and `NAME.counts`. An expert that no token took weighs all columns the same.
-    ///
-    /// # Errors
-    /// When the file is no such matrix.
-    pub fn read(path: &Path) -> Result<Self> {
-        let file = File::open(path)?;
-        let mut all = HashMap::new();
-        for sums in file.tensors() {
-            let Some(name) = sums.name().strip_suffix(".in_sum2") else {
-                continue;
-            };
-            let counts = file.tensor(&format!("{name}.counts"))?.dequantize();
-            ensure!(
-                counts.len() == sums.rows(),
-                "{}: {}: sums of {} matrices, and counts of {}",
-                path.display(),
-                sums.name(),
-                sums.rows(),
-                counts.len()
-            );
-            let mut weights = sums.dequantize();
-            for (weights, count) in weights.chunks_exact_mut(sums.cols()).zip(&counts) {
-                if *count == 0.0 {
-                    weights.fill(1.0);
-                }
-                weights.iter_mut().for_each(|w| *w /= count.max(1.0));
-            }
-            ensure!(
-                weights.iter().all(|w| w.is_finite() && *w >= 0.0),
-                "{}: {}: expected finite sums of squares",
-                path.display(),
-                sums.name()
-            );
-            all.insert(name.to_string(), weights);
-        }
-        ensure!(
-            !all.is_empty(),
-            "{}: no tensor ends in .in_sum2; expected an importance matrix in GGUF, as llama-imatrix writes it",
-            path.display()
-        );
-        Ok(Importance(all))
-    }
-}
+use crate::write::{Plan, write_copy};
+use crate::{file_type, write_beside};
+pub use importance::Importance;
+pub use mixture::Mixture;
+use mixture::Place;
+pub use rule::Rule;
 
 /// A conversion to be made.
 pub struct Requantize<'a> {
@@ -423,59 +250,11 @@ impl Requantize<'_> {
     }
 }
 
-pub(super) fn format(name: &str) -> Result<&'static Format> {
+pub(crate) fn format(name: &str) -> Result<&'static Format> {
     format_by_name(name).with_context(|| format!("no format {name}"))
 }
 
 /// `blk.3.attn_v.weight` → 3
 fn layer_of(name: &str) -> Option<usize> {
     name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rules_match_whole_names() {
-        let matches = |pattern: &str, name| {
-            Rule {
-                pattern: pattern.into(),
-                format: &FORMATS[0],
-            }
-            .matches(name)
-        };
-        assert!(matches("blk.*.attn_v.weight", "blk.12.attn_v.weight"));
-        assert!(matches("*ffn*", "blk.0.ffn_up.weight"));
-        assert!(matches("output.weight", "output.weight"));
-        assert!(!matches("output.weight", "attn_output.weight"));
-        assert!(!matches("blk.1.*", "blk.12.attn_v.weight"));
-        assert!(!matches("*.bias", "blk.0.attn_q.weight"));
-        assert!(!matches("a*a", "a"));
-    }
-
-    #[test]
-    fn q4_k_m_gives_the_layers_of_llama_cpp_more_bits() {
-        // llama_model_quantize of llama-cpp-python 0.3.36 on a model of 6 layers: Q6_K values in these.
-        let mixture = Mixture::by_name("Q4_K_M").unwrap();
-        let more: Vec<usize> = (0..6)
-            .filter(|&layer| {
-                mixture.format_of(
-                    "attn_v",
-                    Place {
-                        layer,
-                        layers: 6,
-                        group: 4,
-                    },
-                ) == "q6_k"
-            })
-            .collect();
-        assert_eq!(more, [2, 5]);
-        assert!(
-            Mixture::by_name("q9")
-                .unwrap_err()
-                .to_string()
-                .contains("q4_k_m")
-        );
-    }
 }

@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::write::Value;
+
 /// Token types of GGUF's `tokenizer.ggml.token_type`.
 pub mod token_type {
     pub const NORMAL: i32 = 1;
@@ -39,7 +41,7 @@ pub struct Vocabulary {
     pub add_eos: bool,
     pub chat_template: Option<String>,
     /// Every other key under `tokenizer.`, as it stands in the file, sorted: spaces, normalisation, other special tokens, more templates.
-    pub more: Vec<(String, MetadataValue)>,
+    pub more: Vec<(String, Value)>,
 }
 
 /// What keys of [`Vocabulary`] hold.
@@ -59,28 +61,13 @@ const KINDS: [(&str, &str); 13] = [
     ("add_eos_token", "a boolean"),
 ];
 
-/// A value of a metadata key.
-#[derive(Debug, Clone, PartialEq)]
-pub enum MetadataValue {
-    Text(String),
-    Number(u32),
-    Integer(i32),
-    Float(f32),
-    Flag(bool),
-    Texts(Vec<String>),
-    Integers(Vec<i32>),
-    Floats(Vec<f32>),
-    Flags(Vec<bool>),
-    Bytes(Vec<u8>),
-}
-
 impl Vocabulary {
     /// The metadata keys of a GGUF file with this tokenizer.
     ///
     /// # Errors
     /// When GGUF has no name for how the tokenizer splits text.
-    pub fn metadata(&self) -> Result<Vec<(String, MetadataValue)>> {
-        use MetadataValue::{Flag, Floats, Integers, Number, Text, Texts};
+    pub fn metadata(&self) -> Result<Vec<(String, Value)>> {
+        use Value::{Flag, Floats, Integers, Number, Text, Texts};
         ensure!(
             self.pre.is_some() || self.model != "gpt2",
             "GGUF has no name for this tokenizer's way of splitting text: it cuts as none of the runtime's pre-tokenizers"
@@ -116,13 +103,33 @@ impl Vocabulary {
             .collect())
     }
 
+    /// Checks that the special tokens are among its tokens.
+    ///
+    /// # Errors
+    /// With the one that is not.
+    pub fn check_ids(&self) -> Result<()> {
+        let tokens = self.tokens.len();
+        for (role, id) in [
+            ("bos", self.bos),
+            ("eos", self.eos),
+            ("padding", self.padding),
+            ("unknown", self.unknown),
+        ] {
+            ensure!(
+                id.is_none_or(|id| (id as usize) < tokens),
+                "the {role} token is {id:?}, but there are {tokens} tokens"
+            );
+        }
+        Ok(())
+    }
+
     /// Reads the same keys back; those of other parts of a file are passed over. `add_bos` and `add_eos` are false where the file does not
-    /// say: [`crate::export::vocabulary_of_gguf`] knows what is usual for the kind.
+    /// say: [`super::vocabulary_of_gguf`] knows what is usual for the kind.
     ///
     /// # Errors
     /// Names the key that is missing or has another type than expected, or that disagrees with the others.
-    pub fn from_metadata(keys: impl IntoIterator<Item = (String, MetadataValue)>) -> Result<Self> {
-        use MetadataValue::{Flag, Floats, Integers, Number, Text, Texts};
+    pub fn from_metadata(keys: impl IntoIterator<Item = (String, Value)>) -> Result<Self> {
+        use Value::{Flag, Floats, Integers, Number, Text, Texts};
         let mut out = Vocabulary::default();
         let (mut tokens, mut types) = (None, None);
         for (key, value) in keys {
@@ -177,7 +184,7 @@ impl Vocabulary {
     /// # Errors
     /// When there are more tokens than `count`.
     pub fn fit(&mut self, count: usize) -> Result<()> {
-        let own = crate::export::real(&self.tokens);
+        let own = super::real(&self.tokens);
         ensure!(
             own <= count,
             "the tokenizer has {own} tokens, the model {count} rows of embeddings: token {count}, {:?}, is the first without a row",

@@ -8,7 +8,10 @@ use serde_json::Value;
 use super::{Vocabulary, pre, token_type};
 
 /// Reads tokens, types and merges out of a parsed `tokenizer.json`.
-pub(crate) fn describe(json: &Value) -> Result<Vocabulary> {
+///
+/// # Errors
+/// When it is malformed or of another kind than BPE.
+pub fn describe(json: &Value) -> Result<Vocabulary> {
     let model = &json["model"];
     let kind = model["type"].as_str().unwrap_or("BPE");
     let vocab = model["vocab"].as_object();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _};
 
-use crate::data::Rng;
+use crate::Rng;
 
 /// What is written without thinking, and what pre-tokenizers differ on.
 const TEXTS: [&str; 12] = [
@@ -91,7 +91,8 @@ const PIECES: [&str; 60] = [
 ];
 
 /// Texts to compare tokenizers on: the same at every call.
-pub(crate) fn probes() -> Vec<String> {
+#[must_use]
+pub fn probes() -> Vec<String> {
     let mut rng = Rng::new(&[0x7e47]);
     let random = (0..600).map(|_| {
         (0..1 + rng.below(14))
@@ -110,7 +111,7 @@ pub(crate) fn probes() -> Vec<String> {
 ///
 /// # Errors
 /// When the description is malformed.
-pub(crate) fn recognise(description: &Value, whole_words: bool) -> Result<Option<&'static str>> {
+pub fn recognise(description: &Value, whole_words: bool) -> Result<Option<&'static str>> {
     if description.is_null() || adds_space(description) {
         return Ok(None);
     }
@@ -162,7 +163,8 @@ fn adds_space(description: &Value) -> bool {
 }
 
 /// The `pre_tokenizer` of a `tokenizer.json` that cuts as `pre` does.
-pub(crate) fn describe(pre: &Pretokenizer) -> Value {
+#[must_use]
+pub fn describe(pre: &Pretokenizer) -> Value {
     let split = |pattern: &str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false });
     let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
     let splits = pre.expressions().into_iter().map(split);

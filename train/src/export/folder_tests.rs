@@ -1,9 +1,12 @@
+//! What [`add_tokenizer`] writes beside a student's weights is the tokenizer of its export.
+
 use super::*;
-use crate::convert::Convert;
 use crate::data::{Example, TextTokenizer, evaluation_batches};
 use crate::eval::{Runtime, Scorer};
-use crate::export::Export;
 use crate::student::{Config, Decoder, Scheme};
+use dram_files::convert::Convert;
+use dram_files::tokenizer::{add_tokenizer, token_type};
+use serde_json::{Value as Json, json};
 
 const TEXTS: [&str; 4] = [
     "count 1 then 2 and rest.",

@@ -8,8 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::Keys;
 use super::unigram::Normalizer;
-use crate::data::Vocabulary;
-use crate::data::tokenizer::token_type;
+use crate::tokenizer::{Vocabulary, token_type};
 
 /// Longer than any vocabulary; such a file is something else.
 const LARGEST: u64 = 1 << 28;

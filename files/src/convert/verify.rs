@@ -6,8 +6,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use dram_core::{Model, Tokenizer as Runtime};
 use tokenizers::Tokenizer;
 
-use crate::data::Rng;
-use crate::data::tokenizer::pre::probes;
+use crate::Rng;
+use crate::tokenizer::pre::probes;
 
 /// Samples of the vocabulary's own words.
 const WORDS: usize = 1000;

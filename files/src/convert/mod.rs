@@ -10,7 +10,9 @@ mod keys;
 mod layers;
 mod naming;
 mod parts;
+mod planner;
 mod pooling;
+mod rope;
 mod source;
 mod tensors;
 mod tokenizer;
@@ -22,14 +24,15 @@ use anyhow::{Context, Result, bail, ensure};
 use dram_core::gguf::File;
 use dram_core::quant::{Format, format_by_name};
 
-use crate::checkpoint::write_beside;
-use crate::data::tokenizer::MetadataValue as Value;
-use crate::export::{file_type, write_file};
+use crate::write::Value;
+use crate::write::write_file;
+use crate::{file_type, write_beside};
 use config::Fields;
 use keys::Keys;
+pub use keys::same_for_all_lengths;
 use source::Source;
 use tensors::Tensors;
-pub(crate) use tokenizer::{tokenizer_keys, tokenizer_keys_of_json};
+pub use tokenizer::{tokenizer_keys, tokenizer_keys_of_json};
 pub use verify::Verified;
 
 /// A conversion to be made.

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 ///
 /// # Errors
 /// When it cannot be read or is no JSON.
-pub(crate) fn read_json(path: &Path) -> Result<Json> {
+pub fn read_json(path: &Path) -> Result<Json> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
@@ -19,7 +19,7 @@ pub(crate) fn read_json(path: &Path) -> Result<Json> {
 ///
 /// # Errors
 /// When neither is there, or the index names a file outside the folder.
-pub(crate) fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let single = folder.join("model.safetensors");
     if single.is_file() {
         return Ok(vec![single]);

@@ -1,0 +1,268 @@
+//! Plans the tensors of the file one after the other: which weights of the folder each is made of.
+
+use std::collections::HashSet;
+
+use anyhow::{Context, Result, bail, ensure};
+use dram_core::quant::{Format, format_by_name};
+
+use super::config::{Fields, Shape};
+use super::families::Family;
+use super::parts::{Form, Part};
+use super::source::{Source, Stored};
+use super::tensors::{Make, Rows};
+use crate::write::Plan;
+
+/// Plans the tensors one after the other.
+pub(super) struct Planner<'a> {
+    source: &'a Source,
+    family: &'a Family,
+    pub(super) fields: &'a Fields,
+    pub(super) shape: &'a Shape,
+    format: &'static Format,
+    used: HashSet<String>,
+    plans: Vec<Plan>,
+    makes: Vec<Make<'a>>,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(
+        source: &'a Source,
+        family: &'a Family,
+        fields: &'a Fields,
+        shape: &'a Shape,
+        format: &'static Format,
+    ) -> Self {
+        Planner {
+            source,
+            family,
+            fields,
+            shape,
+            format,
+            used: HashSet::new(),
+            plans: Vec::new(),
+            makes: Vec::new(),
+        }
+    }
+
+    /// Every tensor, in the order of the file.
+    pub(super) fn run(mut self) -> Result<(Vec<Plan>, Vec<Make<'a>>)> {
+        self.rope()?;
+        for part in self.family.top {
+            self.part("", "", part)?;
+        }
+        self.output()?;
+        for (number, layer) in self.shape.layers.iter().enumerate() {
+            let from = format!("{}.{number}.", self.family.layer);
+            let to = format!("blk.{number}.");
+            let groups = self.family.parts.iter();
+            let groups = groups.filter(|group| group.kind.is_none_or(|kind| layer.contains(&kind)));
+            for part in groups.flat_map(|group| group.parts) {
+                self.part(&from, &to, part)?;
+            }
+        }
+        let mut all = self.source.iter();
+        if let Some((name, stored)) = all.find(|(name, _)| !self.used.contains(*name)) {
+            bail!(
+                "{}: tensor {name} {:?} is none of {}'s: the file would leave out part of the model",
+                self.source.place(),
+                stored.shape,
+                self.family.classes[0]
+            );
+        }
+        Ok((self.plans, self.makes))
+    }
+
+    fn find(&mut self, name: &str, expected: &[usize]) -> Result<Option<&'a Stored>> {
+        let Some(stored) = self.source.get(name) else {
+            return Ok(None);
+        };
+        ensure!(
+            stored.shape == expected,
+            "{}: tensor {name}: expected shape {expected:?} by config.json, got {:?}",
+            self.source.place(),
+            stored.shape
+        );
+        self.used.insert(name.to_owned());
+        Ok(Some(stored))
+    }
+
+    fn required(&mut self, name: &str, expected: &[usize]) -> Result<&'a Stored> {
+        self.find(name, expected)?
+            .with_context(|| format!("{}: tensor {name} is missing", self.source.place()))
+    }
+
+    /// A weight of the family and its bias.
+    fn part(&mut self, from: &str, to: &str, part: &Part) -> Result<()> {
+        if !part.need.holds(self.fields) {
+            return Ok(());
+        }
+        let rows = part.rows.of(self.shape);
+        let name = format!("{from}{}", part.from);
+        let target = format!("{to}{}", part.to);
+        let (stored, width, shape) = match part.form {
+            Form::Rows(cols) => {
+                let cols = cols.of(self.shape);
+                let parts = self.numbered(&name, rows, &[cols])?;
+                return self.push_parts(format!("{target}.weight"), vec![cols, rows], parts);
+            }
+            Form::Experts {
+                cols,
+                whole,
+                piece,
+                pieces,
+            } => {
+                let cols = cols.of(self.shape);
+                let whole = (&*format!("{from}{whole}"), piece, pieces);
+                return self.experts(&name, &target, [rows, cols], whole);
+            }
+            Form::Bias => {
+                let parts = vec![Rows::all(self.required(&name, &[rows])?, rows)];
+                return self.push_parts(format!("{target}.bias"), vec![rows], parts);
+            }
+            Form::Vector => (vec![rows], rows, vec![rows]),
+            Form::Matrix(cols) => {
+                let cols = cols.of(self.shape);
+                (vec![rows, cols], cols, vec![cols, rows])
+            }
+            Form::Kernels(cols) => {
+                let cols = cols.of(self.shape);
+                (vec![rows, 1, cols], cols, vec![cols, rows])
+            }
+        };
+        let is_vector = matches!(part.form, Form::Vector);
+        let rotated = self.family.interleaved && matches!(part.to, "attn_q" | "attn_k");
+        let head_dim = rotated.then_some(self.shape.head_dim);
+        // BERT's first checkpoints call a norm's weights gamma and beta.
+        let old = is_vector && self.source.get(&format!("{name}.gamma")).is_some();
+        let (weight, bias) = if old {
+            ("gamma", "beta")
+        } else {
+            ("weight", "bias")
+        };
+        let stored = self.required(&format!("{name}.{weight}"), &stored)?;
+        let shift = if self.family.shifted_norms && is_vector {
+            1.0
+        } else {
+            0.0
+        };
+        self.push(
+            format!("{target}.weight"),
+            shape,
+            Make::Weights {
+                parts: vec![Rows::all(stored, width)],
+                cols: width,
+                head_dim,
+                shift,
+            },
+        )?;
+        if let Some(stored) = self.find(&format!("{name}.{bias}"), &[rows])? {
+            let cols = if rotated { 1 } else { rows };
+            let make = Make::Weights {
+                parts: vec![Rows::all(stored, cols)],
+                cols,
+                head_dim,
+                shift: 0.0,
+            };
+            self.push(format!("{target}.bias"), vec![rows], make)?;
+        }
+        Ok(())
+    }
+
+    /// The weights whose name has a number from 0 to `count` for the `*`, each of this shape.
+    fn numbered(&mut self, name: &str, count: usize, shape: &[usize]) -> Result<Vec<Rows<'a>>> {
+        let cols = shape[shape.len() - 1];
+        let mut one = |number: usize| {
+            let name = format!("{}.weight", name.replace('*', &number.to_string()));
+            Ok(Rows::all(self.required(&name, shape)?, cols))
+        };
+        (0..count).map(&mut one).collect()
+    }
+
+    /// The matrices `[rows, cols]` of all experts, by number or as a piece of one tensor.
+    fn experts(
+        &mut self,
+        name: &str,
+        target: &str,
+        [rows, cols]: [usize; 2],
+        (whole, piece, pieces): (&str, usize, usize),
+    ) -> Result<()> {
+        let count = self.shape.experts;
+        let stored = [count, pieces * rows, cols];
+        let parts = match self.find(whole, &stored)? {
+            None => self.numbered(name, count, &[rows, cols])?,
+            Some(stored) => {
+                let first = |expert: usize| (pieces * expert + piece) * rows;
+                let rows = |expert| first(expert)..first(expert) + rows;
+                let part = |expert| Rows {
+                    stored,
+                    rows: rows(expert),
+                };
+                (0..count).map(part).collect()
+            }
+        };
+        self.push_parts(format!("{target}.weight"), vec![cols, rows, count], parts)
+    }
+
+    /// A tensor whose rows are those of `parts`, as they are.
+    fn push_parts(&mut self, name: String, shape: Vec<usize>, parts: Vec<Rows<'a>>) -> Result<()> {
+        let make = Make::Weights {
+            parts,
+            cols: shape[0],
+            head_dim: None,
+            shift: 0.0,
+        };
+        self.push(name, shape, make)
+    }
+
+    /// The output matrix. Where a folder ties it to the embeddings, a copy of it says nothing new.
+    fn output(&mut self) -> Result<()> {
+        const NAME: &str = "lm_head.weight";
+        let Shape {
+            vocabulary, width, ..
+        } = *self.shape;
+        // LFM2's first folders call it otherwise.
+        let tied = ["tie_embedding", "tie_word_embeddings"]
+            .into_iter()
+            .find_map(|key| self.fields.0[key].as_bool());
+        match self.find(NAME, &[vocabulary, width])? {
+            Some(stored) if !tied.unwrap_or(self.family.tied) => {
+                let parts = vec![Rows::all(stored, width)];
+                self.push_parts("output.weight".into(), vec![width, vocabulary], parts)
+            }
+            None if tied == Some(false) && !self.family.tied => {
+                bail!(
+                    "{}: tensor {NAME} is missing, and config.json says that it is not tied to the embeddings",
+                    self.source.place()
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn push(&mut self, name: String, shape: Vec<usize>, make: Make<'a>) -> Result<()> {
+        let float = shape.len() < 2
+            || [
+                "_norm.",
+                "position_embd.",
+                "token_types.",
+                "ffn_gate_inp.",
+                "shortconv.conv.",
+            ]
+            .iter()
+            .any(|part| name.contains(part));
+        let format = if float {
+            format_by_name("f32").context("no format f32")?
+        } else {
+            self.format
+        };
+        let plan = Plan {
+            name,
+            shape: shape.into_iter().map(|n| n as u64).collect(),
+            format,
+        };
+        plan.bytes()?;
+        self.plans.push(plan);
+        self.makes.push(make);
+        Ok(())
+    }
+}
