@@ -4,7 +4,7 @@
 //! cannot vectorise by itself is written by hand there.
 
 use super::product::Tile;
-use super::{DeltaToken, Kernels, MAX_DELTA_COLS, Pairs, attention, attention_q8_0};
+use super::{DeltaToken, Kernels, Pairs, attention, attention_q8_0};
 use crate::quant::float16::f32_to_f16;
 use crate::quant::{Dot, activation, blocks, sum16};
 use half::f16;
@@ -193,34 +193,47 @@ pub(super) fn sigmoid_mul(x: &mut [f32], gate: &[f32]) {
 
 #[inline(always)]
 pub(super) fn delta_rule(state: &mut [f32], token: DeltaToken<'_>, out: &mut [f32]) {
-    let DeltaToken {
-        query,
-        key,
-        value,
-        decay,
-        beta,
-    } = token;
-    let cols = value.len();
-    // What the state has under the key, then how far that is from the value.
-    out.fill(0.0);
-    for (row, key) in state.chunks_exact_mut(cols).zip(key) {
-        for (state, out) in row.iter_mut().zip(out.iter_mut()) {
-            *state *= decay;
-            *out = state.mul_add(*key, *out);
+    const COLS: usize = 32; // their sums stay in registers
+    let whole = out.len() / COLS * COLS;
+    for first in (0..whole).step_by(COLS) {
+        delta_rule_of::<COLS>(state, &token, out, first);
+    }
+    for first in whole..out.len() {
+        delta_rule_of::<1>(state, &token, out, first);
+    }
+}
+
+/// The columns `first..first + N`.
+#[inline(always)]
+fn delta_rule_of<const N: usize>(
+    state: &mut [f32],
+    token: &DeltaToken<'_>,
+    out: &mut [f32],
+    first: usize,
+) {
+    let cols = out.len();
+    let mut under_key = [0.0; N];
+    for (row, key) in state.chunks_exact(cols).zip(token.key) {
+        let row = &row[first..first + N];
+        for col in 0..N {
+            under_key[col] = row[col].mul_add(*key, under_key[col]);
         }
     }
-    let mut change = [0.0; MAX_DELTA_COLS];
-    let change = &mut change[..cols];
-    for ((change, value), out) in change.iter_mut().zip(value).zip(out.iter_mut()) {
-        *change = beta * (value - *out);
-        *out = 0.0;
+    let value = &token.value[first..first + N];
+    let mut change = [0.0; N];
+    for col in 0..N {
+        change[col] = token.beta * (value[col] - token.decay * under_key[col]);
     }
-    for ((row, key), query) in state.chunks_exact_mut(cols).zip(key).zip(query) {
-        for ((state, change), out) in row.iter_mut().zip(&*change).zip(out.iter_mut()) {
-            *state = change.mul_add(*key, *state);
-            *out = state.mul_add(*query, *out);
+    let mut read = [0.0; N];
+    let rows = state.chunks_exact_mut(cols).zip(token.key);
+    for ((row, key), query) in rows.zip(token.query) {
+        let row = &mut row[first..first + N];
+        for col in 0..N {
+            row[col] = change[col].mul_add(*key, row[col] * token.decay);
+            read[col] = row[col].mul_add(*query, read[col]);
         }
     }
+    out[first..first + N].copy_from_slice(&read);
 }
 
 #[inline(always)]
