@@ -7,43 +7,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use dram_core::gguf::{File, Kind, Value as Read};
+pub use dram_core::model::folder::{Entry, Value};
 use dram_core::quant::Format;
 
 /// Bytes to which every tensor is aligned; the default, so that no key need say it.
 const ALIGNMENT: usize = 32;
-
-/// A value of a metadata key.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    Text(String),
-    Number(u32),
-    Integer(i32),
-    Float(f32),
-    Flag(bool),
-    Texts(Vec<String>),
-    Integers(Vec<i32>),
-    Floats(Vec<f32>),
-    Flags(Vec<bool>),
-    Bytes(Vec<u8>),
-}
-
-impl Value {
-    /// Whether it is a list without elements: a missing key says the same.
-    #[must_use]
-    pub fn is_empty_list(&self) -> bool {
-        match self {
-            Value::Texts(list) => list.is_empty(),
-            Value::Integers(list) => list.is_empty(),
-            Value::Floats(list) => list.is_empty(),
-            Value::Flags(list) => list.is_empty(),
-            Value::Bytes(list) => list.is_empty(),
-            _ => false,
-        }
-    }
-}
-
-/// A metadata key and its value.
-pub type Entry = (String, Value);
 
 /// One tensor to be written.
 #[derive(Clone)]

@@ -37,7 +37,8 @@ fn adapted(base: &File, embedding: bool) -> impl Iterator<Item = dram_core::gguf
     base.tensors().filter(move |tensor| {
         let name = tensor.name();
         let matrix = tensor.shape().len() == 2 && name.ends_with(".weight");
-        let other = name.contains("norm") || name.contains("shortconv.conv.");
+        let other = ["norm", "shortconv.conv.", "ssm_conv1d."];
+        let other = other.iter().any(|part| name.contains(part));
         let inside = name.starts_with("blk.") && !other || name == OUTPUT;
         matrix && (inside || embedding && name == EMBEDDING)
     })

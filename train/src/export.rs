@@ -9,7 +9,7 @@ mod llama;
 mod parity;
 
 pub use checkpoint::Checkpoint;
-pub use llama::{gguf_name, import, scheme_of};
+pub use llama::{import, scheme_of};
 pub use parity::{
     Limits, NEAR_TIE, Noise, Parity, ROOM, compare, compare_with, verify, verify_with,
 };

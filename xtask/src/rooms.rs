@@ -72,11 +72,6 @@ const LONG: &[(&str, &str)] = &[
         "core/src/threads/mod.rs",
         "the pool, whose steps are checked together by loom",
     ),
-    (
-        "files/src/convert/families.rs",
-        "a table, one row for each family",
-    ),
-    ("files/src/convert/keys.rs", "one function for each family"),
     ("train/src/data/actions/values.rs", "a table of values"),
     (
         "train/src/recipe.rs",

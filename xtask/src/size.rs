@@ -14,6 +14,9 @@ const TOLERANCE: f64 = 0.03;
 /// Features of dram-ffi that are a tool's, not the library's.
 const TOOLS: &[&str] = &["default", "bindgen"];
 
+/// A class of Hugging Face's, of which an app's library knows nothing.
+const TOOLS_WORD: &[u8] = b"LlamaForCausalLM";
+
 /// Builds, prints the document's table as it should be, and fails where a size is too large or a figure of the document is not true.
 pub(crate) fn run(_: &[String]) -> Result<()> {
     let manifest: toml::Table = fs::read_to_string(sh::root().join("ffi/Cargo.toml"))?
@@ -79,11 +82,15 @@ fn build(features: &str) -> Result<u64> {
     let library = bindings::target_dir()
         .join("mobile")
         .join(bindings::LIBRARY);
-    let bytes = fs::metadata(&library)
-        .with_context(|| library.display().to_string())?
-        .len();
-    ensure!(bytes > 0, "{} is empty", library.display());
-    Ok(bytes)
+    let bytes = fs::read(&library).with_context(|| library.display().to_string())?;
+    ensure!(!bytes.is_empty(), "{} is empty", library.display());
+    let tools = bytes.windows(TOOLS_WORD.len()).any(|w| w == TOOLS_WORD);
+    ensure!(
+        !tools,
+        "{}: it holds what only tools need: core's feature `folders`",
+        library.display()
+    );
+    Ok(bytes.len() as u64)
 }
 
 /// The rows `| features | bytes |` of the document.

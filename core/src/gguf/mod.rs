@@ -8,6 +8,7 @@ mod faults;
 mod foreign;
 mod map;
 mod metadata;
+pub mod names;
 mod reader;
 mod split;
 mod value;

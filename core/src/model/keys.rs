@@ -1,13 +1,15 @@
 //! Metadata keys of one file under its architecture's name, with the checks that every family shares.
 
 use super::config::Config;
+use super::families::Architecture;
+use crate::gguf::names::key;
 use crate::gguf::{self, Kind, Value};
 use crate::{Error, Result};
 
 /// A file, and the prefix of its keys.
 pub(crate) struct Keys<'a> {
     pub(crate) file: &'a gguf::File,
-    pub(crate) architecture: &'a str,
+    pub(super) family: &'static Architecture,
 }
 
 /// No dimension of a model is longer than this; products of two fit a 64-bit number with room to spare.
@@ -16,11 +18,9 @@ const LONGEST: u32 = 1 << 24;
 /// Most positions that a convolution sees; published models have 3 and 4.
 const MAX_KERNEL: usize = 16;
 
-const BLOCK_COUNT: &str = "block_count";
-
 impl Keys<'_> {
     pub(crate) fn name(&self, key: &str) -> String {
-        format!("{}.{key}", self.architecture)
+        format!("{}.{key}", self.family.name)
     }
 
     /// A length or count: from 1 to 2²⁴. A list of as many numbers as there are layers is one number where all are equal.
@@ -39,7 +39,7 @@ impl Keys<'_> {
     pub(crate) fn opt_length(&self, key: &str) -> Result<Option<usize>> {
         let name = self.name(key);
         let value = match self.file.metadata().get(&name) {
-            Some(Value::Array(list)) if key != BLOCK_COUNT => Some(self.same(&name, list)?),
+            Some(Value::Array(list)) if key != key::BLOCK_COUNT => Some(self.same(&name, list)?),
             _ => self.file.metadata().opt_u32(&name)?,
         };
         value.map(|value| self.in_range(&name, value)).transpose()
@@ -105,23 +105,23 @@ impl Keys<'_> {
 
     /// `block_count`.
     pub(crate) fn blocks(&self) -> Result<usize> {
-        self.length(BLOCK_COUNT)
+        self.length(key::BLOCK_COUNT)
     }
 
     /// [`Keys::blocks`], without the layers that predict tokens after the next one. Every layer has a tensor, so there are no more layers than tensors.
     pub(crate) fn layers(&self) -> Result<usize> {
         let (layers, tensors) = (self.blocks()?, self.file.tensors().len());
         if layers <= tensors {
-            let more = self.nonzero_length("nextn_predict_layers")?.unwrap_or(0);
+            let more = self.nonzero_length(key::NEXTN_PREDICT_LAYERS)?.unwrap_or(0);
             return match layers.checked_sub(more) {
                 Some(layers @ 1..) => Ok(layers),
                 _ => {
-                    let key = self.name("nextn_predict_layers");
+                    let key = self.name(key::NEXTN_PREDICT_LAYERS);
                     Err(self.bad(&key, format!("less than the {layers} layers"), more))
                 }
             };
         }
-        let key = self.name(BLOCK_COUNT);
+        let key = self.name(key::BLOCK_COUNT);
         Err(self.bad(
             &key,
             format!("at most the file's {tensors} tensors"),
@@ -183,7 +183,7 @@ impl Keys<'_> {
 
     /// Which layers see only a window, `[layers]`: the file's list, or all but the last of every `period`, which the file may name too.
     pub(crate) fn local_layers(&self, layers: usize, period: usize) -> Result<Vec<bool>> {
-        let key = self.name("attention.sliding_window_pattern");
+        let key = self.name(key::SLIDING_WINDOW_PATTERN);
         let every = |period: usize| (0..layers).map(|i| i % period + 1 < period).collect();
         match self.file.metadata().get(&key) {
             None => Ok(every(period)),
@@ -197,16 +197,16 @@ impl Keys<'_> {
                 let expected = format!("one truth value for each of the {layers} layers");
                 Err(self.bad(&key, expected, format!("{} of them", list.len())))
             }
-            Some(_) => Ok(every(self.length("attention.sliding_window_pattern")?)),
+            Some(_) => Ok(every(self.length(key::SLIDING_WINDOW_PATTERN)?)),
         }
     }
 
     /// Refuses experts in a family that has none.
     pub(super) fn check_experts(&self, config: &Config) -> Result<()> {
-        let key = self.name("expert_count");
+        let key = self.name(key::EXPERT_COUNT);
         match self.file.metadata().opt_u32(&key)? {
             Some(n @ 1..) if config.experts().next().is_none() => {
-                let expected = format!("0 or absent: `{}` has no experts", self.architecture);
+                let expected = format!("0 or absent: `{}` has no experts", self.family.name);
                 Err(self.bad(&key, expected, n))
             }
             _ => Ok(()),

@@ -3,6 +3,8 @@
 pub(crate) mod adapter;
 mod config;
 mod families;
+#[cfg(feature = "folders")]
+pub mod folder;
 mod keys;
 mod rope;
 pub(crate) mod weights;
@@ -81,17 +83,18 @@ impl Model {
     /// The model in `file`, if this runtime can run it.
     pub(crate) fn read(file: gguf::File, options: &OpenOptions) -> Result<Model> {
         let name = file.metadata().str("general.architecture")?;
-        let keys = Keys {
-            file: &file,
-            architecture: name,
-        };
         let Some(family) = ARCHITECTURES.iter().find(|family| family.name == name) else {
             let known: Vec<_> = ARCHITECTURES.iter().map(|family| family.name).collect();
-            return Err(keys.bad(
-                "general.architecture",
-                format!("one of {}", known.join(", ")),
-                name,
-            ));
+            return Err(Error::BadKey {
+                file: file.name().to_owned(),
+                key: "general.architecture".into(),
+                expected: format!("one of {}", known.join(", ")),
+                got: name.into(),
+            });
+        };
+        let keys = Keys {
+            file: &file,
+            family,
         };
         let config = (family.config)(&keys)?;
         keys.check_experts(&config)?;

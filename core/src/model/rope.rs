@@ -2,6 +2,7 @@
 
 use super::keys::Keys;
 use crate::Result;
+use crate::gguf::names::key;
 use crate::kernels::Pairs;
 use std::f64::consts::PI;
 
@@ -49,28 +50,23 @@ impl Rope {
     }
 
     /// Reads `rope.*`. A head has `key_length` values, all of them rotated where the file does not say otherwise.
-    pub(crate) fn read(
-        keys: &Keys<'_>,
-        key_length: usize,
-        context: usize,
-        pairs: Pairs,
-    ) -> Result<Rope> {
+    pub(crate) fn read(keys: &Keys<'_>, key_length: usize, context: usize) -> Result<Rope> {
         let dimensions = keys
-            .opt_length("rope.dimension_count")?
+            .opt_length(key::ROPE_DIMENSION_COUNT)?
             .unwrap_or(key_length);
         if !dimensions.is_multiple_of(2) || dimensions > key_length {
-            let key = keys.name("rope.dimension_count");
+            let key = keys.name(key::ROPE_DIMENSION_COUNT);
             let expected = format!("an even number up to the head's length {key_length}");
             return Err(keys.bad(&key, expected, dimensions));
         }
         let plain = Rope {
             dimensions,
-            base: keys.positive("rope.freq_base", Some(10_000.0))?,
-            attention_factor: keys.nonzero("rope.scaling.attn_factor")?.unwrap_or(1.0),
+            base: keys.positive(key::ROPE_FREQ_BASE, Some(10_000.0))?,
+            attention_factor: keys.nonzero(key::ROPE_ATTENTION_FACTOR)?.unwrap_or(1.0),
             original_context: keys
-                .opt_length("rope.scaling.original_context_length")?
+                .opt_length(key::ROPE_ORIGINAL_CONTEXT)?
                 .unwrap_or(context),
-            pairs,
+            pairs: keys.family.pairs,
             ..Rope::none()
         };
         plain.scaled(keys)
@@ -79,7 +75,7 @@ impl Rope {
     /// The same without any scaling, with the base for layers that see a window.
     pub(crate) fn local(&self, keys: &Keys<'_>, default_base: f32) -> Result<Rope> {
         Ok(Rope {
-            base: keys.positive("rope.freq_base_swa", Some(default_base))?,
+            base: keys.positive(key::ROPE_FREQ_BASE_LOCAL, Some(default_base))?,
             scale: 1.0,
             yarn: None,
             attention_factor: 1.0,
@@ -89,7 +85,7 @@ impl Rope {
 
     /// Reads `rope.scaling.*`. Llama 3's scaling needs no key: it lies in the file as factors, one for each frequency.
     fn scaled(mut self, keys: &Keys<'_>) -> Result<Rope> {
-        let kind = keys.name("rope.scaling.type");
+        let kind = keys.name(key::ROPE_SCALING_TYPE);
         let kind = match keys.file.metadata().opt_str(&kind)?.unwrap_or("linear") {
             "none" => return Ok(self),
             known @ ("linear" | "llama3" | "longrope" | "yarn") => known,
@@ -100,7 +96,7 @@ impl Rope {
             }
         };
         // Older files have scale_linear.
-        let factor = match keys.nonzero("rope.scaling.factor")? {
+        let factor = match keys.nonzero(key::ROPE_SCALING_FACTOR)? {
             Some(factor) => factor,
             None => keys.nonzero("rope.scale_linear")?.unwrap_or(1.0),
         };
@@ -108,19 +104,19 @@ impl Rope {
         if kind != "yarn" {
             return Ok(self);
         }
-        let extrapolation = keys.positive("rope.scaling.yarn_ext_factor", Some(1.0))?;
+        let extrapolation = keys.positive(key::YARN_EXT_FACTOR, Some(1.0))?;
         if extrapolation != 1.0 {
-            let key = keys.name("rope.scaling.yarn_ext_factor");
+            let key = keys.name(key::YARN_EXT_FACTOR);
             return Err(keys.bad(&key, "1 or absent".into(), extrapolation));
         }
         self.yarn = Some(Yarn {
-            fast: keys.positive("rope.scaling.yarn_beta_fast", Some(32.0))?,
-            slow: keys.positive("rope.scaling.yarn_beta_slow", Some(1.0))?,
+            fast: keys.positive(key::YARN_BETA_FAST, Some(32.0))?,
+            slow: keys.positive(key::YARN_BETA_SLOW, Some(1.0))?,
         });
         // Section 3.4 of the paper: 0.1 · ln(factor) + 1, for queries and for keys.
         let temper = |multiplier: f32| 0.1 * multiplier * factor.max(1.0).ln() + 1.0;
         let all = keys.nonzero("rope.scaling.yarn_log_multiplier")?;
-        self.attention_factor *= match keys.nonzero("rope.scaling.yarn_attn_factor")? {
+        self.attention_factor *= match keys.nonzero(key::YARN_ATTN_FACTOR)? {
             Some(whole) => whole,
             None => temper(1.0) / all.map_or(1.0, temper),
         };

@@ -4,9 +4,9 @@
 
 use std::path::Path;
 
-use super::keys::Keys;
 use super::naming;
 use crate::write::Value;
+use dram_core::model::folder::Entries;
 
 /// Longer than any front matter.
 const LONGEST: usize = 1 << 20;
@@ -15,7 +15,7 @@ const LONGEST: usize = 1 << 20;
 type Entry = (String, Vec<String>);
 
 /// Sets what the card says. `parameters`: values in all tensors.
-pub(super) fn set(folder: &Path, parameters: usize, keys: &mut Keys) {
+pub(super) fn set(folder: &Path, parameters: usize, keys: &mut Entries) {
     let Ok(text) = std::fs::read_to_string(folder.join("README.md")) else {
         return;
     };
@@ -54,7 +54,7 @@ pub(super) fn set(folder: &Path, parameters: usize, keys: &mut Keys) {
 }
 
 /// Where a model comes from: the names of repositories, or their addresses.
-fn sources(kind: &str, ids: &[String], parameters: usize, keys: &mut Keys) {
+fn sources(kind: &str, ids: &[String], parameters: usize, keys: &mut Entries) {
     let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
     keys.set(&format!("general.{kind}.count"), Value::Number(count));
     for (i, id) in ids.iter().enumerate() {

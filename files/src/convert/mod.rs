@@ -4,12 +4,7 @@
 //! folder's own `tokenizer.json`, before it gets its name: a wrong tokenizer would look like a bad model.
 
 mod card;
-mod config;
-mod families;
-mod keys;
-mod layers;
 mod naming;
-mod parts;
 mod planner;
 mod pooling;
 mod rope;
@@ -22,14 +17,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use dram_core::gguf::File;
+use dram_core::model::folder::{Entries, Family, Fields};
 use dram_core::quant::{Format, format_by_name};
 
+use crate::folder::read_json;
 use crate::write::Value;
-use crate::write::write_file;
+use crate::write::{Entry, Head, write_file};
 use crate::{file_type, write_beside};
-use config::Fields;
-use keys::Keys;
-pub use keys::same_for_all_lengths;
 use source::Source;
 use tensors::Tensors;
 pub use tokenizer::{tokenizer_keys, tokenizer_keys_of_json};
@@ -88,16 +82,16 @@ impl Convert<'_> {
         each: &mut dyn FnMut(Done<'_>),
     ) -> Result<Converted> {
         ensure!(folder.is_dir(), "{}: no such folder", folder.display());
-        let (fields, family) = Fields::read(folder)?;
+        let (fields, family) = read_config(folder)?;
         let shape = fields.shape(family)?;
         let source = Source::open(folder, family.unused)?;
         let format = self.format(&source)?;
         let tensors = Tensors::plan(&source, family, &fields, &shape, format)?;
 
-        let mut keys = Keys::new(family.name);
+        let mut keys = Entries::new(family.name);
         naming::sampling(folder, &mut keys);
         card::set(folder, tensors.parameters(), &mut keys);
-        naming::name(folder, &fields.0, self.name, &tensors.size(), &mut keys);
+        naming::name(folder, fields.json(), self.name, &tensors.size(), &mut keys);
         (family.keys)(&fields, &shape, &mut keys)?;
         pooling::set(folder, &mut keys)?;
         keys.set(
@@ -121,7 +115,7 @@ impl Convert<'_> {
             )?
         };
 
-        let head = keys.head(other.as_ref())?;
+        let head = head(&keys.into_entries(), other.as_ref())?;
         let total = tensors
             .plans
             .iter()
@@ -174,6 +168,29 @@ impl Convert<'_> {
             .1
             .format)
     }
+}
+
+/// The folder's `config.json` and its family.
+fn read_config(folder: &Path) -> Result<(Fields, Family)> {
+    let path = folder.join("config.json");
+    ensure!(
+        path.is_file(),
+        "{}: no config.json; expected a Hugging Face model folder",
+        folder.display()
+    );
+    Fields::of(read_json(&path)?).with_context(|| folder.display().to_string())
+}
+
+/// The entries, and the tokenizer's keys of `other` where the folder has no tokenizer of its own.
+fn head(entries: &[Entry], other: Option<&File>) -> Result<Head> {
+    let mut head = Head::default();
+    entries.iter().for_each(|(key, value)| head.put(key, value));
+    for (key, value) in other.iter().flat_map(|file| file.metadata().iter()) {
+        if key.starts_with("tokenizer.") {
+            head.copy(key, value)?;
+        }
+    }
+    Ok(head)
 }
 
 /// A GGUF file whose tokenizer is to be copied.

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
+use dram_core::model::folder::Entries;
 use serde_json::Value as Json;
 
-use super::keys::Keys;
 use crate::folder::read_json;
 use crate::write::Value;
 
@@ -45,7 +45,7 @@ pub(super) fn name(
     config: &Json,
     given: Option<&str>,
     size: &Size,
-    keys: &mut Keys,
+    keys: &mut Entries,
 ) {
     let parameters = size.parameters;
     // A path of some computer is not a name.
@@ -101,7 +101,7 @@ pub(super) fn name(
 }
 
 /// Sets `general.sampling.*`. A file that cannot be read says nothing, as for transformers.
-pub(super) fn sampling(folder: &Path, keys: &mut Keys) {
+pub(super) fn sampling(folder: &Path, keys: &mut Entries) {
     let config = read_json(&folder.join("generation_config.json")).unwrap_or_default();
     for (key, field) in [
         ("top_p", "top_p"),

@@ -3,19 +3,19 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, bail, ensure};
+use dram_core::gguf::names::tensor::{self, weight};
+use dram_core::model::folder::{Family, Fields, Form, OUTPUT, Part, Shape};
 use dram_core::quant::{Format, format_by_name};
 
-use super::config::{Fields, Shape};
-use super::families::Family;
-use super::parts::{Form, Part};
 use super::source::{Source, Stored};
 use super::tensors::{Make, Rows};
+use crate::quantize::stays_float;
 use crate::write::Plan;
 
 /// Plans the tensors one after the other.
 pub(super) struct Planner<'a> {
     source: &'a Source,
-    family: &'a Family,
+    family: Family,
     pub(super) fields: &'a Fields,
     pub(super) shape: &'a Shape,
     format: &'static Format,
@@ -27,7 +27,7 @@ pub(super) struct Planner<'a> {
 impl<'a> Planner<'a> {
     pub(super) fn new(
         source: &'a Source,
-        family: &'a Family,
+        family: Family,
         fields: &'a Fields,
         shape: &'a Shape,
         format: &'static Format,
@@ -54,9 +54,7 @@ impl<'a> Planner<'a> {
         for (number, layer) in self.shape.layers.iter().enumerate() {
             let from = format!("{}.{number}.", self.family.layer);
             let to = format!("blk.{number}.");
-            let groups = self.family.parts.iter();
-            let groups = groups.filter(|group| group.kind.is_none_or(|kind| layer.contains(&kind)));
-            for part in groups.flat_map(|group| group.parts) {
+            for part in self.family.groups(*layer).flat_map(|group| group.parts) {
                 self.part(&from, &to, part)?;
             }
         }
@@ -130,7 +128,7 @@ impl<'a> Planner<'a> {
             }
         };
         let is_vector = matches!(part.form, Form::Vector);
-        let rotated = self.family.interleaved && matches!(part.to, "attn_q" | "attn_k");
+        let rotated = self.family.interleaved && matches!(part.to, tensor::ATTN_Q | tensor::ATTN_K);
         let head_dim = rotated.then_some(self.shape.head_dim);
         // BERT's first checkpoints call a norm's weights gamma and beta.
         let old = is_vector && self.source.get(&format!("{name}.gamma")).is_some();
@@ -216,22 +214,21 @@ impl<'a> Planner<'a> {
 
     /// The output matrix. Where a folder ties it to the embeddings, a copy of it says nothing new.
     fn output(&mut self) -> Result<()> {
-        const NAME: &str = "lm_head.weight";
         let Shape {
             vocabulary, width, ..
         } = *self.shape;
         // LFM2's first folders call it otherwise.
         let tied = ["tie_embedding", "tie_word_embeddings"]
             .into_iter()
-            .find_map(|key| self.fields.0[key].as_bool());
-        match self.find(NAME, &[vocabulary, width])? {
+            .find_map(|key| self.fields[key].as_bool());
+        match self.find(OUTPUT, &[vocabulary, width])? {
             Some(stored) if !tied.unwrap_or(self.family.tied) => {
                 let parts = vec![Rows::all(stored, width)];
-                self.push_parts("output.weight".into(), vec![width, vocabulary], parts)
+                self.push_parts(weight(tensor::OUTPUT), vec![width, vocabulary], parts)
             }
             None if tied == Some(false) && !self.family.tied => {
                 bail!(
-                    "{}: tensor {NAME} is missing, and config.json says that it is not tied to the embeddings",
+                    "{}: tensor {OUTPUT} is missing, and config.json says that it is not tied to the embeddings",
                     self.source.place()
                 )
             }
@@ -240,16 +237,7 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn push(&mut self, name: String, shape: Vec<usize>, make: Make<'a>) -> Result<()> {
-        let float = shape.len() < 2
-            || [
-                "_norm.",
-                "position_embd.",
-                "token_types.",
-                "ffn_gate_inp.",
-                "shortconv.conv.",
-            ]
-            .iter()
-            .any(|part| name.contains(part));
+        let float = shape.len() < 2 || stays_float(&name);
         let format = if float {
             format_by_name("f32").context("no format f32")?
         } else {

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
+use dram_core::gguf::names::key;
+use dram_core::model::folder::Entries;
 use serde_json::Value as Json;
 
-use super::keys::Keys;
 use crate::folder::read_json;
 
 /// Sets `pooling_type` by `modules.json` and the pooling's own `config.json`, where they are.
-pub(super) fn set(folder: &Path, keys: &mut Keys) -> Result<()> {
+pub(super) fn set(folder: &Path, keys: &mut Entries) -> Result<()> {
     let modules = folder.join("modules.json");
     if !modules.is_file() {
         return Ok(());
@@ -43,5 +44,5 @@ pub(super) fn set(folder: &Path, keys: &mut Keys) -> Result<()> {
     let Some((_, _, kind)) = kind else {
         bail!("{path}/config.json: known are pooling by mean, first (cls) and last token");
     };
-    keys.number("pooling_type", *kind)
+    Ok(keys.number(key::POOLING_TYPE, *kind)?)
 }

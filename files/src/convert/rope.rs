@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::config::Fields;
-use super::keys::{rope_type, same_for_all_lengths};
 use super::planner::Planner;
 use super::tensors::Make;
+use dram_core::gguf::names::tensor::{self, weight};
+use dram_core::model::folder::{Fields, rope_type, same_for_all_lengths};
 
 impl Planner<'_> {
     /// Factors that the frequencies of rotation are divided by.
@@ -13,7 +13,7 @@ impl Planner<'_> {
         let rope = self.fields.rope().full;
         let half = self.shape.head_dim / 2;
         let list = |key: &str| -> Result<Vec<f32>> {
-            let values: Option<Vec<f32>> = rope.0[key]
+            let values: Option<Vec<f32>> = rope[key]
                 .as_array()
                 .and_then(|all| all.iter().map(|x| x.as_f64().map(|x| x as f32)).collect());
             values.with_context(|| {
@@ -30,14 +30,14 @@ impl Planner<'_> {
             self.push(name.into(), vec![values.len()], Make::Values(values))
         };
         match rope_type(&rope) {
-            "llama3" => put("rope_freqs.weight", llama3(&rope, 2 * half)?),
-            "factors" => put("rope_freqs.weight", list("factors")?),
-            "longrope" if same_for_all_lengths(&rope.0) => {
-                put("rope_freqs.weight", list("short_factor")?)
+            "llama3" => put(&weight(tensor::ROPE_FREQS), llama3(&rope, 2 * half)?),
+            "factors" => put(&weight(tensor::ROPE_FREQS), list("factors")?),
+            "longrope" if same_for_all_lengths(rope.json()) => {
+                put(&weight(tensor::ROPE_FREQS), list("short_factor")?)
             }
             "longrope" | "su" => {
-                put("rope_factors_long.weight", list("long_factor")?)?;
-                put("rope_factors_short.weight", list("short_factor")?)
+                put(&weight(tensor::ROPE_FACTORS_LONG), list("long_factor")?)?;
+                put(&weight(tensor::ROPE_FACTORS_SHORT), list("short_factor")?)
             }
             _ => Ok(()),
         }

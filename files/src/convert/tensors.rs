@@ -3,10 +3,9 @@
 use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
+use dram_core::model::folder::{Family, Fields, Shape};
 use dram_core::quant::Format;
 
-use super::config::{Fields, Shape};
-use super::families::Family;
 use super::naming::Size;
 use super::planner::Planner;
 use super::source::{Source, Stored};
@@ -59,7 +58,7 @@ impl<'a> Tensors<'a> {
     /// Names a tensor that is missing, has another shape than `config.json` says, or is left over.
     pub(super) fn plan(
         source: &'a Source,
-        family: &'a Family,
+        family: Family,
         fields: &'a Fields,
         shape: &'a Shape,
         format: &'static Format,

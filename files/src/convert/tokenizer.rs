@@ -14,11 +14,10 @@ mod word_piece;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use dram_core::model::folder::{Entries, Family, Fields};
 use serde_json::Value as Json;
 
-use super::config::Fields;
-use super::families::Family;
-use super::keys::Keys;
+use super::read_config;
 use crate::folder::read_json;
 use crate::write::Value;
 
@@ -50,7 +49,7 @@ pub fn tokenizer_keys(path: &Path) -> Result<Vec<(String, Value)>> {
     } else {
         Files::of_json(folder, read_json(path)?)
     };
-    let known = path.is_dir().then(|| Fields::read(folder).ok()).flatten();
+    let known = path.is_dir().then(|| read_config(folder).ok()).flatten();
     let (fields, family) = match known {
         Some(known) => known,
         None => {
@@ -60,10 +59,10 @@ pub fn tokenizer_keys(path: &Path) -> Result<Vec<(String, Value)>> {
             } else {
                 Json::Null
             };
-            (Fields(json), Family::usual())
+            (Fields::plain(json), Family::llama())
         }
     };
-    let mut keys = Keys::new(family.name);
+    let mut keys = Entries::new(family.name);
     files.set(&fields, family, None, None, &mut keys)?;
     let own = keys.into_entries().into_iter();
     Ok(own
@@ -77,10 +76,10 @@ pub fn tokenizer_keys(path: &Path) -> Result<Vec<(String, Value)>> {
 /// As [`tokenizer`].
 pub fn tokenizer_keys_of_json(text: &str) -> Result<Vec<(String, Value)>> {
     let json = serde_json::from_str(text).context("not a usable tokenizer")?;
-    let family = Family::usual();
-    let mut keys = Keys::new(family.name);
+    let family = Family::llama();
+    let mut keys = Entries::new(family.name);
     let files = Files::of_json(Path::new("."), json);
-    files.set(&Fields(Json::Null), family, None, None, &mut keys)?;
+    files.set(&Fields::plain(Json::Null), family, None, None, &mut keys)?;
     let own = keys.into_entries().into_iter();
     Ok(own
         .filter(|(key, _)| key.starts_with("tokenizer."))
@@ -95,10 +94,10 @@ pub fn tokenizer_keys_of_json(text: &str) -> Result<Vec<(String, Value)>> {
 pub(super) fn tokenizer(
     folder: &Path,
     fields: &Fields,
-    family: &Family,
+    family: Family,
     rows: usize,
     pre: Option<&str>,
-    keys: &mut Keys,
+    keys: &mut Entries,
 ) -> Result<String> {
     Files::of_folder(folder)?.set(fields, family, Some(rows), pre, keys)
 }
@@ -132,10 +131,10 @@ impl<'a> Files<'a> {
     fn set(
         &self,
         fields: &Fields,
-        family: &Family,
+        family: Family,
         model_rows: Option<usize>,
         pre: Option<&str>,
-        keys: &mut Keys,
+        keys: &mut Entries,
     ) -> Result<String> {
         let rows = model_rows.unwrap_or(MAX);
         let folder = self.folder;

@@ -8,6 +8,10 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail, ensure};
+use dram_core::gguf::names::{
+    key,
+    tensor::{self, weight},
+};
 use dram_core::gguf::{File, Tensor, Value};
 use dram_core::quant::{Format, format_by_name};
 
@@ -84,10 +88,10 @@ impl Requantize<'_> {
                 .opt_u32(&format!("{architecture}.{key}"))?
                 .map(|n| n as usize))
         };
-        let layers = number("block_count")?.unwrap_or(0);
-        let heads = number("attention.head_count")?.unwrap_or(1);
+        let layers = number(key::BLOCK_COUNT)?.unwrap_or(0);
+        let heads = number(key::HEAD_COUNT)?.unwrap_or(1);
         // One number, or one for each layer, of which llama.cpp takes the first; 0 is a layer without attention.
-        let kv_heads = match metadata.get(&format!("{architecture}.attention.head_count_kv")) {
+        let kv_heads = match metadata.get(&format!("{architecture}.{}", key::HEAD_COUNT_KV)) {
             Some(Value::Array(layers)) => layers.iter().next(),
             value => value,
         };
@@ -98,7 +102,7 @@ impl Requantize<'_> {
         let of_values = |tensor: &&Tensor<'_>| tensor.name().ends_with(".attn_v.weight");
         let mut values: Vec<_> = tensors.iter().filter(of_values).collect();
         values.sort_by_key(|tensor| layer_of(tensor.name()));
-        let tied = !tensors.iter().any(|t| t.name() == "output.weight");
+        let tied = !tensors.iter().any(|t| t.name() == weight(tensor::OUTPUT));
         tensors
             .iter()
             .map(|tensor| {
@@ -135,30 +139,20 @@ impl Requantize<'_> {
             );
             return Ok(rule.format);
         }
-        let kept = tensor.shape().len() < 2
-            || !name.ends_with(".weight")
-            || [
-                "_norm",
-                "position_embd",
-                "token_types",
-                "ffn_gate_inp",
-                "shortconv.conv",
-                "rope_",
-            ]
-            .iter()
-            .any(|part| name.contains(part));
+        let kept = tensor.shape().len() < 2 || !name.ends_with(".weight") || stays_float(name);
         if kept {
             return Ok(tensor.format());
         }
-        let head = name == "output.weight" || tied && name == "token_embd.weight";
+        let is_embedding = name == weight(tensor::TOKEN_EMBD);
+        let head = name == weight(tensor::OUTPUT) || tied && is_embedding;
         let base = self.mixture.base;
         let wanted = match place {
             _ if !base.takes_int8() => base.name,
             _ if head && base.name != "q8_0" => "q6_k",
-            _ if name == "token_embd.weight" && base.name.starts_with("tq") => "q4_k",
+            _ if is_embedding && base.name.starts_with("tq") => "q4_k",
             Some(place) => {
                 let kind = name.split('.').nth(2).unwrap_or_default();
-                let kind = kind.strip_suffix("_exps").unwrap_or(kind);
+                let kind = kind.trim_end_matches("_exps").trim_end_matches("_shexp");
                 self.mixture.format_of(kind, place)
             }
             None => base.name,
@@ -248,6 +242,20 @@ impl Requantize<'_> {
         ensure!(size.is_finite(), "it holds a value that is not finite");
         Ok((blocks, (error / size.max(f64::MIN_POSITIVE)).sqrt()))
     }
+}
+
+/// Whether a tensor is of those that stay in floating point, though they are matrices.
+pub(crate) fn stays_float(name: &str) -> bool {
+    const KEPT: [&str; 7] = [
+        "_norm.",
+        tensor::POSITION_EMBD,
+        tensor::TOKEN_TYPES,
+        tensor::FFN_GATE_INP,
+        tensor::SHORTCONV_CONV,
+        tensor::SSM_CONV1D,
+        "rope_",
+    ];
+    KEPT.iter().any(|part| name.contains(part))
 }
 
 pub(crate) fn format(name: &str) -> Result<&'static Format> {

@@ -1,15 +1,14 @@
-//! Between the decoder's flat parameters and the `llama` architecture of GGUF: names, metadata keys, the order of q and k rows.
-//!
-//! llama.cpp rotates neighbouring pairs (2i, 2i + 1) for this architecture, Hugging Face and the decoder rotate (i, i + half), so the rows
-//! of q and k change places inside each head. Whole rows move: the blocks of a row stay what they are.
-
-use std::borrow::Cow;
+//! Between the decoder's flat parameters and the `llama` architecture of GGUF, with the names and keys of the family's description. The rows of q and k change
+//! places ([`source_row`]).
 
 use anyhow::{Context, Result, ensure};
 use dram_core::gguf::File;
+use dram_core::gguf::names::tensor::{self, weight};
+use dram_core::model::folder::{Entries, Family, Fields};
 use dram_core::quant::{Format, format_by_name};
 use dram_files::write::{Entry, Plan, Value};
 use dram_files::{file_type, source_row};
+use serde_json::Value as Json;
 
 use crate::student::{Config, Layout, Parameter, Role, Scheme};
 
@@ -21,43 +20,16 @@ fn format_of(scheme: &Scheme, role: Role) -> Result<&'static Format> {
     }
 }
 
-/// The GGUF name of a Hugging Face tensor: `model.layers.3.mlp.up_proj.weight` → `blk.3.ffn_up.weight`.
-#[must_use]
-pub fn gguf_name(name: &str) -> Option<Cow<'static, str>> {
-    const PARTS: &[(&str, &str)] = &[
-        ("input_layernorm", "attn_norm"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("self_attn.o_proj", "attn_output"),
-        ("post_attention_layernorm", "ffn_norm"),
-        ("mlp.gate_proj", "ffn_gate"),
-        ("mlp.up_proj", "ffn_up"),
-        ("mlp.down_proj", "ffn_down"),
-    ];
-    match name {
-        "model.embed_tokens.weight" => return Some("token_embd.weight".into()),
-        "model.norm.weight" => return Some("output_norm.weight".into()),
-        "lm_head.weight" => return Some("output.weight".into()),
-        _ => {}
-    }
-    let (layer, part) = name
-        .strip_prefix("model.layers.")?
-        .strip_suffix(".weight")?
-        .split_once('.')?;
-    let (_, short) = PARTS.iter().find(|(long, _)| *long == part)?;
-    Some(format!("blk.{layer}.{short}.weight").into())
+/// GGUF's name of a parameter.
+fn name_of(parameter: &Parameter) -> Result<String> {
+    let name = Family::llama().tensor(&parameter.name);
+    name.with_context(|| format!("tensor {} has no name in GGUF", parameter.name))
 }
 
-/// For a matrix whose rows change places: how many heads its rows belong to.
-fn rotated_heads(name: &str, config: &Config) -> Option<usize> {
-    if name.ends_with("self_attn.q_proj.weight") {
-        Some(config.heads)
-    } else if name.ends_with("self_attn.k_proj.weight") {
-        Some(config.kv_heads)
-    } else {
-        None
-    }
+/// Whether the rows of the file's matrix change places.
+fn is_interleaved(name: &str) -> bool {
+    let is = |part| name.ends_with(&format!(".{}", weight(part)));
+    is(tensor::ATTN_Q) || is(tensor::ATTN_K)
 }
 
 /// Every tensor of the file, and where it comes from.
@@ -83,9 +55,7 @@ impl<'a> Tensors<'a> {
         );
         let mut plans = Vec::with_capacity(layout.parameters.len() + 1);
         for parameter in &layout.parameters {
-            let name = gguf_name(&parameter.name)
-                .with_context(|| format!("tensor {} has no name in GGUF", parameter.name))?
-                .into_owned();
+            let name = name_of(parameter)?;
             let (rows, cols) = (parameter.rows as u64, parameter.cols as u64);
             let shape = if parameter.role == Role::Norm {
                 vec![cols]
@@ -103,7 +73,7 @@ impl<'a> Tensors<'a> {
         if !config.rope_factors.is_empty() {
             let shape = vec![config.rope_factors.len() as u64];
             plans.push(Plan {
-                name: "rope_freqs.weight".into(),
+                name: weight(tensor::ROPE_FREQS),
                 shape,
                 format: format_of(scheme, Role::Norm)?,
             });
@@ -138,9 +108,9 @@ impl<'a> Tensors<'a> {
                 parameter.name
             );
         }
-        match rotated_heads(&parameter.name, self.config) {
-            None => plan.format.quantize(values, &mut bytes),
-            Some(_) => {
+        match is_interleaved(&plan.name) {
+            false => plan.format.quantize(values, &mut bytes),
+            true => {
                 let row_bytes = bytes.len() / parameter.rows;
                 for (row, out) in bytes.chunks_exact_mut(row_bytes).enumerate() {
                     let from = source_row(row, self.config.head_dim) * parameter.cols;
@@ -153,44 +123,20 @@ impl<'a> Tensors<'a> {
     }
 }
 
-/// Metadata that describes the model, with the keys of llama.cpp's converter.
+/// Metadata that describes the model: what a folder of it would be converted to.
 pub(super) fn metadata(config: &Config, scheme: &Scheme, name: &str) -> Result<Vec<Entry>> {
-    let number = |n: usize| {
-        u32::try_from(n)
-            .map(Value::Number)
-            .context("a dimension does not fit 32 bits")
-    };
-    let llama = |key: &str, value| (format!("llama.{key}"), value);
-    let text = |v: &str| Value::Text(v.to_owned());
-    Ok(vec![
-        ("general.architecture".into(), text("llama")),
-        ("general.type".into(), text("model")),
-        ("general.name".into(), text(name)),
-        (
-            "general.size_label".into(),
-            Value::Text(size_label(config.parameters())),
-        ),
-        (
-            "general.file_type".into(),
-            Value::Number(file_type(scheme.linear.name).context("a format without a file type")?),
-        ),
-        ("general.quantization_version".into(), Value::Number(2)),
-        llama("vocab_size", number(config.vocabulary)?),
-        llama("context_length", number(config.context_length)?),
-        llama("embedding_length", number(config.embedding_length)?),
-        llama("block_count", number(config.layers)?),
-        llama("feed_forward_length", number(config.feed_forward_length)?),
-        llama("attention.head_count", number(config.heads)?),
-        llama("attention.head_count_kv", number(config.kv_heads)?),
-        llama("attention.key_length", number(config.head_dim)?),
-        llama("attention.value_length", number(config.head_dim)?),
-        llama(
-            "attention.layer_norm_rms_epsilon",
-            Value::Float(config.norm_eps),
-        ),
-        llama("rope.dimension_count", number(config.head_dim)?),
-        llama("rope.freq_base", Value::Float(config.rope_base)),
-    ])
+    let mut json = config.to_hugging_face();
+    json["rope_scaling"] = Json::Null; // the factors are a tensor
+    let (fields, family) = Fields::of(json)?;
+    let mut entries = Entries::new(family.name);
+    (family.keys)(&fields, &fields.shape(family)?, &mut entries)?;
+    let file_type = file_type(scheme.linear.name).context("a format without a file type")?;
+    let label = size_label(config.parameters());
+    entries.set("general.name", Value::Text(name.into()));
+    entries.set("general.size_label", Value::Text(label));
+    entries.set("general.file_type", Value::Number(file_type));
+    entries.set("general.quantization_version", Value::Number(2));
+    Ok(entries.into_entries())
 }
 
 /// 1_234_567 → "1.2M".
@@ -208,7 +154,7 @@ fn size_label(parameters: usize) -> String {
 /// # Errors
 /// When tensors of one kind are stored in different formats: the decoder rounds each kind in one.
 pub fn scheme_of(file: &File, config: &Config) -> Result<Scheme> {
-    let embedding = file.tensor("token_embd.weight")?.format();
+    let embedding = file.tensor(&weight(tensor::TOKEN_EMBD))?.format();
     let mut scheme = Scheme {
         linear: embedding,
         embedding,
@@ -216,8 +162,7 @@ pub fn scheme_of(file: &File, config: &Config) -> Result<Scheme> {
     };
     let mut first: Option<&'static Format> = None;
     for parameter in Layout::new(config).parameters {
-        let name = gguf_name(&parameter.name)
-            .with_context(|| format!("tensor {} has no name in GGUF", parameter.name))?;
+        let name = name_of(&parameter)?;
         let format = file.tensor(&name)?.format();
         match parameter.role {
             Role::Linear => {
@@ -246,7 +191,7 @@ pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f
     let c = runtime;
     let architecture = file.metadata().str("general.architecture")?;
     ensure!(
-        architecture == "llama" && c.is_plain(),
+        architecture == Family::llama().name && c.is_plain(),
         "{}: the decoder is that of the llama family without windows or YaRN; this is {architecture}",
         file.name()
     );
@@ -265,7 +210,7 @@ pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f
             bias.name()
         );
     }
-    let mut rope_factors = match file.get_tensor("rope_freqs.weight") {
+    let mut rope_factors = match file.get_tensor(&weight(tensor::ROPE_FREQS)) {
         Some(tensor) => tensor.dequantize(),
         None => Vec::new(),
     };
@@ -289,14 +234,13 @@ pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f
         rope_base: c.rope.base,
         rope_factors,
         norm_eps: c.norm_epsilon,
-        tied_embeddings: file.get_tensor("output.weight").is_none(),
+        tied_embeddings: file.get_tensor(&weight(tensor::OUTPUT)).is_none(),
     };
     config.check().with_context(|| file.name().to_owned())?;
     let layout = Layout::new(&config);
     let mut flat = vec![0f32; layout.total];
     for parameter in &layout.parameters {
-        let name = gguf_name(&parameter.name)
-            .with_context(|| format!("tensor {} has no name in GGUF", parameter.name))?;
+        let name = name_of(parameter)?;
         let tensor = file.tensor(&name)?;
         ensure!(
             (tensor.rows(), tensor.cols()) == (parameter.rows, parameter.cols),
@@ -308,9 +252,9 @@ pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f
             tensor.cols()
         );
         let out = &mut flat[parameter.range.clone()];
-        match rotated_heads(&parameter.name, &config) {
-            None => tensor.format().dequantize(tensor.bytes(), out),
-            Some(_) => {
+        match is_interleaved(&name) {
+            false => tensor.format().dequantize(tensor.bytes(), out),
+            true => {
                 let row_bytes = tensor.bytes().len() / parameter.rows;
                 for (row, bytes) in tensor.bytes().chunks_exact(row_bytes).enumerate() {
                     let to = source_row(row, config.head_dim) * parameter.cols;
@@ -335,12 +279,7 @@ mod tests {
             ..Config::default()
         });
         for parameter in &layout.parameters {
-            assert!(gguf_name(&parameter.name).is_some(), "{}", parameter.name);
+            assert!(name_of(parameter).is_ok(), "{}", parameter.name);
         }
-        assert_eq!(
-            gguf_name("model.layers.3.mlp.up_proj.weight").unwrap(),
-            "blk.3.ffn_up.weight"
-        );
-        assert_eq!(gguf_name("model.layers.3.mlp.up_proj.bias"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! The shape of a llama-family decoder, and how `config.json` says it.
 
 use anyhow::{Context, Result, bail, ensure};
-use dram_files::convert::same_for_all_lengths;
+use dram_core::model::folder::same_for_all_lengths;
 use serde_json::{Value as Json, json};
 
 /// Shape and constants of a decoder.

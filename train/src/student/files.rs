@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor, safetensors::MmapedSafetensors};
+use dram_core::model::folder;
 use serde_json::Value as Json;
 
 use super::{Config, Decoder, Layout};
@@ -60,7 +61,7 @@ impl Decoder {
         let tensors = unsafe { MmapedSafetensors::multi(&files) }
             .with_context(|| folder.display().to_string())?;
         // Some folders leave out the flag and the tensor.
-        config.tied_embeddings |= tensors.get("lm_head.weight").is_err();
+        config.tied_embeddings |= tensors.get(folder::OUTPUT).is_err();
         let layout = Layout::new(&config);
         let mut parameters = vec![0f32; layout.total];
         for p in &layout.parameters {

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::Config;
+use dram_core::model::folder;
 
 /// What a tensor is for: decides weight decay and the block format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +109,7 @@ impl Layout {
         let head = if c.tied_embeddings {
             embedding.clone()
         } else {
-            place("lm_head.weight".into(), Role::Head, c.vocabulary, d)
+            place(folder::OUTPUT.into(), Role::Head, c.vocabulary, d)
         };
         Layout {
             parameters: all,

@@ -5,6 +5,7 @@ use candle_nn::VarBuilder;
 use candle_transformers::models as m;
 
 use anyhow::{Context, Result, bail, ensure};
+use dram_core::model::folder::{self, Fields, Form};
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
@@ -366,30 +367,24 @@ fn llama(json: &Json, vb: VarBuilder) -> Result<Box<dyn Network>> {
         c.num_attention_heads > 0 && c.hidden_size.is_multiple_of(c.num_attention_heads),
         "config.json: hidden_size does not divide into heads"
     );
-    let (d, f) = (c.hidden_size, c.intermediate_size);
-    let kv = d / c.num_attention_heads * c.num_key_value_heads;
     if let Some(dim) = json["head_dim"].as_u64() {
         ensure!(
-            dim as usize == d / c.num_attention_heads,
+            dim as usize == c.hidden_size / c.num_attention_heads,
             "config.json: head_dim is {dim}, but candle-transformers' llama takes hidden_size / heads = {}",
-            d / c.num_attention_heads
+            c.hidden_size / c.num_attention_heads
         );
     }
-    for layer in 0..c.num_hidden_layers {
-        let at = vb.pp(format!("model.layers.{layer}"));
-        for (name, rows, cols) in [
-            ("self_attn.q_proj.weight", d, d),
-            ("self_attn.k_proj.weight", kv, d),
-            ("self_attn.v_proj.weight", kv, d),
-            ("self_attn.o_proj.weight", d, d),
-            ("mlp.gate_proj.weight", f, d),
-            ("mlp.up_proj.weight", f, d),
-            ("mlp.down_proj.weight", d, f),
-        ] {
-            at.get((rows, cols), name)?;
+    let family = folder::Family::llama();
+    let shape = Fields::plain(json.clone()).shape(family)?;
+    for (number, layer) in shape.layers.iter().enumerate() {
+        let at = vb.pp(format!("model.{}.{number}", family.layer));
+        for part in family.groups(*layer).flat_map(|group| group.parts) {
+            let (rows, name) = (part.rows.of(&shape), format!("{}.weight", part.from));
+            match part.form {
+                Form::Matrix(cols) => at.get((rows, cols.of(&shape)), &name)?,
+                _ => at.get(rows, &name)?,
+            };
         }
-        at.get(d, "input_layernorm.weight")?;
-        at.get(d, "post_attention_layernorm.weight")?;
     }
     let cache = m::llama::Cache::new(true, DType::F32, &c, vb.device())?;
     let model = m::llama::Llama::load(vb, &c)?;

@@ -5,22 +5,27 @@ use super::super::keys::Keys;
 use super::super::weights::Names;
 use super::{Architecture, shape};
 use crate::Result;
+use crate::gguf::names::{key, tensor};
+use crate::kernels::Pairs;
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "bert",
+    pairs: Pairs::Halves,
     config,
     names: &Names {
-        token_types: Some("token_types.weight"),
-        positions: Some("position_embd.weight"),
-        embedding_norm: Some("token_embd_norm"),
+        token_types: Some(tensor::TOKEN_TYPES),
+        positions: Some(tensor::POSITION_EMBD),
+        embedding_norm: Some(tensor::TOKEN_EMBD_NORM),
         output_norm: None,
         mixer_norm: None,
-        mixer_sum_norm: Some("attn_output_norm"),
+        mixer_sum_norm: Some(tensor::ATTN_OUTPUT_NORM),
         feed_forward_norm: None,
-        feed_forward_sum_norm: Some("layer_output_norm"),
+        feed_forward_sum_norm: Some(tensor::LAYER_OUTPUT_NORM),
         gate: None,
         ..Names::LLAMA
     },
+    #[cfg(feature = "folders")]
+    folder: folder::FOLDER,
 };
 
 fn config(keys: &Keys<'_>) -> Result<Config> {
@@ -28,7 +33,7 @@ fn config(keys: &Keys<'_>) -> Result<Config> {
     for scope in shape.scopes_mut() {
         scope.rotation = Rotation::None;
     }
-    let pooling = keys.name("pooling_type");
+    let pooling = keys.name(key::POOLING_TYPE);
     let pooling = match keys.file.metadata().opt_u32(&pooling)? {
         // Sentence encoders that name none were trained with the mean.
         None | Some(0 | 1) => Pooling::Mean,
@@ -40,10 +45,117 @@ fn config(keys: &Keys<'_>) -> Result<Config> {
     };
     Ok(Config {
         norm: NormKind::Layer,
-        norm_epsilon: keys.positive("attention.layer_norm_epsilon", None)?,
+        norm_epsilon: keys.positive(key::LAYER_NORM_EPSILON, None)?,
         activation: Activation::Gelu,
         causal: false,
         pooling: Some(pooling),
         ..shape
     })
+}
+
+#[cfg(feature = "folders")]
+mod folder {
+    use super::super::LLAMA;
+    use crate::gguf::names::{key, tensor};
+    use crate::model::folder::*;
+
+    pub(super) const FOLDER: Folder = Folder {
+        classes: &["BertModel", "BertForMaskedLM"],
+        model_type: "bert",
+        activations: &["gelu"],
+        defaults: &[
+            ("layer_norm_eps", 1e-12),
+            ("type_vocab_size", 2.0),
+            ("max_position_embeddings", 512.0),
+        ],
+        tied: true,
+        keys,
+        top: &[
+            matrix(
+                "embeddings.word_embeddings",
+                tensor::TOKEN_EMBD,
+                Dim::Vocabulary,
+                Dim::Width,
+            ),
+            matrix(
+                "embeddings.position_embeddings",
+                tensor::POSITION_EMBD,
+                Dim::Context,
+                Dim::Width,
+            ),
+            matrix(
+                "embeddings.token_type_embeddings",
+                tensor::TOKEN_TYPES,
+                Dim::TokenTypes,
+                Dim::Width,
+            ),
+            vector("embeddings.LayerNorm", tensor::TOKEN_EMBD_NORM, Dim::Width),
+        ],
+        layer: "encoder.layer",
+        parts: &[every(&[
+            matrix(
+                "attention.self.query",
+                tensor::ATTN_Q,
+                Dim::Queries,
+                Dim::Width,
+            ),
+            matrix("attention.self.key", tensor::ATTN_K, Dim::Keys, Dim::Width),
+            matrix(
+                "attention.self.value",
+                tensor::ATTN_V,
+                Dim::Keys,
+                Dim::Width,
+            ),
+            matrix(
+                "attention.output.dense",
+                tensor::ATTN_OUTPUT,
+                Dim::Width,
+                Dim::Queries,
+            ),
+            vector(
+                "attention.output.LayerNorm",
+                tensor::ATTN_OUTPUT_NORM,
+                Dim::Width,
+            ),
+            matrix(
+                "intermediate.dense",
+                tensor::FFN_UP,
+                Dim::FeedForward,
+                Dim::Width,
+            ),
+            matrix(
+                "output.dense",
+                tensor::FFN_DOWN,
+                Dim::Width,
+                Dim::FeedForward,
+            ),
+            vector("output.LayerNorm", tensor::LAYER_OUTPUT_NORM, Dim::Width),
+        ])],
+        // Heads for training; a sentence's vector is pooled otherwise.
+        unused: &[
+            "pooler.",
+            "cls.predictions",
+            "cls.seq_relationship",
+            "embeddings.position_ids",
+        ],
+        ..LLAMA.folder
+    };
+
+    fn keys(fields: &Fields, shape: &Shape, entries: &mut Entries) -> Result<()> {
+        let positions = fields["position_embedding_type"]
+            .as_str()
+            .unwrap_or("absolute");
+        ensure!(
+            positions == "absolute",
+            "position_embedding_type {positions:?}; the runtime has \"absolute\""
+        );
+        lengths(fields, shape, entries)?;
+        entries.float(key::LAYER_NORM_EPSILON, fields.float("layer_norm_eps")?);
+        entries.own(key::CAUSAL, Value::Flag(false));
+        entries.set(
+            "tokenizer.ggml.token_type_count",
+            Value::Number(shape.token_types as u32), // at most `MAX_LENGTH`
+        );
+        Ok(())
+    }
 }

@@ -2,14 +2,15 @@
 
 use super::super::config::{Config, ExpertScores};
 use super::super::keys::Keys;
-use super::super::weights::Names;
 use super::{Architecture, experts, granite, with_experts};
 use crate::Result;
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "granitemoe",
     config,
-    names: &Names::LLAMA,
+    #[cfg(feature = "folders")]
+    folder: super::NO_FOLDER,
+    ..granite::FAMILY
 };
 
 fn config(keys: &Keys<'_>) -> Result<Config> {

@@ -1,4 +1,5 @@
-//! The families of models that the runtime reads: one file and one row each. Keys and names of tensors are those that llama.cpp's converter writes.
+//! The families of models that the runtime reads: one file and one row each, with all that is said of a family anywhere. Keys and names of tensors are those
+//! that llama.cpp's converter writes.
 
 mod bert;
 mod gemma2;
@@ -23,18 +24,36 @@ use super::config::{
     Activation, Config, ExpertScores, Experts, FeedForward, LayerSpec, Mixer, NormKind, Rope,
     Rotation, Scope, SharedExpert,
 };
+#[cfg(feature = "folders")]
+use super::folder::Folder;
 use super::keys::Keys;
 use super::weights::Names;
 use crate::Result;
+use crate::gguf::names::key;
 use crate::kernels::Pairs;
 
 /// A family of models: how its metadata becomes a [`Config`], and what it calls its tensors.
 pub(super) struct Architecture {
     /// `general.architecture`.
     pub(super) name: &'static str,
+    /// Which values of a head make a pair to rotate.
+    pub(super) pairs: Pairs,
     pub(super) config: fn(&Keys<'_>) -> Result<Config>,
     pub(super) names: &'static Names,
+    #[cfg(feature = "folders")]
+    pub(super) folder: Folder,
 }
+
+/// What most families vary.
+pub(super) const LLAMA: Architecture = llama::FAMILY;
+
+/// Of families whose folders are not read.
+#[cfg(feature = "folders")]
+const NO_FOLDER: Folder = Folder {
+    classes: &[],
+    model_type: "",
+    ..LLAMA.folder
+};
 
 /// Every family.
 pub(super) static ARCHITECTURES: &[Architecture] = &[
@@ -59,14 +78,14 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
 ];
 
 /// The decoder that most families vary: RMS norms, SwiGLU, rotated queries and keys, every layer sees all positions before it.
-fn decoder(keys: &Keys<'_>, pairs: Pairs) -> Result<Config> {
-    rms_and_rope(keys, pairs, shape(keys)?)
+fn decoder(keys: &Keys<'_>) -> Result<Config> {
+    rms_and_rope(keys, shape(keys)?)
 }
 
-fn rms_and_rope(keys: &Keys<'_>, pairs: Pairs, shape: Config) -> Result<Config> {
+fn rms_and_rope(keys: &Keys<'_>, shape: Config) -> Result<Config> {
     Ok(Config {
-        norm_epsilon: keys.positive("attention.layer_norm_rms_epsilon", None)?,
-        rope: Rope::read(keys, shape.key_length, shape.context_length, pairs)?,
+        norm_epsilon: keys.positive(key::RMS_NORM_EPSILON, None)?,
+        rope: Rope::read(keys, shape.key_length, shape.context_length)?,
         ..shape
     })
 }
@@ -74,17 +93,17 @@ fn rms_and_rope(keys: &Keys<'_>, pairs: Pairs, shape: Config) -> Result<Config> 
 /// What every family's metadata says of sizes. Norms' epsilon and rotation are the caller's to fill in; every layer has attention over all positions and a
 /// dense feed-forward part.
 fn shape(keys: &Keys<'_>) -> Result<Config> {
-    shape_of(keys, keys.opt_length("attention.head_count_kv")?)
+    shape_of(keys, keys.opt_length(key::HEAD_COUNT_KV)?)
 }
 
 /// [`shape`] with as many heads of keys and values, in the layers that have any.
 fn shape_of(keys: &Keys<'_>, kv_heads: Option<usize>) -> Result<Config> {
     let metadata = keys.file.metadata();
-    let embedding_length = keys.length("embedding_length")?;
-    let heads = keys.length("attention.head_count")?;
+    let embedding_length = keys.length(key::EMBEDDING_LENGTH)?;
+    let heads = keys.length(key::HEAD_COUNT)?;
     let kv_heads = kv_heads.unwrap_or(heads);
     if !heads.is_multiple_of(kv_heads) {
-        let key = keys.name("attention.head_count_kv");
+        let key = keys.name(key::HEAD_COUNT_KV);
         let expected = format!("a divisor of the {heads} query heads");
         return Err(keys.bad(&key, expected, kv_heads));
     }
@@ -92,14 +111,14 @@ fn shape_of(keys: &Keys<'_>, kv_heads: Option<usize>) -> Result<Config> {
         if embedding_length.is_multiple_of(heads) {
             return Ok(embedding_length / heads);
         }
-        let key = keys.name("attention.head_count");
+        let key = keys.name(key::HEAD_COUNT);
         Err(keys.bad(&key, format!("a divisor of embedding_length {embedding_length}, or a file with attention.key_length and attention.value_length"), heads))
     };
     let key_length = keys
-        .opt_length("attention.key_length")?
+        .opt_length(key::KEY_LENGTH)?
         .map_or_else(per_head, Ok)?;
     let value_length = keys
-        .opt_length("attention.value_length")?
+        .opt_length(key::VALUE_LENGTH)?
         .map_or_else(per_head, Ok)?;
     let vocabulary = metadata.strings("tokenizer.ggml.tokens")?.len();
     if vocabulary == 0 {
@@ -109,7 +128,7 @@ fn shape_of(keys: &Keys<'_>, kv_heads: Option<usize>) -> Result<Config> {
     let layer = LayerSpec {
         mixer: Mixer::Attention(Scope::ALL),
         feed_forward: FeedForward::Dense {
-            length: keys.length("feed_forward_length")?,
+            length: keys.length(key::FEED_FORWARD_LENGTH)?,
         },
     };
     Ok(Config {
@@ -120,7 +139,7 @@ fn shape_of(keys: &Keys<'_>, kv_heads: Option<usize>) -> Result<Config> {
         key_length,
         value_length,
         vocabulary,
-        context_length: keys.length("context_length")?,
+        context_length: keys.length(key::CONTEXT_LENGTH)?,
         norm: NormKind::Rms,
         norm_epsilon: 0.0,
         head_norm: None,
@@ -153,14 +172,14 @@ fn windowed(config: &mut Config, local: &[bool], window: usize, rotation: Rotati
 /// The experts of which the metadata tells.
 fn experts(keys: &Keys<'_>, scores: ExpertScores) -> Result<Experts> {
     let (count, used) = (
-        keys.length("expert_count")?,
-        keys.length("expert_used_count")?,
+        keys.length(key::EXPERT_COUNT)?,
+        keys.length(key::EXPERT_USED_COUNT)?,
     );
     if used > count {
-        let key = keys.name("expert_used_count");
+        let key = keys.name(key::EXPERT_USED_COUNT);
         return Err(keys.bad(&key, format!("at most the {count} experts"), used));
     }
-    let gating = keys.name("expert_gating_func");
+    let gating = keys.name(key::EXPERT_GATING_FUNC);
     let expected = match scores {
         ExpertScores::Softmax => 1,
         ExpertScores::Sigmoid => 2,
@@ -172,19 +191,19 @@ fn experts(keys: &Keys<'_>, scores: ExpertScores) -> Result<Experts> {
         }
         _ => {}
     }
-    let normalized = keys.name("expert_weights_norm");
-    let length = match keys.opt_length("expert_feed_forward_length")? {
+    let normalized = keys.name(key::EXPERT_WEIGHTS_NORM);
+    let length = match keys.opt_length(key::EXPERT_FEED_FORWARD_LENGTH)? {
         Some(length) => length,
-        None => keys.length("feed_forward_length")?,
+        None => keys.length(key::FEED_FORWARD_LENGTH)?,
     };
-    let shared = keys.nonzero_length("expert_shared_feed_forward_length")?;
+    let shared = keys.nonzero_length(key::EXPERT_SHARED_FEED_FORWARD_LENGTH)?;
     Ok(Experts {
         count,
         used,
         length,
         scores,
         normalized: keys.file.metadata().opt_bool(&normalized)?.unwrap_or(true),
-        scale: keys.nonzero("expert_weights_scale")?.unwrap_or(1.0),
+        scale: keys.nonzero(key::EXPERT_WEIGHTS_SCALE)?.unwrap_or(1.0),
         shared: shared.map(|length| SharedExpert {
             length,
             gated: false,

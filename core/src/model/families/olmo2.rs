@@ -6,27 +6,75 @@ use super::super::keys::Keys;
 use super::super::weights::Names;
 use super::{Architecture, decoder, windowed};
 use crate::Result;
+use crate::gguf::names::{key, tensor};
 use crate::kernels::Pairs;
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "olmo2",
+    pairs: Pairs::Halves,
     config,
     names: &Names {
         mixer_norm: None,
-        mixer_post_norm: Some("post_attention_norm"),
+        mixer_post_norm: Some(tensor::POST_ATTENTION_NORM),
         feed_forward_norm: None,
-        feed_forward_post_norm: Some("post_ffw_norm"),
+        feed_forward_post_norm: Some(tensor::POST_FFW_NORM),
         ..Names::LLAMA
     },
+    #[cfg(feature = "folders")]
+    folder: folder::FOLDER,
 };
 
 fn config(keys: &Keys<'_>) -> Result<Config> {
-    let mut config = decoder(keys, Pairs::Halves)?;
+    let mut config = decoder(keys)?;
     config.head_norm = Some(HeadNorm::Whole);
-    if let Some(window) = keys.nonzero_length("attention.sliding_window")? {
+    if let Some(window) = keys.nonzero_length(key::SLIDING_WINDOW)? {
         let local = keys.local_layers(config.layers.len(), 4)?;
         windowed(&mut config, &local, window, Rotation::Local);
         config.local_rope = Some(config.rope.local(keys, config.rope.base)?);
     }
     Ok(config)
+}
+
+#[cfg(feature = "folders")]
+mod folder {
+    use super::super::LLAMA;
+    use crate::gguf::names::{key, tensor};
+    use crate::model::folder::*;
+
+    pub(super) const FOLDER: Folder = Folder {
+        classes: &["Olmo2ForCausalLM", "Olmo3ForCausalLM"],
+        model_type: "olmo2",
+        defaults: &[],
+        keys,
+        parts: &[
+            ATTENTION,
+            FEED_FORWARD,
+            POST_NORMS,
+            // All heads are one vector.
+            every(&[
+                vector("self_attn.q_norm", tensor::ATTN_Q_NORM, Dim::Queries),
+                vector("self_attn.k_norm", tensor::ATTN_K_NORM, Dim::Keys),
+            ]),
+        ],
+        pre: "dbrx",
+        ..LLAMA.folder
+    };
+
+    fn keys(fields: &Fields, shape: &Shape, entries: &mut Entries) -> Result<()> {
+        decoder(fields, shape, entries)?;
+        named_head_lengths(fields, shape, entries)?;
+        if let Some(window) = fields.opt_number("sliding_window")? {
+            entries.own(key::SLIDING_WINDOW, Value::Number(window));
+            let usual = || {
+                (1..=shape.layers.len())
+                    .map(|layer| layer % 4 != 0)
+                    .collect()
+            };
+            let local = fields
+                .local_layers(shape.layers.len())?
+                .unwrap_or_else(usual);
+            entries.own(key::SLIDING_WINDOW_PATTERN, Value::Flags(local));
+        }
+        Ok(())
+    }
 }

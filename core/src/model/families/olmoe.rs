@@ -3,25 +3,28 @@
 
 use super::super::config::{Config, ExpertScores, Experts, HeadNorm};
 use super::super::keys::Keys;
-use super::super::weights::Names;
-use super::{Architecture, decoder, experts, with_experts};
+use super::{Architecture, LLAMA, decoder, experts, with_experts};
 use crate::Result;
+use crate::gguf::names::key;
 use crate::kernels::Pairs;
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "olmoe",
+    pairs: Pairs::Halves,
     config,
-    names: &Names::LLAMA,
+    #[cfg(feature = "folders")]
+    folder: super::NO_FOLDER,
+    ..LLAMA
 };
 
 fn config(keys: &Keys<'_>) -> Result<Config> {
-    if let Some(clamp) = keys.nonzero("attention.clamp_kqv")? {
-        let key = keys.name("attention.clamp_kqv");
+    if let Some(clamp) = keys.nonzero(key::CLAMP_KQV)? {
+        let key = keys.name(key::CLAMP_KQV);
         return Err(keys.bad(&key, "0 or absent".into(), clamp));
     }
     let config = Config {
         head_norm: Some(HeadNorm::Whole),
-        ..decoder(keys, Pairs::Halves)?
+        ..decoder(keys)?
     };
     let experts = Experts {
         normalized: false,

@@ -2,17 +2,46 @@
 
 use super::super::config::Config;
 use super::super::keys::Keys;
-use super::super::weights::Names;
-use super::{Architecture, decoder};
+use super::{Architecture, LLAMA, decoder};
 use crate::Result;
 use crate::kernels::Pairs;
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "qwen2",
+    pairs: Pairs::Halves,
     config,
-    names: &Names::LLAMA,
+    #[cfg(feature = "folders")]
+    folder: folder::FOLDER,
+    ..LLAMA
 };
 
 fn config(keys: &Keys<'_>) -> Result<Config> {
-    decoder(keys, Pairs::Halves)
+    decoder(keys)
+}
+
+#[cfg(feature = "folders")]
+pub(super) mod folder {
+    use super::super::LLAMA;
+    use crate::model::folder::*;
+
+    pub(super) const FOLDER: Folder = Folder {
+        classes: &["Qwen2ForCausalLM", "Qwen2Model"],
+        model_type: "qwen2",
+        keys,
+        pre: "qwen2",
+        ..LLAMA.folder
+    };
+
+    pub(crate) fn keys(fields: &Fields, shape: &Shape, entries: &mut Entries) -> Result<()> {
+        let windowed = fields
+            .local_layers(shape.layers.len())?
+            .is_some_and(|local| local.contains(&true));
+        ensure!(
+            !(fields.flag("use_sliding_window") && windowed),
+            "use_sliding_window asks for a window in some layers, which the runtime's {} does not have",
+            entries.architecture()
+        );
+        decoder(fields, shape, entries)?;
+        named_head_lengths(fields, shape, entries)
+    }
 }

@@ -2,20 +2,36 @@
 
 use super::super::config::{Config, HeadNorm};
 use super::super::keys::Keys;
-use super::super::weights::Names;
-use super::{Architecture, decoder};
+use super::{Architecture, LLAMA, decoder};
 use crate::Result;
 use crate::kernels::Pairs;
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "qwen3",
+    pairs: Pairs::Halves,
     config,
-    names: &Names::LLAMA,
+    #[cfg(feature = "folders")]
+    folder: folder::FOLDER,
+    ..LLAMA
 };
 
 fn config(keys: &Keys<'_>) -> Result<Config> {
     Ok(Config {
         head_norm: Some(HeadNorm::Shared),
-        ..decoder(keys, Pairs::Halves)?
+        ..decoder(keys)?
     })
+}
+
+#[cfg(feature = "folders")]
+mod folder {
+    use super::super::qwen2;
+    use crate::model::folder::*;
+
+    pub(super) const FOLDER: Folder = Folder {
+        classes: &["Qwen3ForCausalLM", "Qwen3Model"],
+        model_type: "qwen3",
+        defaults: &[("head_dim", 128.0)],
+        parts: &[ATTENTION, FEED_FORWARD, NORMS, HEAD_NORMS],
+        ..qwen2::FAMILY.folder
+    };
 }

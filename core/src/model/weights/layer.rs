@@ -10,6 +10,7 @@ use super::{
     MixerWeights, MlpWeights, SharedExpertWeights, ShortConvWeights,
 };
 use crate::Result;
+use crate::gguf::names::tensor::{self, weight};
 
 /// The layer that comes after `before`.
 pub(super) fn layer(
@@ -43,12 +44,12 @@ pub(super) fn layer(
             find, config, &prefix, scope, attentions,
         )?)),
         Mixer::ShortConv { kernel } => {
-            let at = |name: &str| format!("{prefix}.shortconv.{name}");
+            let at = |name: &str| format!("{prefix}.{name}");
             MixerWeights::ShortConv(Box::new(ShortConvWeights {
                 number: before.len() - attentions,
-                input: find.linear(&at("in_proj"), 3 * d, d)?,
-                kernel: find.matrix(&at("conv.weight"), d, kernel)?,
-                output: find.linear(&at("out_proj"), d, d)?,
+                input: find.linear(&at(tensor::SHORTCONV_IN_PROJ), 3 * d, d)?,
+                kernel: find.matrix(&at(&weight(tensor::SHORTCONV_CONV)), d, kernel)?,
+                output: find.linear(&at(tensor::SHORTCONV_OUT_PROJ), d, d)?,
             }))
         }
         Mixer::DeltaNet(net) => {
@@ -96,11 +97,11 @@ fn attention(
     };
     let queries = config.query_length() + gates;
     let [query, key, value] = find.joined(
-        &at("attn_qkv"),
+        &at(tensor::ATTN_QKV),
         [
-            (&*at("attn_q"), queries),
-            (&*at("attn_k"), config.keys_length()),
-            (&*at("attn_v"), config.values_length()),
+            (&*at(tensor::ATTN_Q), queries),
+            (&*at(tensor::ATTN_K), config.keys_length()),
+            (&*at(tensor::ATTN_V), config.values_length()),
         ],
         d,
     )?;
@@ -113,8 +114,8 @@ fn attention(
                 HeadNorm::Whole => vec![config.key_length * heads],
             };
             Some([
-                find.norm(&at("attn_q_norm"), &shape(config.heads), false)?,
-                find.norm(&at("attn_k_norm"), &shape(config.kv_heads), false)?,
+                find.norm(&at(tensor::ATTN_Q_NORM), &shape(config.heads), false)?,
+                find.norm(&at(tensor::ATTN_K_NORM), &shape(config.kv_heads), false)?,
             ])
         }
     };
@@ -125,7 +126,7 @@ fn attention(
         key,
         value,
         head_norms,
-        output: find.linear(&at("attn_output"), d, config.mixed_length())?,
+        output: find.linear(&at(tensor::ATTN_OUTPUT), d, config.mixed_length())?,
     })
 }
 
@@ -142,15 +143,15 @@ fn delta_net(
         number,
         delta_number,
         spec,
-        input: find.linear(&at("attn_qkv"), conv, d)?,
-        gate: find.linear(&at("attn_gate"), values, d)?,
-        beta: find.linear(&at("ssm_beta"), heads, d)?,
-        step: find.linear(&at("ssm_alpha"), heads, d)?,
-        step_bias: find.vector(&at("ssm_dt.bias"), heads)?,
-        decay: find.vector(&at("ssm_a"), heads)?,
-        kernel: find.matrix(&at("ssm_conv1d.weight"), conv, spec.kernel)?,
-        norm: find.norm(&at("ssm_norm"), &[spec.value_length], false)?,
-        output: find.linear(&at("ssm_out"), d, values)?,
+        input: find.linear(&at(tensor::ATTN_QKV), conv, d)?,
+        gate: find.linear(&at(tensor::ATTN_GATE), values, d)?,
+        beta: find.linear(&at(tensor::SSM_BETA), heads, d)?,
+        step: find.linear(&at(tensor::SSM_ALPHA), heads, d)?,
+        step_bias: find.vector(&at(&format!("{}.bias", tensor::SSM_DT)), heads)?,
+        decay: find.vector(&at(tensor::SSM_A), heads)?,
+        kernel: find.matrix(&at(&weight(tensor::SSM_CONV1D)), conv, spec.kernel)?,
+        norm: find.norm(&at(tensor::SSM_NORM), &[spec.value_length], false)?,
+        output: find.linear(&at(tensor::SSM_OUT), d, values)?,
     })
 }
 
@@ -166,19 +167,19 @@ fn mlp(
     let (gate, up) = match names.gate {
         Some(gate) => (
             Some(find.linear(&at(gate), length, d)?),
-            find.linear(&at("ffn_up"), length, d)?,
+            find.linear(&at(tensor::FFN_UP), length, d)?,
         ),
         None if config.activation.gated() => {
-            let whole = find.matrix(&at("ffn_up.weight"), 2 * length, d)?;
+            let whole = find.matrix(&at(&weight(tensor::FFN_UP)), 2 * length, d)?;
             let half = |start| Linear::new(whole.rows(start..start + length));
             (Some(half(0)), half(length))
         }
-        None => (None, find.linear(&at("ffn_up"), length, d)?),
+        None => (None, find.linear(&at(tensor::FFN_UP), length, d)?),
     };
     Ok(MlpWeights {
         gate,
         up,
-        down: find.linear(&at("ffn_down"), d, length)?,
+        down: find.linear(&at(tensor::FFN_DOWN), d, length)?,
     })
 }
 
@@ -190,11 +191,11 @@ fn experts(
 ) -> Result<ExpertsWeights> {
     let (d, count, length) = (config.embedding_length, spec.count, spec.length);
     let at = |name: &str| format!("{prefix}.{name}");
-    let router = find.linear(&at("ffn_gate_inp"), count, d)?;
-    let choice_bias = find.bias(&at("exp_probs_b"), count)?;
-    let gates = find.stack(&at("ffn_gate_exps.weight"), count, length, d)?;
-    let ups = find.stack(&at("ffn_up_exps.weight"), count, length, d)?;
-    let downs = find.stack(&at("ffn_down_exps.weight"), count, d, length)?;
+    let router = find.linear(&at(tensor::FFN_GATE_INP), count, d)?;
+    let choice_bias = find.bias(&at(tensor::EXP_PROBS_B), count)?;
+    let gates = find.stack(&at(&weight(tensor::FFN_GATE_EXPS)), count, length, d)?;
+    let ups = find.stack(&at(&weight(tensor::FFN_UP_EXPS)), count, length, d)?;
+    let downs = find.stack(&at(&weight(tensor::FFN_DOWN_EXPS)), count, d, length)?;
     let experts = gates
         .zip(ups)
         .zip(downs)
@@ -207,12 +208,12 @@ fn experts(
         None => None,
         Some(shared) => Some(SharedExpertWeights {
             mlp: MlpWeights {
-                gate: Some(find.linear(&at("ffn_gate_shexp"), shared.length, d)?),
-                up: find.linear(&at("ffn_up_shexp"), shared.length, d)?,
-                down: find.linear(&at("ffn_down_shexp"), d, shared.length)?,
+                gate: Some(find.linear(&at(tensor::FFN_GATE_SHEXP), shared.length, d)?),
+                up: find.linear(&at(tensor::FFN_UP_SHEXP), shared.length, d)?,
+                down: find.linear(&at(tensor::FFN_DOWN_SHEXP), d, shared.length)?,
             },
             gate: match shared.gated {
-                true => Some(find.linear(&at("ffn_gate_inp_shexp"), 1, d)?),
+                true => Some(find.linear(&at(tensor::FFN_GATE_INP_SHEXP), 1, d)?),
                 false => None,
             },
         }),

@@ -9,6 +9,7 @@ pub(crate) use names::Names;
 
 use super::config::{Config, DeltaNet, Experts, NormKind, Rope, Scope};
 use crate::gguf;
+use crate::gguf::names::tensor::{self, weight};
 use crate::kernels::Weight;
 use crate::quant::Format;
 use crate::{Error, Result};
@@ -224,19 +225,19 @@ impl Weights {
         let mut find = Finder::new(file);
         let d = config.embedding_length;
         let biased = config.norm == NormKind::Layer;
-        let embedding = find.matrix("token_embd.weight", config.vocabulary, d)?;
-        let token_types = names.token_types.and_then(|name| find.get(name));
+        let embedding = find.matrix(&weight(tensor::TOKEN_EMBD), config.vocabulary, d)?;
+        let token_types = names.token_types.and_then(|name| find.get(&weight(name)));
         let token_types = token_types
             .map(|tensor| find.shaped(tensor, &[d, tensor.rows()]))
             .transpose()?;
         let positions = names
             .positions
-            .map(|name| find.matrix(name, config.context_length, d))
+            .map(|name| find.matrix(&weight(name), config.context_length, d))
             .transpose()?;
         let mut norm =
             |name: Option<&str>| name.map(|name| find.norm(name, &[d], biased)).transpose();
         let (embedding_norm, output_norm) = (norm(names.embedding_norm)?, norm(names.output_norm)?);
-        let output = match find.get("output.weight") {
+        let output = match find.get(&weight(tensor::OUTPUT)) {
             Some(tensor) => find.shaped(tensor, &[d, config.vocabulary])?,
             None => embedding.clone(),
         };
@@ -384,9 +385,9 @@ fn turns(find: &mut Finder<'_>, config: &Config) -> Result<Vec<Turns>> {
             }),
         }
     };
-    let every = factors("rope_freqs.weight")?;
-    let short = factors("rope_factors_short.weight")?.or(every);
-    let long = factors("rope_factors_long.weight")?;
+    let every = factors(&weight(tensor::ROPE_FREQS))?;
+    let short = factors(&weight(tensor::ROPE_FACTORS_SHORT))?.or(every);
+    let long = factors(&weight(tensor::ROPE_FACTORS_LONG))?;
     let mut turns = vec![Turns {
         short: config.rope.frequencies(short.as_deref()),
         long: long.map(|long| config.rope.frequencies(Some(&long))),

@@ -1,5 +1,7 @@
 //! What families call their tensors.
 
+use crate::gguf::names::tensor;
+
 /// What a family's tensors are called. GGUF's names are one list for all families, of which each has its own part: `None` is what it never has.
 /// Parts of a layer are prefixed with `blk.`, the layer's number and a dot; matrices end in `.weight` and may have a `.bias` beside it, and norms are
 /// the same.
@@ -35,15 +37,15 @@ impl Names {
         token_types: None,
         positions: None,
         embedding_norm: None,
-        output_norm: Some("output_norm"),
-        mixer_norm: Some("attn_norm"),
+        output_norm: Some(tensor::OUTPUT_NORM),
+        mixer_norm: Some(tensor::ATTN_NORM),
         mixer_post_norm: None,
         mixer_sum_norm: None,
-        feed_forward_norm: Some("ffn_norm"),
+        feed_forward_norm: Some(tensor::FFN_NORM),
         feed_forward_post_norm: None,
         feed_forward_sum_norm: None,
-        gate: Some("ffn_gate"),
+        gate: Some(tensor::FFN_GATE),
         // Old converters wrote the inverse frequencies that everybody computes.
-        unused: &["attn_rot_embd", "rope_freqs", "attn.rope.freqs"],
+        unused: &["attn_rot_embd", tensor::ROPE_FREQS, "attn.rope.freqs"],
     };
 }

@@ -26,7 +26,7 @@ impl Files<'_> {
         json: &Json,
         rows: usize,
         pre: Option<&str>,
-        family: &Family,
+        family: Family,
     ) -> Result<(Vocabulary, String)> {
         let at = || format!("{}/tokenizer.json", self.folder.display());
         let mut vocabulary = describe(json).with_context(at)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Keys;
+use super::Entries;
 use super::unigram::Normalizer;
 use crate::tokenizer::{Vocabulary, token_type};
 
@@ -26,7 +26,7 @@ enum Field<'a> {
 ///
 /// # Errors
 /// When the file is malformed or another kind of model than BPE or unigram, or has more tokens than `rows`.
-pub(super) fn read(path: &Path, rows: usize, keys: &mut Keys) -> Result<Vocabulary> {
+pub(super) fn read(path: &Path, rows: usize, keys: &mut Entries) -> Result<Vocabulary> {
     let at = || path.display().to_string();
     let size = std::fs::metadata(path).with_context(at)?.len();
     ensure!(

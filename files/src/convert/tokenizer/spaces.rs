@@ -2,12 +2,12 @@
 
 use serde_json::Value as Json;
 
-use super::{Family, Files, Keys, Value};
+use super::{Entries, Family, Files, Value};
 use crate::tokenizer::Vocabulary;
 
 impl Files<'_> {
     /// Whether a space goes before a text, where it is not the usual for the kind.
-    pub(super) fn space_prefix(&self, family: &Family, vocabulary: &Vocabulary, keys: &mut Keys) {
+    pub(super) fn space_prefix(&self, family: Family, vocabulary: &Vocabulary, keys: &mut Entries) {
         let stated = self.config["add_prefix_space"]
             .as_bool()
             .filter(|_| family.name == "llama");
@@ -29,7 +29,7 @@ impl Files<'_> {
     }
 
     /// For SentencePiece: by `tokenizer.json` where there is one.
-    fn adds_space(&self, family: &Family) -> bool {
+    fn adds_space(&self, family: Family) -> bool {
         fn prepends(part: &Json) -> bool {
             let inside = ["normalizers", "pretokenizers"]
                 .into_iter()

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use serde_json::Value as Json;
 
-use super::{Fields, Files, Keys, Value};
+use super::{Entries, Fields, Files, Value};
 use crate::folder::read_json;
 use crate::tokenizer::Vocabulary;
 
@@ -152,7 +152,7 @@ pub(super) fn set(
     files: &Files<'_>,
     fields: &Fields,
     vocabulary: &Vocabulary,
-    keys: &mut Keys,
+    keys: &mut Entries,
 ) -> Result<()> {
     let mut roles = Roles::default();
     for role in ["bos", "eos", "unk", "sep", "pad", "cls", "mask"] {
@@ -201,7 +201,7 @@ pub(super) fn set(
     };
     for (role, name) in ROLES {
         let named = roles.text(role).and_then(id_of);
-        let id = named.or_else(|| fields.0[format!("{role}_token_id")].as_u64());
+        let id = named.or_else(|| fields[&*format!("{role}_token_id")].as_u64());
         let id = id
             .filter(|&id| id < vocabulary.tokens.len() as u64)
             .and_then(|id| u32::try_from(id).ok());
@@ -232,7 +232,7 @@ pub(super) fn set(
     chat_template(files, keys)
 }
 
-fn normalizer(part: &Json, keys: &mut Keys) {
+fn normalizer(part: &Json, keys: &mut Entries) {
     let mut set = |key: &str, value: &Json| {
         if let Some(value) = value.as_bool() {
             keys.set(
@@ -258,7 +258,7 @@ fn normalizer(part: &Json, keys: &mut Keys) {
 }
 
 /// `tokenizer_config.json` may hold one template or several with names; newer folders have a file, and more in `additional_chat_templates`.
-fn chat_template(files: &Files<'_>, keys: &mut Keys) -> Result<()> {
+fn chat_template(files: &Files<'_>, keys: &mut Entries) -> Result<()> {
     let mut templates: Vec<(String, String)> = Vec::new();
     let stated = &files.config["chat_template"];
     let (jinja, old) = (

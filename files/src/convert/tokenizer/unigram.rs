@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value as Json;
 
-use super::{Keys, Value, check_count};
+use super::{Entries, Value, check_count};
 use crate::tokenizer::{Vocabulary, token_type};
 
 /// How a text is normalised before it is cut: the keys of GGUF.
@@ -17,7 +17,7 @@ pub(super) struct Normalizer {
 }
 
 impl Normalizer {
-    pub(super) fn set(self, keys: &mut Keys) {
+    pub(super) fn set(self, keys: &mut Entries) {
         let mut set = |key: &str, value| keys.set(&format!("tokenizer.ggml.{key}"), value);
         set("add_space_prefix", Value::Flag(self.adds_space));
         set("remove_extra_whitespaces", Value::Flag(self.merges_spaces));
@@ -57,7 +57,7 @@ impl Normalizer {
 ///
 /// # Errors
 /// When an entry is malformed or there are more tokens than `rows`.
-pub(super) fn read(json: &Json, rows: usize, keys: &mut Keys) -> Result<Vocabulary> {
+pub(super) fn read(json: &Json, rows: usize, keys: &mut Entries) -> Result<Vocabulary> {
     let model = &json["model"];
     let list = model["vocab"].as_array();
     let list = list.context("model.vocab: expected a list of tokens with scores")?;

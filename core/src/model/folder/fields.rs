@@ -1,61 +1,60 @@
 //! `config.json`: what a family's folder says of its shape, with the family's defaults for what it leaves out.
 
-use std::path::Path;
+use std::ops::Index;
 
-use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value as Json, json};
 
-use super::families::{FAMILIES, Family};
-use super::layers::Layer;
-use super::parts::Kind;
-use crate::folder::read_json;
+use super::{Error, Family, Kind, Layer, Result, ensure, refuse};
 
 /// No dimension of a model is longer; products of two fit 64 bits with room to spare.
-pub(super) const LONGEST: u64 = 1 << 28;
+pub const MAX_LENGTH: u64 = 1 << 28;
 
 /// The fields of `config.json`; those of `text_config`, where there is one, come first.
-pub(super) struct Fields(pub(super) Json);
+pub struct Fields {
+    json: Json,
+    /// What an error says before a field's name.
+    place: &'static str,
+}
 
 /// Lengths that the shapes of weights are made of.
 #[derive(Clone, Debug)]
-pub(super) struct Shape {
-    pub(super) vocabulary: usize,
-    pub(super) width: usize,
-    pub(super) layers: Vec<Layer>,
-    pub(super) heads: usize,
-    pub(super) kv_heads: usize,
-    pub(super) head_dim: usize,
-    pub(super) feed_forward: usize,
-    pub(super) context: usize,
-    pub(super) token_types: usize,
+pub struct Shape {
+    pub vocabulary: usize,
+    pub width: usize,
+    pub layers: Vec<Layer>,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub feed_forward: usize,
+    pub context: usize,
+    pub token_types: usize,
     /// Experts, and the inner length of one; 0 where there are none.
-    pub(super) experts: usize,
-    pub(super) expert_length: usize,
+    pub experts: usize,
+    pub expert_length: usize,
     /// Positions that a short convolution sees; 0 where there are none.
-    pub(super) kernel: usize,
+    pub kernel: usize,
 }
 
 /// RoPE as newer folders keep it in `rope_parameters` and older ones beside `rope_scaling`.
-pub(super) struct Rope {
+pub struct RopeFields {
     /// Of layers that see everything.
-    pub(super) full: Fields,
+    pub full: Fields,
     /// The base of layers that see a window, where they have their own.
-    pub(super) local_base: Option<f64>,
+    pub local_base: Option<f64>,
 }
 
 impl Fields {
-    /// Reads the folder's `config.json` and finds its family.
+    /// The fields of `config.json` as they stand, with no family's defaults.
+    #[must_use]
+    pub fn plain(json: Json) -> Fields {
+        Fields { json, place: "" }
+    }
+
+    /// The fields of a folder's `config.json`, with the defaults of its family.
     ///
     /// # Errors
-    /// When the file is missing or malformed, of an unknown architecture (the known ones are listed), or the weights are quantised already.
-    pub(super) fn read(folder: &Path) -> Result<(Fields, &'static Family)> {
-        let path = folder.join("config.json");
-        ensure!(
-            path.is_file(),
-            "{}: no config.json; expected a Hugging Face model folder",
-            folder.display()
-        );
-        let mut json = read_json(&path)?;
+    /// When the architecture is unknown (the known ones are listed), or the weights are quantised already.
+    pub fn of(mut json: Json) -> Result<(Fields, Family)> {
         let class = json["architectures"][0].as_str().map(str::to_owned);
         if let Some(text) = json["text_config"].as_object().cloned()
             && let Some(fields) = json.as_object_mut()
@@ -64,25 +63,23 @@ impl Fields {
         }
         let kind = json["model_type"].as_str();
         let family = match &class {
-            Some(class) => FAMILIES.iter().find(|f| f.classes.contains(&&**class)),
-            None => FAMILIES.iter().find(|f| Some(f.model_type) == kind),
+            Some(class) => Family::all().find(|f| f.classes.contains(&&**class)),
+            None => Family::all().find(|f| Some(f.model_type) == kind),
         };
         let Some(family) = family else {
-            let known: Vec<_> = FAMILIES.iter().flat_map(|f| f.classes).copied().collect();
-            bail!(
-                "{}: {} is not known; known are {}",
-                path.display(),
+            let known: Vec<_> = Family::all().flat_map(|f| f.classes).copied().collect();
+            return refuse(format!(
+                "{} is not known; known are {}",
                 class
                     .as_deref()
                     .or(kind)
                     .unwrap_or("a model without \"architectures\""),
                 known.join(", ")
-            );
+            ));
         };
         ensure!(
             json["quantization_config"].is_null(),
-            "{}: the weights are quantised ({}); expected a folder in f32, f16 or bf16",
-            path.display(),
+            "the weights are quantised ({}); expected a folder in f32, f16 or bf16",
             json["quantization_config"]["quant_method"]
         );
         if let Some(fields) = json.as_object_mut() {
@@ -99,13 +96,13 @@ impl Fields {
                 }
             }
         }
-        let fields = Fields(json);
+        let fields = Fields::plain(json);
         let activation = ["hidden_activation", "hidden_act"]
             .into_iter()
-            .find_map(|key| fields.0[key].as_str());
+            .find_map(|key| fields[key].as_str());
         ensure!(
             activation.is_none_or(|name| family.activations.contains(&name)),
-            "config.json: activation {:?}; the runtime's {} has {:?}",
+            "activation {:?}; the runtime's {} has {:?}",
             activation.unwrap_or_default(),
             family.name,
             family.activations[0]
@@ -113,61 +110,75 @@ impl Fields {
         Ok((fields, family))
     }
 
+    /// All of them.
+    #[must_use]
+    pub fn json(&self) -> &Json {
+        &self.json
+    }
+
+    fn wrong(&self, why: String) -> Error {
+        Error(format!("{}{why}", self.place))
+    }
+
     /// A whole number, if it is there.
-    pub(super) fn opt_number(&self, key: &str) -> Result<Option<u32>> {
-        match &self.0[key] {
+    pub fn opt_number(&self, key: &str) -> Result<Option<u32>> {
+        match &self[key] {
             Json::Null => Ok(None),
             value => {
                 let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
-                let number = number.with_context(|| {
-                    format!("config.json: {key}: expected a whole number, got {value}")
-                })?;
-                Ok(Some(number))
+                let wrong = || self.wrong(format!("{key}: expected a whole number, got {value}"));
+                number.ok_or_else(wrong).map(Some)
             }
         }
     }
 
-    pub(super) fn number(&self, key: &str) -> Result<u32> {
+    /// A whole number.
+    pub fn number(&self, key: &str) -> Result<u32> {
         self.opt_number(key)?
-            .with_context(|| format!("config.json: {key} is missing"))
+            .ok_or_else(|| self.wrong(format!("{key} is missing")))
     }
 
     /// A finite number, if it is there.
-    pub(super) fn opt_float(&self, key: &str) -> Result<Option<f64>> {
-        match &self.0[key] {
+    pub fn opt_float(&self, key: &str) -> Result<Option<f64>> {
+        match &self[key] {
             Json::Null => Ok(None),
             value => {
                 let number = value.as_f64().filter(|x| x.is_finite());
-                let number = number.with_context(|| {
-                    format!("config.json: {key}: expected a number, got {value}")
-                })?;
-                Ok(Some(number))
+                let wrong = || self.wrong(format!("{key}: expected a number, got {value}"));
+                number.ok_or_else(wrong).map(Some)
             }
         }
     }
 
-    pub(super) fn float(&self, key: &str) -> Result<f64> {
+    /// A finite number.
+    pub fn float(&self, key: &str) -> Result<f64> {
         self.opt_float(key)?
-            .with_context(|| format!("config.json: {key} is missing"))
+            .ok_or_else(|| self.wrong(format!("{key} is missing")))
     }
 
-    pub(super) fn flag(&self, key: &str) -> bool {
-        self.0[key] == true
+    /// Whether it is true.
+    #[must_use]
+    pub fn flag(&self, key: &str) -> bool {
+        self[key] == true
     }
 
     /// A number that can be a dimension.
-    pub(super) fn length(&self, key: &str) -> Result<usize> {
+    pub fn length(&self, key: &str) -> Result<usize> {
         let value = u64::from(self.number(key)?);
         ensure!(
-            (1..=LONGEST).contains(&value),
-            "config.json: {key} = {value}: expected 1 to {LONGEST}"
+            (1..=MAX_LENGTH).contains(&value),
+            "{key} = {value}: expected 1 to {MAX_LENGTH}"
         );
         Ok(value as usize)
     }
 
-    pub(super) fn shape(&self, family: &Family) -> Result<Shape> {
+    /// The lengths that a family's weights have by these fields.
+    ///
+    /// # Errors
+    /// Names a field that is missing or contradicts others.
+    pub fn shape(&self, family: Family) -> Result<Shape> {
         let or = |key: &str, default: usize| {
-            if self.0[key].is_null() {
+            if self[key].is_null() {
                 Ok(default)
             } else {
                 self.length(key)
@@ -179,20 +190,20 @@ impl Fields {
         );
         let head_dim = or("head_dim", width / heads)?;
         ensure!(
-            !self.0["head_dim"].is_null() || width.is_multiple_of(heads),
-            "config.json: hidden_size {width} does not divide into {heads} heads"
+            !self["head_dim"].is_null() || width.is_multiple_of(heads),
+            "hidden_size {width} does not divide into {heads} heads"
         );
         let kv_heads = or("num_key_value_heads", heads)?;
         ensure!(
             heads.is_multiple_of(kv_heads) && head_dim > 0,
-            "config.json: {heads} heads, {kv_heads} key-value heads of {head_dim} values"
+            "{heads} heads, {kv_heads} key-value heads of {head_dim} values"
         );
         let layers = (family.layers)(self, self.length("num_hidden_layers")?)?;
         let has = |kind| layers.iter().flatten().any(|other| *other == kind);
         let of = |kind, key: &str| if has(kind) { self.length(key) } else { Ok(0) };
         let experts = ["num_local_experts", "num_experts"]
             .into_iter()
-            .find(|key| !self.0[*key].is_null());
+            .find(|key| !self[*key].is_null());
         Ok(Shape {
             vocabulary: self.length("vocab_size")?,
             width,
@@ -209,11 +220,13 @@ impl Fields {
         })
     }
 
-    pub(super) fn rope(&self) -> Rope {
+    /// The rotary embedding.
+    #[must_use]
+    pub fn rope(&self) -> RopeFields {
         let found = ["rope_parameters", "rope_scaling"]
             .into_iter()
-            .find(|key| self.0[*key].is_object());
-        let mut full = found.map_or_else(|| json!({}), |key| self.0[key].clone());
+            .find(|key| self[*key].is_object());
+        let mut full = found.map_or_else(|| json!({}), |key| self[key].clone());
         let mut local = json!({});
         if full["full_attention"].is_object() || full["sliding_attention"].is_object() {
             local = full["sliding_attention"].take();
@@ -233,25 +246,28 @@ impl Fields {
                 full[inside] = if outside == "type" {
                     full["type"].clone()
                 } else {
-                    self.0[outside].clone()
+                    self[outside].clone()
                 };
             }
         }
         let local_base = local["rope_theta"]
             .as_f64()
-            .or(self.0["rope_local_base_freq"].as_f64());
-        Rope {
-            full: Fields(full),
+            .or(self["rope_local_base_freq"].as_f64());
+        RopeFields {
+            full: Fields {
+                json: full,
+                place: "RoPE: ",
+            },
             local_base,
         }
     }
 
     /// Which layers see only a window, where the folder says so.
-    pub(super) fn local_layers(&self, layers: usize) -> Result<Option<Vec<bool>>> {
-        if let Some(types) = self.0["layer_types"].as_array() {
+    pub fn local_layers(&self, layers: usize) -> Result<Option<Vec<bool>>> {
+        if let Some(types) = self["layer_types"].as_array() {
             ensure!(
                 types.len() == layers,
-                "config.json: layer_types has {} entries for {layers} layers",
+                "layer_types has {} entries for {layers} layers",
                 types.len()
             );
             return Ok(Some(
@@ -260,11 +276,32 @@ impl Fields {
         }
         let period = ["sliding_window_pattern", "_sliding_window_pattern"]
             .into_iter()
-            .find_map(|key| self.0[key].as_u64());
+            .find_map(|key| self[key].as_u64());
         Ok(period.filter(|&n| n > 0).map(|period| {
             (1..=layers as u64)
                 .map(|layer| layer % period != 0)
                 .collect()
         }))
     }
+}
+
+impl Index<&str> for Fields {
+    type Output = Json;
+
+    /// The field as it stands; null where there is none.
+    fn index(&self, key: &str) -> &Json {
+        &self.json[key]
+    }
+}
+
+/// Whether a `longrope` entry has the same factors for short and long texts, and scales nothing else.
+#[must_use]
+pub fn same_for_all_lengths(rope: &Json) -> bool {
+    rope["short_factor"] == rope["long_factor"] && rope["attention_factor"] == 1.0
+}
+
+/// What kind of scaling a folder asks for.
+#[must_use]
+pub fn rope_type(rope: &Fields) -> &str {
+    rope["rope_type"].as_str().unwrap_or("default")
 }

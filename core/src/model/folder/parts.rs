@@ -1,36 +1,39 @@
 //! What a family's rows are made of: weights, by the names that folders and GGUF have for them, and in which layers they are.
 
-use super::config::{Fields, Shape};
+use super::fields::{Fields, Shape};
 
 /// Weights of every layer, or of the layers of one kind.
-pub(super) struct Group {
+pub struct Group {
     /// `None`: of every layer.
-    pub(super) kind: Option<Kind>,
-    pub(super) parts: &'static [Part],
+    pub kind: Option<Kind>,
+    pub parts: &'static [Part],
 }
 
 /// What layers differ in: how they mix positions, and what they do to each position by itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Kind {
+pub enum Kind {
     Attention,
     ShortConv,
     Dense,
     Experts,
 }
 
+/// How a layer mixes positions, and what it does to each by itself.
+pub type Layer = [Kind; 2];
+
 /// A weight and, where the folder has it, its bias of `rows` values.
-pub(super) struct Part {
+pub struct Part {
     /// The folder's name for it; `*` is the number of one of several.
-    pub(super) from: &'static str,
-    pub(super) to: &'static str,
-    pub(super) rows: Dim,
-    pub(super) form: Form,
-    pub(super) need: Need,
+    pub from: &'static str,
+    pub to: &'static str,
+    pub rows: Dim,
+    pub form: Form,
+    pub need: Need,
 }
 
 /// How a weight lies in the folder.
 #[derive(Clone, Copy)]
-pub(super) enum Form {
+pub enum Form {
     /// `[rows]`
     Vector,
     /// `[rows, cols]`
@@ -52,7 +55,7 @@ pub(super) enum Form {
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum Dim {
+pub enum Dim {
     Vocabulary,
     Width,
     /// All heads of queries.
@@ -80,7 +83,7 @@ pub(super) enum Dim {
 
 /// When a weight must be there; otherwise it must not.
 #[derive(Clone, Copy)]
-pub(super) enum Need {
+pub enum Need {
     Always,
     /// When this field has this value (absent: false).
     If(&'static str, bool),
@@ -89,17 +92,21 @@ pub(super) enum Need {
 }
 
 impl Need {
-    pub(super) fn holds(self, fields: &Fields) -> bool {
+    /// Whether it is there by these fields.
+    #[must_use]
+    pub fn holds(self, fields: &Fields) -> bool {
         match self {
             Need::Always => true,
             Need::If(field, value) => fields.flag(field) == value,
-            Need::Unless(field) => fields.0[field] != false,
+            Need::Unless(field) => fields[field] != false,
         }
     }
 }
 
 impl Dim {
-    pub(super) fn of(self, shape: &Shape) -> usize {
+    /// How long it is.
+    #[must_use]
+    pub fn of(self, shape: &Shape) -> usize {
         let (queries, keys) = (
             shape.heads * shape.head_dim,
             shape.kv_heads * shape.head_dim,
@@ -125,11 +132,11 @@ impl Dim {
     }
 }
 
-pub(super) const fn every(parts: &'static [Part]) -> Group {
+pub(crate) const fn every(parts: &'static [Part]) -> Group {
     Group { kind: None, parts }
 }
 
-pub(super) const fn only(kind: Kind, parts: &'static [Part]) -> Group {
+pub(crate) const fn only(kind: Kind, parts: &'static [Part]) -> Group {
     Group {
         kind: Some(kind),
         parts,
@@ -146,28 +153,28 @@ const fn part(from: &'static str, to: &'static str, rows: Dim, form: Form) -> Pa
     }
 }
 
-pub(super) const fn matrix(from: &'static str, to: &'static str, rows: Dim, cols: Dim) -> Part {
+pub(crate) const fn matrix(from: &'static str, to: &'static str, rows: Dim, cols: Dim) -> Part {
     part(from, to, rows, Form::Matrix(cols))
 }
 
-pub(super) const fn vector(from: &'static str, to: &'static str, rows: Dim) -> Part {
+pub(crate) const fn vector(from: &'static str, to: &'static str, rows: Dim) -> Part {
     part(from, to, rows, Form::Vector)
 }
 
-pub(super) const fn rows(from: &'static str, to: &'static str, rows: Dim, cols: Dim) -> Part {
+pub(crate) const fn rows(from: &'static str, to: &'static str, rows: Dim, cols: Dim) -> Part {
     part(from, to, rows, Form::Rows(cols))
 }
 
-pub(super) const fn kernels(from: &'static str, to: &'static str, rows: Dim, cols: Dim) -> Part {
+pub(crate) const fn kernels(from: &'static str, to: &'static str, rows: Dim, cols: Dim) -> Part {
     part(from, to, rows, Form::Kernels(cols))
 }
 
-pub(super) const fn bias(from: &'static str, to: &'static str, rows: Dim) -> Part {
+pub(crate) const fn bias(from: &'static str, to: &'static str, rows: Dim) -> Part {
     part(from, to, rows, Form::Bias)
 }
 
 /// `whole`: the tensor of all experts, and which of how many pieces this is.
-pub(super) const fn experts(
+pub(crate) const fn experts(
     from: &'static str,
     to: &'static str,
     [rows, cols]: [Dim; 2],
@@ -183,14 +190,14 @@ pub(super) const fn experts(
 }
 
 impl Part {
-    pub(super) const fn when(self, field: &'static str, value: bool) -> Part {
+    pub(crate) const fn when(self, field: &'static str, value: bool) -> Part {
         Part {
             need: Need::If(field, value),
             ..self
         }
     }
 
-    pub(super) const fn unless(self, field: &'static str) -> Part {
+    pub(crate) const fn unless(self, field: &'static str) -> Part {
         Part {
             need: Need::Unless(field),
             ..self

@@ -1,0 +1,98 @@
+//! The metadata of a file to be written.
+
+use super::{Result, refuse};
+
+/// A value of a metadata key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Text(String),
+    Number(u32),
+    Integer(i32),
+    Float(f32),
+    Flag(bool),
+    Texts(Vec<String>),
+    Integers(Vec<i32>),
+    Floats(Vec<f32>),
+    Flags(Vec<bool>),
+    Bytes(Vec<u8>),
+}
+
+impl Value {
+    /// Whether it is a list without elements: a missing key says the same.
+    #[must_use]
+    pub fn is_empty_list(&self) -> bool {
+        match self {
+            Value::Texts(list) => list.is_empty(),
+            Value::Integers(list) => list.is_empty(),
+            Value::Floats(list) => list.is_empty(),
+            Value::Flags(list) => list.is_empty(),
+            Value::Bytes(list) => list.is_empty(),
+            _ => false,
+        }
+    }
+}
+
+/// A metadata key and its value.
+pub type Entry = (String, Value);
+
+/// Metadata of a file to be written; setting a key again replaces its value.
+pub struct Entries {
+    architecture: &'static str,
+    entries: Vec<Entry>,
+}
+
+impl Entries {
+    /// With the architecture.
+    #[must_use]
+    pub fn new(architecture: &'static str) -> Entries {
+        let mut new = Entries {
+            architecture,
+            entries: Vec::new(),
+        };
+        new.set("general.architecture", Value::Text(architecture.into()));
+        new.set("general.type", Value::Text("model".into()));
+        new
+    }
+
+    /// `general.architecture`.
+    #[must_use]
+    pub fn architecture(&self) -> &'static str {
+        self.architecture
+    }
+
+    /// All of them, in the order in which they were first set.
+    #[must_use]
+    pub fn into_entries(self) -> Vec<Entry> {
+        self.entries
+    }
+
+    /// Sets a key by its whole name.
+    pub fn set(&mut self, key: &str, value: Value) {
+        match self.entries.iter_mut().find(|(other, _)| other == key) {
+            Some((_, old)) => *old = value,
+            None => self.entries.push((key.to_owned(), value)),
+        }
+    }
+
+    /// Sets a key under the architecture's name.
+    pub fn own(&mut self, key: &str, value: Value) {
+        self.set(&format!("{}.{key}", self.architecture), value);
+    }
+
+    /// Sets a key under the architecture's name.
+    ///
+    /// # Errors
+    /// When the number has more than 32 bits.
+    pub fn number(&mut self, key: &str, value: usize) -> Result<()> {
+        match u32::try_from(value) {
+            Ok(value) => self.own(key, Value::Number(value)),
+            Err(_) => return refuse(format!("{key} = {value} does not fit 32 bits")),
+        }
+        Ok(())
+    }
+
+    /// Sets a key under the architecture's name.
+    pub fn float(&mut self, key: &str, value: f64) {
+        self.own(key, Value::Float(value as f32));
+    }
+}

@@ -1,0 +1,143 @@
+//! A family as Hugging Face folders have it: what `config.json` calls it and says of it, what its weights are called there and in GGUF, and the metadata that
+//! a GGUF file gets. For those who make files of folders; the library that an app links has nothing of it.
+
+mod common;
+mod entries;
+mod fields;
+mod parts;
+
+pub use entries::{Entries, Entry, Value};
+pub use fields::{Fields, MAX_LENGTH, RopeFields, Shape, rope_type, same_for_all_lengths};
+pub use parts::{Dim, Form, Group, Kind, Layer, Need, Part};
+
+pub(super) use common::*;
+pub(super) use parts::{bias, every, experts, kernels, matrix, only, rows, vector};
+
+use super::families::{ARCHITECTURES, Architecture};
+use crate::gguf::names::tensor::{self, weight};
+use crate::kernels::Pairs;
+use std::ops::Deref;
+
+/// Why a folder's `config.json` is refused: what it lacks, or asks for that the runtime does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("config.json: {0}")]
+pub struct Error(String);
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error that says this.
+pub(super) fn refuse<T>(why: String) -> Result<T> {
+    Err(Error(why))
+}
+
+/// Refuses where the first argument is false, with the message that follows.
+macro_rules! ensure {
+    ($holds:expr, $($why:tt)+) => {
+        if !$holds {
+            return $crate::model::folder::refuse(format!($($why)+));
+        }
+    };
+}
+pub(super) use ensure;
+
+/// What only folders say of a family. A family that varies another one is written as its difference: `..LLAMA`.
+pub struct Folder {
+    /// `architectures` in `config.json`.
+    pub classes: &'static [&'static str],
+    /// `model_type`, for folders without `architectures`.
+    pub model_type: &'static str,
+    /// What the runtime computes in the feed-forward part, in transformers' names.
+    pub activations: &'static [&'static str],
+    /// Values of fields that a folder may leave out, as transformers has them.
+    pub defaults: &'static [(&'static str, f64)],
+    /// Whether a folder that does not say has one matrix for the embeddings and the output.
+    pub tied: bool,
+    /// The metadata that describe the model, as llama.cpp's converter writes them. Beyond it: Mistral's window, and a base of RoPE or a pattern of windows that
+    /// is not the family's usual one, where the converter leaves it out and the runtime reads it. What the runtime could not follow is refused.
+    pub keys: fn(&Fields, &Shape, &mut Entries) -> Result<()>,
+    /// Weights outside the layers; their names begin after `model.` or `bert.`.
+    pub top: &'static [Part],
+    /// What layers' names begin with.
+    pub layer: &'static str,
+    /// What each layer is made of.
+    pub layers: fn(&Fields, usize) -> Result<Vec<Layer>>,
+    /// The inner length of a dense feed-forward part.
+    pub feed_forward: fn(&Fields) -> Result<usize>,
+    /// Weights of a layer.
+    pub parts: &'static [Group],
+    /// Beginnings of names of tensors that are left out: nothing reads them.
+    pub unused: &'static [&'static str],
+    /// Norms add 1 to their weights, which the file holds with it.
+    pub shifted_norms: bool,
+    /// The name for a pre-tokenizer that has several.
+    pub pre: &'static str,
+}
+
+/// A family of the runtime.
+#[derive(Clone, Copy)]
+pub struct Family {
+    /// `general.architecture`.
+    pub name: &'static str,
+    /// Rows of queries and keys are written so that the pairs to rotate are adjacent.
+    pub interleaved: bool,
+    folder: &'static Folder,
+}
+
+impl Family {
+    /// Every family.
+    pub fn all() -> impl Iterator<Item = Family> {
+        ARCHITECTURES.iter().map(Family::of)
+    }
+
+    /// The one that students are made as, and that a tokenizer without a model is read as.
+    #[must_use]
+    pub fn llama() -> Family {
+        Family::of(&super::families::LLAMA)
+    }
+
+    fn of(architecture: &'static Architecture) -> Family {
+        Family {
+            name: architecture.name,
+            interleaved: architecture.pairs == Pairs::Interleaved,
+            folder: &architecture.folder,
+        }
+    }
+
+    /// The groups of weights that a layer has.
+    pub fn groups(self, layer: Layer) -> impl Iterator<Item = &'static Group> {
+        let parts = self.folder.parts.iter();
+        parts.filter(move |group| group.kind.is_none_or(|kind| layer.contains(&kind)))
+    }
+
+    /// GGUF's name of the tensor that the folder calls `name`, where one is made of the other: `model.layers.3.mlp.up_proj.weight` → `blk.3.ffn_up.weight`.
+    #[must_use]
+    pub fn tensor(self, name: &str) -> Option<String> {
+        if name == OUTPUT {
+            return Some(weight(tensor::OUTPUT));
+        }
+        let name = name.strip_prefix("model.")?.strip_suffix(".weight")?;
+        if let Some(part) = self.top.iter().find(|part| part.from == name) {
+            return Some(weight(part.to));
+        }
+        let inside = name.strip_prefix(self.layer)?.strip_prefix('.')?;
+        let (number, name) = inside.split_once('.')?;
+        let mut parts = self.parts.iter().flat_map(|group| group.parts);
+        let part = parts.find(|part| part.from == name)?;
+        Some(format!("blk.{number}.{}", weight(part.to)))
+    }
+}
+
+impl Deref for Family {
+    type Target = Folder;
+
+    fn deref(&self) -> &Folder {
+        self.folder
+    }
+}
+
+/// A folder's name of the output matrix.
+pub const OUTPUT: &str = "lm_head.weight";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+use super::super::weights::Names;
+use super::*;
+
+/// Every norm that the runtime looks for is a weight of the folder, and every weight of the folder has a place.
+#[test]
+fn a_family_says_the_same_to_the_runtime_and_of_the_folder() {
+    for architecture in ARCHITECTURES {
+        let family = Family::of(architecture);
+        let top = family.top.iter();
+        let inside = family.parts.iter().flat_map(|group| group.parts);
+        let written: Vec<&str> = top.chain(inside).map(|part| part.to).collect();
+        let Names {
+            token_types,
+            positions,
+            embedding_norm,
+            output_norm,
+            mixer_norm,
+            mixer_post_norm,
+            mixer_sum_norm,
+            feed_forward_norm,
+            feed_forward_post_norm,
+            feed_forward_sum_norm,
+            gate,
+            unused: _,
+        } = architecture.names;
+        let read = [
+            token_types,
+            positions,
+            embedding_norm,
+            output_norm,
+            mixer_norm,
+            mixer_post_norm,
+            mixer_sum_norm,
+            feed_forward_norm,
+            feed_forward_post_norm,
+            feed_forward_sum_norm,
+        ];
+        for name in read.into_iter().flatten() {
+            assert!(written.contains(name), "{}: {name}", family.name);
+        }
+        let of_heads = [tensor::ATTN_Q_NORM, tensor::ATTN_K_NORM];
+        for name in written.iter().filter(|name| name.ends_with("_norm")) {
+            let known = read.contains(&&Some(name)) || of_heads.contains(name);
+            assert!(known, "{}: {name}", family.name);
+        }
+        let has_experts_alone = !written.contains(&tensor::FFN_DOWN);
+        let has_gate = written.contains(&tensor::FFN_GATE) || has_experts_alone;
+        assert_eq!(gate.is_some(), has_gate, "{}", family.name);
+    }
+}
+
+#[test]
+fn classes_and_types_belong_to_one_family() {
+    let mut names: Vec<&str> = Family::all().flat_map(|f| f.classes).copied().collect();
+    names.extend(Family::all().map(|family| family.model_type));
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
+#[test]
+fn a_folders_tensor_has_a_name_in_gguf() {
+    let family = Family::llama();
+    for (name, expected) in [
+        (OUTPUT, Some("output.weight")),
+        ("model.embed_tokens.weight", Some("token_embd.weight")),
+        (
+            "model.layers.3.mlp.up_proj.weight",
+            Some("blk.3.ffn_up.weight"),
+        ),
+        ("model.layers.3.mlp.up_proj.bias", None),
+        ("model.layers.3.mlp.weight", None),
+    ] {
+        assert_eq!(family.tensor(name).as_deref(), expected);
+    }
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let json = serde_json::json!({ "architectures": ["LlamaForCausalLM"], "rope_parameters": { "rope_theta": "x" } });
+    let (fields, family) = Fields::of(json).unwrap();
+    let error = fields.shape(family).unwrap_err().to_string();
+    assert_eq!(error, "config.json: hidden_size is missing");
+    let error = fields.rope().full.float("rope_theta").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "config.json: RoPE: rope_theta: expected a number, got \"x\""
+    );
+}
