@@ -28,8 +28,6 @@ pub(crate) mod tq1_0;
 pub(crate) mod tq2_0;
 mod unread;
 
-use activation::Quantized;
-
 /// One block format: a row of [`FORMATS`].
 #[derive(Debug)]
 pub struct Format {
@@ -69,8 +67,6 @@ pub(crate) type Weighted = fn(&[f32], &[f32], &mut [u8]);
 pub(crate) enum Dot {
     /// Weights in floating point: `(row bytes, activations [cols])`.
     Float(fn(&[u8], &[f32]) -> f32),
-    /// Weights in small integers: `(row bytes, activations [cols])`.
-    Int8(fn(&[u8], Quantized<'_>) -> f32),
     /// Weights in small integers that unpack to parts; [`blocks::dot`] multiplies them.
     Parts(blocks::Parts),
 }
@@ -145,7 +141,7 @@ impl Format {
     /// Whether products take activations rounded to int8 ([`activation`]) rather than f32.
     #[must_use]
     pub fn takes_int8(&self) -> bool {
-        matches!(self.dot, Dot::Int8(_) | Dot::Parts(_))
+        matches!(self.dot, Dot::Parts(_))
     }
 }
 
