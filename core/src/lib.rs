@@ -8,7 +8,7 @@ mod encoder;
 pub mod error;
 pub mod files;
 pub mod gguf;
-mod hash;
+pub mod hash;
 pub mod kernels;
 pub mod latency;
 mod limits;
