@@ -10,15 +10,15 @@ macro_rules! table {
         pub(in crate::kernels) static KERNELS: crate::kernels::Kernels = crate::kernels::Kernels {
             name: $name,
             codecs: &[
-                (1, table!(@codec $features, f16)),
-                (30, table!(@codec $features, bf16)),
+                (1, table!(@codec $features, floats, F16)),
+                (30, table!(@codec $features, floats, Bf16)),
                 (8, table!(@codec $features, q8_0)),
                 (2, table!(@codec $features, q4_0)),
             ],
             products: &[
-                (0, table!(@fn $features, crate::kernels::lanes::product::<$lanes, crate::kernels::lanes::F32, $rows, $tokens>, (tile: &crate::kernels::product::Tile<'_>))),
-                (1, table!(@fn $features, crate::kernels::lanes::product::<$lanes, crate::kernels::lanes::F16, $rows, $tokens>, (tile: &crate::kernels::product::Tile<'_>))),
-                (30, table!(@fn $features, crate::kernels::lanes::product::<$lanes, crate::kernels::lanes::Bf16, $rows, $tokens>, (tile: &crate::kernels::product::Tile<'_>))),
+                (0, table!(@fn $features, crate::kernels::lanes::product::<$lanes, crate::quant::floats::F32, $rows, $tokens>, (tile: &crate::kernels::product::Tile<'_>))),
+                (1, table!(@fn $features, crate::kernels::lanes::product::<$lanes, crate::quant::floats::F16, $rows, $tokens>, (tile: &crate::kernels::product::Tile<'_>))),
+                (30, table!(@fn $features, crate::kernels::lanes::product::<$lanes, crate::quant::floats::Bf16, $rows, $tokens>, (tile: &crate::kernels::product::Tile<'_>))),
                 $(($id, $int8)),*
             ],
             one_token: &[$(($own, $one_token)),*],
@@ -71,11 +71,11 @@ macro_rules! table {
             multiply_adds: table!(@fn $features, crate::kernels::limits::multiply_adds::<$multiply, $sums>, (rounds: usize) -> u64),
         };
     };
-    (@codec $features:literal, $format:ident) => {
+    (@codec $features:literal, $module:ident $(, $float:ident)?) => {
         crate::quant::Codec {
-            quantize: table!(@fn $features, crate::quant::$format::quantize, (source: &[f32], blocks: &mut [u8])),
-            dequantize: table!(@fn $features, crate::quant::$format::dequantize, (blocks: &[u8], values: &mut [f32])),
-            quantize_dequantize: table!(@fn $features, crate::quant::$format::quantize_dequantize, (source: &[f32], rounded: &mut [f32])),
+            quantize: table!(@fn $features, crate::quant::$module::quantize $(::<crate::quant::floats::$float, 2>)?, (source: &[f32], blocks: &mut [u8])),
+            dequantize: table!(@fn $features, crate::quant::$module::dequantize $(::<crate::quant::floats::$float, 2>)?, (blocks: &[u8], values: &mut [f32])),
+            quantize_dequantize: table!(@fn $features, crate::quant::$module::quantize_dequantize $(::<crate::quant::floats::$float, 2>)?, (source: &[f32], rounded: &mut [f32])),
         }
     };
     (@unpack $features:literal, [$row_lanes:ty, $($_product:tt)*], $id:literal, $format:ident, $few:literal) => {

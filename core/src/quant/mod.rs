@@ -4,11 +4,9 @@
 //! the instruction set that [`crate::kernels::selected`] chose, bit for bit equal to the scalar code.
 
 pub mod activation;
-pub(crate) mod bf16;
 pub(crate) mod blocks;
-pub(crate) mod f16;
-mod f32;
 pub(crate) mod float16;
+pub(crate) mod floats;
 pub(crate) mod iq4_nl;
 pub(crate) mod iq4_xs;
 pub(crate) mod mxfp4;
@@ -73,9 +71,9 @@ pub(crate) enum Dot {
 
 /// Every format that the runtime reads.
 pub static FORMATS: &[Format] = &[
-    f32::FORMAT,
-    f16::FORMAT,
-    bf16::FORMAT,
+    floats::F32_FORMAT,
+    floats::F16_FORMAT,
+    floats::BF16_FORMAT,
     q8_0::FORMAT,
     q4_0::FORMAT,
     q4_1::FORMAT,
