@@ -35,7 +35,7 @@ pub(super) unsafe fn multiply_adds<M: Multiply, const N: usize>(rounds: usize) -
     // SAFETY: the caller's.
     unsafe {
         let (weights, x) = (splat(black_box(1)), splat(black_box(1)));
-        let mut sums = black_box([0; N]).map(|start| splat(start));
+        let mut sums = black_box([0; N]).map(splat);
         for _ in 0..rounds {
             for sum in &mut sums {
                 *sum = M::multiply(*sum, weights, x);

@@ -296,6 +296,7 @@ unsafe fn pairs_of_products<K: PartKind>(weights: __m256i, x: __m256i) -> __m256
 
 /// [`Rows::row`], from where the row begins. The compiler does not know that for a sum, or a loop over blocks would count further for every row instead
 /// of once.
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read there")]
 #[inline(always)]
 fn row(rows: Rows, index: usize) -> *const u8 {
     let mut begin = rows.first.wrapping_add(index * rows.stride);
