@@ -36,7 +36,7 @@ pub use limits::Limits;
 pub use model::{Adapter, Config, Model, ModelInfo, OpenOptions};
 pub use request::{Completion, ContextPolicy, Event, Finish, Limit, Prompt, Request, Timings};
 pub use sampling::{Logprobs, Sampling, SamplingSource, TokenLogprob};
-pub use session::{Memory, Session, SessionOptions, Speculation};
+pub use session::{Memory, MemoryQuery, Session, SessionOptions, Speculation};
 pub use state::CacheFormat;
 pub use tokenizer::Tokenizer;
 pub use tools::{ToolCall, ToolChoice, Tools};
