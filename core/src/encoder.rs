@@ -20,7 +20,7 @@ impl Model {
             Some(pooling) => Ok(Encoder::new(Session::new(self.clone(), options)?, pooling)),
             None => {
                 Err(self
-                    .wrong_use("turns texts into vectors: this one generates, take Model::session"))
+                    .wrong_use("makes embeddings: this model generates text, use Model::session"))
             }
         }
     }

@@ -1,6 +1,21 @@
-//! A 64-bit hash that notices what changed by accident, eight bytes at a time. No defence against someone who wants a collision.
+//! Hashes of 64 bits that notice what changed by accident. No defence against someone who wants a collision.
+//!
+//! FNV-1a: <http://www.isthe.com/chongo/tech/comp/fnv/>.
 
-/// FNV-1a (<http://www.isthe.com/chongo/tech/comp/fnv/>) over 64-bit words instead of bytes, with a shift after each so that high bits reach low ones.
+/// What FNV-1a of 64 bits begins with.
+pub const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+/// What FNV-1a of 64 bits multiplies with.
+pub const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+
+/// FNV-1a of bytes, or likewise of longer integers.
+pub fn fnv1a<T: Into<u64>>(items: impl IntoIterator<Item = T>) -> u64 {
+    let items = items.into_iter();
+    items.fold(FNV_BASIS, |hash, item| {
+        (hash ^ item.into()).wrapping_mul(FNV_PRIME)
+    })
+}
+
+/// FNV-1a over 64-bit words instead of bytes, with a shift after each so that high bits reach low ones.
 /// Every step is a bijection of the state: a single changed word always changes the result.
 #[derive(Clone)]
 pub(crate) struct Hash {
@@ -13,7 +28,7 @@ pub(crate) struct Hash {
 impl Default for Hash {
     fn default() -> Self {
         Hash {
-            state: 0xcbf2_9ce4_8422_2325,
+            state: FNV_BASIS,
             part: [0; 8],
             length: 0,
         }
@@ -42,7 +57,7 @@ impl Hash {
     }
 
     fn word(&mut self, word: u64) {
-        self.state = (self.state ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+        self.state = (self.state ^ word).wrapping_mul(FNV_PRIME);
         self.state ^= self.state >> 32;
     }
 
@@ -58,7 +73,14 @@ impl Hash {
 
 #[cfg(test)]
 mod tests {
-    use super::Hash;
+    use super::{Hash, fnv1a};
+
+    #[test]
+    fn fnv1a_of_the_published_examples() {
+        assert_eq!(fnv1a(*b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(*b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv1a(*b"foobar"), 0x8594_4171_f739_67e8);
+    }
 
     fn hash(bytes: &[u8], portion: usize) -> u64 {
         let mut hash = Hash::default();

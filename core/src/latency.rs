@@ -5,7 +5,7 @@
 
 use crate::model::{Adapter, Model};
 use crate::sampling::{Rng, likeliest};
-use crate::session::{Memory, Session, SessionOptions};
+use crate::session::{Memory, MemoryQuery, Session, SessionOptions};
 use crate::{Error, Result, kernels};
 use std::time::{Duration, Instant};
 
@@ -215,7 +215,10 @@ pub fn measure_with(
         p95: percentile(&intervals, 95),
         prefill_rates,
         decode_rates,
-        memory: model.memory_with(&session.options(), adapters),
+        memory: model.memory(MemoryQuery {
+            adapters,
+            ..session.options().into()
+        }),
         resident: resident(),
         threads: session.threads(),
         isa: kernels::selected().name(),

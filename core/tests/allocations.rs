@@ -5,8 +5,8 @@ mod common;
 use common::{Random, Shape};
 use dram_core::sampling::{Dry, Penalties, Xtc};
 use dram_core::{
-    CacheFormat, Event, Model, OpenOptions, Prompt, Request, Sampling, SessionOptions, Speculation,
-    gguf,
+    CacheFormat, Event, MemoryQuery, Model, OpenOptions, Prompt, Request, Sampling, SessionOptions,
+    Speculation, gguf,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ops::ControlFlow;
@@ -80,7 +80,7 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
         let before = BYTES.load(Ordering::Relaxed);
         let session = model.session(options).unwrap();
         let allocated = BYTES.load(Ordering::Relaxed) - before;
-        let said = model.memory_for(&options).anonymous();
+        let said = model.memory(options).anonymous();
         // The pool's and the runtime's own small objects come on top.
         assert!(
             (said..said + 16 * 1024).contains(&allocated),
@@ -170,7 +170,7 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
         drafting.set_speculation(&speculation).unwrap();
         let allocated = BYTES.load(Ordering::Relaxed) - before;
         let own = match speculation {
-            Speculation::Draft { .. } => small.memory_for(&session.options()).anonymous(),
+            Speculation::Draft { .. } => small.memory(session.options()).anonymous(),
             _ => 0,
         };
         // Room for the logits was there: the vocabulary is small.
@@ -212,7 +212,11 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
         (model.adapter_from_gguf(file).unwrap(), 0.5)
     });
     let options = session.options();
-    let said = model.memory_with(&options, &adapters).scratch - model.memory_for(&options).scratch;
+    let with = MemoryQuery {
+        adapters: &adapters,
+        ..options.into()
+    };
+    let said = model.memory(with).scratch - model.memory(options).scratch;
     let before = BYTES.load(Ordering::Relaxed);
     session.set_adapters(&adapters).unwrap();
     let allocated = BYTES.load(Ordering::Relaxed) - before;
@@ -251,7 +255,7 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
         let before = BYTES.load(Ordering::Relaxed);
         let mut session = model.session(options).unwrap();
         let allocated = BYTES.load(Ordering::Relaxed) - before;
-        let said = model.memory(128).anonymous();
+        let said = model.memory(options).anonymous();
         assert!((said..said + 16 * 1024).contains(&allocated), "{name}");
         let mut decode = || {
             session.reset();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Numbers, Random, Shape, oracle};
+use common::{Numbers, Random, Shape, of_context, oracle};
 use dram_core::quant::{FORMATS, format_by_name};
 use dram_core::{Error, Model, OpenOptions, Session, SessionOptions, gguf};
 
@@ -361,10 +361,10 @@ fn memory_is_known_beforehand_and_limits_hold() {
     let random = Random::new(Shape::default());
     let file = random.to_file();
     let model = Model::open(file.path()).unwrap();
-    let memory = model.memory(256);
+    let memory = model.memory(of_context(256));
     assert_eq!(memory.mapped, std::fs::metadata(file.path()).unwrap().len());
     assert_eq!(memory.kv_cache, 2 * 2 * (16 + 16) * 256 * 2); // layers, heads, lengths, positions, bytes
-    let limit = model.memory(100).total();
+    let limit = model.memory(of_context(100)).total();
     let options = OpenOptions {
         memory_limit: Some(limit),
         ..OpenOptions::default()

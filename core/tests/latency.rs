@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Random, Shape};
+use common::{Random, Shape, of_context};
 use dram_core::Model;
 use dram_core::latency::{LatencyOptions, measure};
 use std::time::Instant;
@@ -38,7 +38,7 @@ fn counts_and_rates_are_consistent() {
         (latency.threads, latency.isa),
         (2, dram_core::kernels::selected().name())
     );
-    assert_eq!(latency.memory, model.memory(188));
+    assert_eq!(latency.memory, model.memory(of_context(188)));
     assert_eq!(
         latency.file_bytes,
         std::fs::metadata(file.path()).unwrap().len()

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Numbers, Random, Shape};
+use common::{Numbers, Random, Shape, of_context};
 use dram_core::{
     CacheFormat, Completion, ContextPolicy, Error, Event, Finish, Model, OpenOptions, Prompt,
     Request, Sampling, Session, SessionOptions, gguf,
@@ -463,12 +463,12 @@ fn a_q8_0_cache_is_half_as_large_and_nearly_as_exact() {
     // How the prompt is cut makes no difference.
     assert_eq!(logits(CacheFormat::Q8_0, &[1, 2, 13, 1, 100, 33]), rounded);
 
-    let memory = |format| model.memory_for(&options(160, format)).kv_cache;
+    let memory = |format| model.memory(options(160, format)).kv_cache;
     assert_eq!(memory(CacheFormat::F16), 2 * 2 * 160 * (32 + 32) * 2);
     assert_eq!(memory(CacheFormat::Q8_0), 2 * 2 * 160 * (34 + 34));
     assert_eq!(
-        model.memory(160),
-        model.memory_for(&options(160, CacheFormat::F16))
+        model.memory(of_context(160)),
+        model.memory(options(160, CacheFormat::F16))
     );
 
     let short = self::model(Shape::default());

@@ -5,8 +5,8 @@ mod common;
 use common::{Random, Shape};
 use dram_core::sampling::{Dry, Penalties, Xtc};
 use dram_core::{
-    Completion, ContextPolicy, Error, Event, Finish, Model, OpenOptions, Prompt, Request, Sampling,
-    Session, SessionOptions, Speculation, gguf,
+    Completion, ContextPolicy, Error, Event, Finish, MemoryQuery, Model, OpenOptions, Prompt,
+    Request, Sampling, Session, SessionOptions, Speculation, gguf,
 };
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -536,12 +536,15 @@ fn a_memory_limit_counts_the_draft_model() {
         threads: Some(1),
         ..SessionOptions::default()
     };
-    let own = target(&shape).memory_for(&options);
-    let needed = target(&shape).memory_with_drafts(&options, &[], &draft);
+    let own = target(&shape).memory(options);
+    let needed = target(&shape).memory(MemoryQuery {
+        speculation: &draft,
+        ..options.into()
+    });
     let Speculation::Draft { model: small, .. } = &draft else {
         unreachable!()
     };
-    let small = small.memory_for(&options);
+    let small = small.memory(options);
     assert_eq!(needed.mapped, own.mapped + small.mapped);
     assert_eq!(needed.kv_cache, own.kv_cache + small.kv_cache);
     assert!(needed.scratch >= own.scratch + small.scratch);

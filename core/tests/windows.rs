@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Numbers, Random, Shape};
+use common::{Numbers, Random, Shape, of_context};
 use dram_core::{
     CacheFormat, Event, Model, OpenOptions, Prompt, Request, Session, SessionOptions, Speculation,
     gguf,
@@ -162,7 +162,7 @@ fn drafts_change_nothing_beyond_the_ring() {
 
 #[test]
 fn a_window_takes_less_memory() {
-    let memory = |window| model(window).memory(CONTEXT).kv_cache;
+    let memory = |window| model(window).memory(of_context(CONTEXT)).kv_cache;
     let (all, some) = (memory(None), memory(Some(WINDOW)));
     // 512 of 1408 positions, and two checkpoints of 64.
     assert_eq!(some * 1408, all * (512 + 2 * 64));

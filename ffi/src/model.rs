@@ -9,6 +9,7 @@ use crate::session::NativeSession;
 use crate::types::{
     FormatShare, GenerationRequest, MemoryNeed, ModelInfo, ModelOptions, SessionOptions, count,
 };
+use dram_core::MemoryQuery;
 use std::sync::Arc;
 
 /// Whether the file of a model that is opened from now on is watched for faults, by a handler for SIGBUS that the first such model installs: see
@@ -87,7 +88,10 @@ impl NativeModel {
 
     /// Bytes that a session with these options and adapters will take, known before it is opened.
     pub fn memory(&self, options: SessionOptions, adapters: Vec<ScaledAdapter>) -> MemoryNeed {
-        let memory = self.inner.memory_with(&options.into(), &scaled(&adapters));
+        let memory = self.inner.memory(MemoryQuery {
+            adapters: &scaled(&adapters),
+            ..dram_core::SessionOptions::from(options).into()
+        });
         MemoryNeed {
             mapped: memory.mapped,
             kv_cache: memory.kv_cache,

@@ -1,5 +1,6 @@
 //! The tiny Hugging Face folders of `tests/golden/make_convert.py`, built again from facts.json: weights are a function of their name and place.
 
+use dram_core::hash::fnv1a;
 use half::{bf16, f16};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -177,7 +178,7 @@ impl Case {
 
 /// As `values` in make_convert.py: splitmix64, 24 bits for f32 and 8 for shorter types, from -1 to 1.
 fn values(name: &str, count: usize, long: bool) -> impl Iterator<Item = f32> {
-    let seed = fnv(name.as_bytes());
+    let seed = fnv1a(name.bytes());
     let bits = if long { 24 } else { 8 };
     (1..=count as u64).map(move |i| {
         let mut x = i.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(seed);
@@ -186,12 +187,5 @@ fn values(name: &str, count: usize, long: bool) -> impl Iterator<Item = f32> {
         x ^= x >> 31;
         let half = (1i64 << (bits - 1)) as f32;
         ((x >> (64 - bits)) as f32 - half) / half
-    })
-}
-
-/// FNV-1a.
-pub fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, &byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     })
 }

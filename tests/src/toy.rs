@@ -2,6 +2,7 @@
 //! Hugging Face transformers, bit for bit.
 
 use crate::gguf::{Gguf, Tensor, Value};
+use dram_core::hash::fnv1a;
 use dram_core::quant;
 use serde_json::{Value as Json, json};
 use std::path::Path;
@@ -386,9 +387,7 @@ pub fn f32_tensor(name: &str, values: &[f32]) -> Tensor {
 
 /// Uniform in [−scale, scale): splitmix64 used as a counter, 24 bits a value, so that f32 is exact before scaling.
 pub fn weights(name: &str, count: usize, scale: f32, seed: u64) -> Vec<f32> {
-    let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3)
-    });
+    let hash = fnv1a(name.bytes());
     let unit = |bits: u64| (bits >> 40) as f32 * (1.0 / 8_388_608.0) - 1.0;
     (1..=count as u64)
         .map(|i| unit(splitmix(hash ^ seed, i)) * scale)

@@ -1,7 +1,9 @@
 //! LoRA adapters: what they change, that sessions do not mix them, and files that are wrong.
 
 use dram_core::gguf::File;
-use dram_core::{Adapter, Error, Model, OpenOptions, Prompt, Request, Session, SessionOptions};
+use dram_core::{
+    Adapter, Error, MemoryQuery, Model, OpenOptions, Prompt, Request, Session, SessionOptions,
+};
 use dram_tests::adapter::{EMBEDDING, Lora, merged};
 use dram_tests::gguf::{Gguf, Value};
 use dram_tests::measure::relative;
@@ -236,8 +238,11 @@ fn the_memory_limit_counts_adapters() {
         ..SessionOptions::default()
     };
     let (without, with) = (
-        base.memory_for(&options),
-        base.memory_with(&options, &[(a.clone(), 1.0)]),
+        base.memory(options),
+        base.memory(MemoryQuery {
+            adapters: &[(a.clone(), 1.0)],
+            ..options.into()
+        }),
     );
     assert_eq!(with.mapped - without.mapped, a.gguf().file_bytes() as u64);
     assert!(with.scratch > without.scratch);

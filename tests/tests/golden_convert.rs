@@ -2,9 +2,10 @@
 //! of every family. The folders are built here again, since their weights are a function of name and place.
 
 use dram_core::gguf::{File, Kind, Value};
+use dram_core::hash::fnv1a;
 use dram_core::{Model, SessionOptions};
 use dram_files::convert::Convert;
-use dram_tests::folder::{Case, Facts, fnv};
+use dram_tests::folder::{Case, Facts};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -98,7 +99,7 @@ fn differences(case: &Case, file: &File) -> Vec<String> {
                     "{} {} {:016x}",
                     t.format().name,
                     shape.join("x"),
-                    fnv(t.bytes())
+                    fnv1a(t.bytes().iter().copied())
                 ),
             )
         })
@@ -115,7 +116,7 @@ fn differences(case: &Case, file: &File) -> Vec<String> {
     ours.retain(|name, _| !other(name));
     ours.insert(
         "...".into(),
-        format!("{:016x}", fnv(sorted.join("\n").as_bytes())),
+        format!("{:016x}", fnv1a(sorted.join("\n").bytes())),
     );
     let mut names: Vec<&String> = ours.keys().chain(case.tensors.keys()).collect();
     names.sort_unstable();
@@ -156,7 +157,7 @@ fn describe(value: Value<'_>) -> String {
                 other => panic!("no array of {other}"),
             };
             let all: Vec<u8> = array.iter().flat_map(bytes).collect();
-            format!("[{kind}] {} {:016x}", array.len(), fnv(&all))
+            format!("[{kind}] {} {:016x}", array.len(), fnv1a(all))
         }
         other => panic!("no key has {other:?}"),
     }

@@ -9,6 +9,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use dram_core::hash::{FNV_BASIS, FNV_PRIME};
 use dram_files::write_beside;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -149,12 +150,12 @@ pub(crate) fn identity_of(path: &Path) -> Option<Identity> {
     serde_json::from_str(header.metadata().as_ref()?.get("identity")?).ok()
 }
 
-/// FNV-1a over 64-bit words: against damage, not against malice.
+/// FNV-1a over 64-bit words, with a rotation after each: against damage, not against malice.
 struct Checksum(u64);
 
 impl Default for Checksum {
     fn default() -> Self {
-        Checksum(0xcbf2_9ce4_8422_2325)
+        Checksum(FNV_BASIS)
     }
 }
 
@@ -172,12 +173,12 @@ impl Checksum {
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
             self.0 = (self.0 ^ u64::from_le_bytes(*word))
-                .wrapping_mul(0x0000_0100_0000_01b3)
+                .wrapping_mul(FNV_PRIME)
                 .rotate_left(23);
         }
         for byte in rest {
             self.0 = (self.0 ^ u64::from(*byte))
-                .wrapping_mul(0x0000_0100_0000_01b3)
+                .wrapping_mul(FNV_PRIME)
                 .rotate_left(23);
         }
     }

@@ -67,42 +67,42 @@ const ROWS: &[Row] = &[
         "Q4_0, one token",
         "neon",
         "neon",
-        &["one_token<", "Q4_0"],
+        &["single_parts<", "Q4_0"],
         "ggml_vec_dot_q4_0_q8_0",
     ),
     row(
         "Q8_0, one token",
         "neon",
         "neon",
-        &["one_token<", "Q8_0"],
+        &["single_parts<", "Q8_0"],
         "ggml_vec_dot_q8_0_q8_0",
     ),
     row(
         "Q4_K, one token",
         "neon",
         "neon",
-        &["one_token<", "Q4K"],
+        &["superblocks<", "Q4K"],
         "ggml_vec_dot_q4_K_q8_K",
     ),
     row(
         "Q4_0, many tokens",
         "neon",
         "neon",
-        &["some_tokens<", "Q4_0"],
+        &["some_tokens<", "kinds::Narrow"],
         "ggml_vec_dot_q4_0_q8_0",
     ),
     row(
         "Q8_0, many tokens",
         "neon",
         "neon",
-        &["some_tokens<", "Q8_0"],
+        &["some_tokens<", "kinds::Wide"],
         "ggml_vec_dot_q8_0_q8_0",
     ),
     row(
         "Q4_K, many tokens",
         "neon",
         "neon",
-        MANY_K,
+        &["some_tokens<", "kinds::Minimums"],
         "ggml_vec_dot_q4_K_q8_K",
     ),
     row(
@@ -130,21 +130,21 @@ const ROWS: &[Row] = &[
         "Q4_0, many tokens",
         "dotprod",
         "dotprod",
-        &["some_tokens<", "Q4_0"],
+        &["some_tokens<", "kinds::Narrow"],
         "ggml_gemm_q4_0_4x4_q8_0",
     ),
     row(
         "Q8_0, many tokens",
         "dotprod",
         "dotprod",
-        &["some_tokens<", "Q8_0"],
+        &["some_tokens<", "kinds::Wide"],
         "ggml_gemm_q8_0_4x4_q8_0",
     ),
     row(
         "Q4_K, many tokens",
         "dotprod",
         "dotprod",
-        MANY_K,
+        &["some_tokens<", "kinds::Minimums"],
         "ggml_gemm_q4_K_8x4_q8_K",
     ),
     row(
@@ -172,21 +172,21 @@ const ROWS: &[Row] = &[
         "Q4_0, many tokens",
         "i8mm",
         "i8mm",
-        &["some_tokens<", "Q4_0"],
+        &["some_tokens<", "kinds::Narrow"],
         "ggml_gemm_q4_0_4x8_q8_0",
     ),
     row(
         "Q8_0, many tokens",
         "i8mm",
         "i8mm",
-        &["some_tokens<", "Q8_0"],
+        &["some_tokens<", "kinds::Wide"],
         "ggml_gemm_q8_0_4x8_q8_0",
     ),
     row(
         "Q4_K, many tokens",
         "i8mm",
         "i8mm",
-        MANY_PAIRS_K,
+        &["some_tokens<", "kinds::Minimums"],
         "ggml_gemm_q4_K_8x8_q8_K",
     ),
     row(
@@ -218,12 +218,6 @@ const ROWS: &[Row] = &[
         "mad",
     ),
 ];
-
-/// The product of parts with minimums and one scale.
-const MANY_K: &[&str] = &["some_tokens<", "Rows4<", ", false, true, false>"];
-
-/// As [`MANY_K`], for two rows × two tokens to a register.
-const MANY_PAIRS_K: &[&str] = &["some_tokens<", ", false, true>"];
 
 /// llama.cpp's function for attention's sums is inline; this makes one of it.
 const MAD: &str = "#include \"vec.h\"\nextern \"C\" void mad(int n, float * y, const ggml_fp16_t * x, float v) { ggml_vec_mad_f16(n, (ggml_fp16_t *) y, x, v); }\n";

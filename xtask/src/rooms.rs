@@ -50,8 +50,6 @@ const LONG: &[(&str, &str)] = &[
         "one arm for each kind of schema",
     ),
     ("core/src/kernels/unpack.rs", "one function for each format"),
-    ("core/src/kernels/x86/avx2.rs", "one instruction set"),
-    ("core/src/kernels/x86/avx512.rs", "one instruction set"),
     (
         "core/src/session/generate.rs",
         "the loop of an answer, step by step",

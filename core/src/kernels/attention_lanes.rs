@@ -2,7 +2,8 @@
 
 use super::attention::{KEYS, Scores, WeightedSum};
 use super::attention_q8_0::{SCALES, WOVEN};
-use super::lanes::{F16, F32, Lanes, Widen};
+use super::lanes::{Lanes, Widen};
+use crate::quant::floats::{F16, F32};
 use crate::quant::q8_0;
 use half::f16;
 

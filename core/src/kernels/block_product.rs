@@ -3,6 +3,7 @@
 //! Some rows are unpacked [`DEPTH`] parts at a time, transposed, and multiplied with all tokens while they stay in the first-level cache. The
 //! order of the additions is the scalar code's.
 
+use super::kinds::{self, PartKind};
 use super::product::{Rows, Tile, Unpack};
 use super::row_lanes::RowLanes;
 use super::unpack::Sink;
@@ -10,13 +11,12 @@ use crate::quant::Dot;
 use crate::quant::blocks::{Kind, PART, Part};
 use std::ops::Range;
 
-/// Parts that are unpacked at a time: one block of 256 values.
-pub(super) const DEPTH: usize = 8;
+/// Parts that are unpacked at a time: two blocks of 256 values.
+const DEPTH: usize = 16;
 
 /// Unpacked weights of a register of rows.
 pub(super) struct Packed<V: RowLanes> {
-    /// `[part, group]`: register `g` of a part holds values `4g .. 4g + 4`; signed ones as [`RowLanes::signed`] gives them,
-    /// or [`RowLanes::plain`] for that kind
+    /// `[part, group]`: register `g` of a part holds values `4g .. 4g + 4`; signed ones as [`RowLanes::signed`] gives them
     pub(super) values: [[V::Bytes; 8]; DEPTH],
     /// `[part, half]`
     pub(super) scales: [[V::Floats; 2]; DEPTH],
@@ -44,19 +44,13 @@ impl<V: RowLanes> Packed<V> {
 /// `H` registers of rows × `T` tokens at a time.
 ///
 /// # Safety
-/// `tile` has been checked, its format unpacks, by `unpack` where that is given, to parts of the kind that the constants describe, and `V` may be used.
+/// `tile` has been checked, its format unpacks, by `unpack` where that is given, to parts of kind `K`, and `V` may be used.
 #[inline(always)]
-pub(super) unsafe fn product<
-    V: RowLanes,
-    const H: usize,
-    const T: usize,
-    const HALVES: bool,
-    const MINIMUMS: bool,
-    const WIDE: bool,
->(
+pub(super) unsafe fn product<V: RowLanes, K: PartKind, const H: usize, const T: usize>(
     tile: &Tile<'_>,
     unpack: Option<Unpack>,
 ) {
+    const { assert!(T <= 4) };
     // SAFETY: the caller's; all indices below lie inside the checked shapes.
     unsafe {
         let mut packed: [Packed<V>; H] = std::array::from_fn(|_| Packed::new());
@@ -72,24 +66,14 @@ pub(super) unsafe fn product<
                 let mut token = 0;
                 let span = first..first + depth;
                 while token + T <= tile.tokens {
-                    some_tokens::<V, H, T, HALVES, MINIMUMS, WIDE>(
-                        tile,
-                        &packed,
-                        row,
-                        span.clone(),
-                        token,
-                    );
+                    some_tokens::<V, K, H, T>(tile, &packed, row, span.clone(), token);
                     token += T;
                 }
-                while token < tile.tokens {
-                    some_tokens::<V, H, 1, HALVES, MINIMUMS, WIDE>(
-                        tile,
-                        &packed,
-                        row,
-                        span.clone(),
-                        token,
-                    );
-                    token += 1;
+                match tile.tokens - token {
+                    1 => some_tokens::<V, K, H, 1>(tile, &packed, row, span, token),
+                    2 if T > 2 => some_tokens::<V, K, H, 2>(tile, &packed, row, span, token),
+                    3 if T > 3 => some_tokens::<V, K, H, 3>(tile, &packed, row, span, token),
+                    _ => {}
                 }
             }
         }
@@ -118,7 +102,7 @@ pub(super) unsafe fn unpack_rows<V: RowLanes>(
             Some(unpack) if V::LANES <= left => {
                 let rows = rows::<V>(tile, row, registers, at);
                 let packed: *mut Packed<V> = packed;
-                unpack(rows, tile.format.block_bytes, span.len(), packed.cast());
+                unpack(rows, span.len(), packed.cast());
             }
             _ => {
                 let start = row * tile.row_bytes + at;
@@ -131,13 +115,12 @@ pub(super) unsafe fn unpack_rows<V: RowLanes>(
 /// A register of rows from `row`, at byte `at` of each. What is wanted next lies `registers` registers of rows further.
 #[inline(always)]
 pub(super) fn rows<V: RowLanes>(tile: &Tile<'_>, row: usize, registers: usize, at: usize) -> Rows {
-    let first = tile.bytes[row * tile.row_bytes + at..].as_ptr();
-    let next = (row + registers * V::LANES) * tile.row_bytes + V::LANES * at;
+    let first = tile.bytes[row * tile.row_bytes..].as_ptr();
     Rows {
         first,
         stride: tile.row_bytes,
-        begin: first,
-        next: tile.bytes.as_ptr().wrapping_add(next),
+        at,
+        next: first.wrapping_add(registers * V::LANES * tile.row_bytes),
     }
 }
 
@@ -173,13 +156,15 @@ unsafe fn by_rows<V: RowLanes>(
                 let rows = Rows {
                     first,
                     stride: size_of::<[Part; DEPTH]>(),
-                    begin: first,
+                    at: 0,
                     next: first,
                 };
                 for (g, bytes) in V::bytes16(rows).into_iter().enumerate() {
                     packed.values[at][half * 4 + g] = match format.kind {
-                        Kind::Plain => V::plain(bytes, 0),
-                        Kind::Wide | Kind::Halves => V::signed(bytes, 0),
+                        Kind::Narrow => V::signed::<kinds::Narrow>(bytes, 0),
+                        Kind::Plain => V::signed::<kinds::Plain>(bytes, 0),
+                        Kind::Wide => V::signed::<kinds::Wide>(bytes, 0),
+                        Kind::Halves => V::signed::<kinds::Halves>(bytes, 0),
                         Kind::Minimums | Kind::HalvesMinimums => bytes,
                     };
                 }
@@ -190,14 +175,7 @@ unsafe fn by_rows<V: RowLanes>(
 
 /// The packed rows × `T` tokens, of the parts in `span`.
 #[inline(always)]
-unsafe fn some_tokens<
-    V: RowLanes,
-    const H: usize,
-    const T: usize,
-    const HALVES: bool,
-    const MINIMUMS: bool,
-    const WIDE: bool,
->(
+unsafe fn some_tokens<V: RowLanes, K: PartKind, const H: usize, const T: usize>(
     tile: &Tile<'_>,
     packed: &[Packed<V>; H],
     row: usize,
@@ -210,6 +188,10 @@ unsafe fn some_tokens<
     unsafe {
         let out: [*mut f32; T] =
             std::array::from_fn(|t| tile.out.add((token + t) * tile.stride + row));
+        let first: [usize; T] = std::array::from_fn(|t| (token + t) * count + span.start);
+        let x_values = first.map(|first| x.values.as_ptr().add(first * PART));
+        let x_scales = first.map(|first| x.scales.as_ptr().add(first));
+        let x_sums = first.map(|first| x.sums.as_ptr().add(first));
         let mut totals = [[V::splat(0.0); H]; T];
         if span.start > 0 {
             for t in 0..T {
@@ -218,23 +200,20 @@ unsafe fn some_tokens<
                 }
             }
         }
-        for (part, at) in span.enumerate().take(DEPTH) {
-            let block: [usize; T] = std::array::from_fn(|t| (token + t) * count + at);
-            let values = block.map(|block| x.values.as_ptr().add(block * PART));
-            let scales = block.map(|block| *x.scales.get_unchecked(block));
-            let sums = block.map(|block| *x.sums.get_unchecked(block));
+        for part in 0..span.len().min(DEPTH) {
+            let values: [*const i8; T] = std::array::from_fn(|t| x_values[t].add(part * PART));
             let sums: [[i32; 2]; T] =
-                std::array::from_fn(|t| halves::<V, HALVES, MINIMUMS>(values[t], sums[t]));
-            for h in 0..H {
-                let weights = &packed[h].values[part];
-                let products = dots::<V, T, HALVES, MINIMUMS, WIDE>(weights, values, sums);
-                for t in 0..T {
-                    totals[t][h] = add_part::<V, HALVES, MINIMUMS>(
+                std::array::from_fn(|t| halves::<V, K>(values[t], *x_sums[t].add(part)));
+            let weights: [&[V::Bytes; 8]; H] = std::array::from_fn(|h| &packed[h].values[part]);
+            let products = dots::<V, K, H, T>(weights, values, sums);
+            for t in 0..T {
+                for h in 0..H {
+                    totals[t][h] = add_part::<V, K>(
                         totals[t][h],
                         &packed[h].scales[part],
                         &packed[h].minimums[part],
-                        products[t],
-                        scales[t],
+                        products[t][h],
+                        *x_scales[t].add(part),
                         sums[t],
                     );
                 }
@@ -250,11 +229,8 @@ unsafe fn some_tokens<
 
 /// What the halves of the 32 activations at `x` add up to, `sum` in all, where a part's terms need it of each; else all of it stands first.
 #[inline(always)]
-pub(super) unsafe fn halves<V: RowLanes, const HALVES: bool, const MINIMUMS: bool>(
-    x: *const i8,
-    sum: i32,
-) -> [i32; 2] {
-    if HALVES && (MINIMUMS || V::SUMS) {
+pub(super) unsafe fn halves<V: RowLanes, K: PartKind>(x: *const i8, sum: i32) -> [i32; 2] {
+    if K::HALVES && (K::MINIMUMS || V::SUMS) {
         // SAFETY: the caller's.
         let low = unsafe { V::sum16(x) };
         return [low, sum - low];
@@ -262,55 +238,46 @@ pub(super) unsafe fn halves<V: RowLanes, const HALVES: bool, const MINIMUMS: boo
     [sum, 0]
 }
 
-/// The products of a part with the 32 activations at `x` of each token: its halves', or else all of them and nothing. Weights are signed where there
-/// are no minimums.
+/// The products of a part of `H` registers of rows with the 32 activations at `x` of each token: its halves', or else all of them and nothing.
 #[inline(always)]
-pub(super) unsafe fn dots<
-    V: RowLanes,
-    const T: usize,
-    const HALVES: bool,
-    const MINIMUMS: bool,
-    const WIDE: bool,
->(
-    weights: &[V::Bytes; 8],
+pub(super) unsafe fn dots<V: RowLanes, K: PartKind, const H: usize, const T: usize>(
+    weights: [&[V::Bytes; 8]; H],
     x: [*const i8; T],
     x_sums: [[i32; 2]; T],
-) -> [[V::Sums; 2]; T] {
+) -> [[[V::Sums; 2]; H]; T] {
     // Not `map`, which the compiler may leave a call in these loops.
     let low_sums: [i32; T] = std::array::from_fn(|t| x_sums[t][0]);
-    let high_sums: [i32; T] = std::array::from_fn(|t| x_sums[t][1]);
     // SAFETY: the caller's.
     unsafe {
-        if HALVES {
-            let (low, high) = weights.split_at(4);
+        let mut products = [[[V::nothing(); 2]; H]; T];
+        if K::HALVES {
+            let high_sums: [i32; T] = std::array::from_fn(|t| x_sums[t][1]);
             let x_high: [*const i8; T] = std::array::from_fn(|t| x[t].add(PART / 2));
-            let (first, second) = if MINIMUMS {
-                (
-                    V::dots::<T, false, WIDE>(low, x, low_sums),
-                    V::dots::<T, false, WIDE>(high, x_high, high_sums),
-                )
-            } else {
-                (
-                    V::dots::<T, true, WIDE>(low, x, low_sums),
-                    V::dots::<T, true, WIDE>(high, x_high, high_sums),
-                )
-            };
-            std::array::from_fn(|t| [first[t], second[t]])
+            let low: [&[V::Bytes; 4]; H] = std::array::from_fn(|h| &weights[h].as_chunks().0[0]);
+            let high: [&[V::Bytes; 4]; H] = std::array::from_fn(|h| &weights[h].as_chunks().0[1]);
+            let first = V::dots::<K, 4, H, T>(low, x, low_sums);
+            let second = V::dots::<K, 4, H, T>(high, x_high, high_sums);
+            for t in 0..T {
+                for h in 0..H {
+                    products[t][h] = [first[t][h], second[t][h]];
+                }
+            }
         } else {
-            let all = if MINIMUMS {
-                V::dots32::<T, false, WIDE>(weights, x, low_sums)
-            } else {
-                V::dots32::<T, true, WIDE>(weights, x, low_sums)
-            };
-            std::array::from_fn(|t| [all[t], V::nothing()])
+            let all = V::dots::<K, 8, H, T>(weights, x, low_sums);
+            for t in 0..T {
+                for h in 0..H {
+                    products[t][h][0] = all[t][h];
+                }
+            }
         }
+        products
     }
 }
 
 /// `total` and a part's terms: the products with the activations under their scales, and the minimums' shares. Without halves, all of the products
 /// and of the activations' sum stand first.
 #[inline(always)]
-pub(super) unsafe fn add_part<V: RowLanes, const HALVES: bool, const MINIMUMS: bool>(
+pub(super) unsafe fn add_part<V: RowLanes, K: PartKind>(
     total: V::Floats,
     scales: &[V::Floats; 2],
     minimums: &[V::Floats; 2],
@@ -322,18 +289,18 @@ pub(super) unsafe fn add_part<V: RowLanes, const HALVES: bool, const MINIMUMS: b
     unsafe {
         let wide_scale = V::splat(x_scale);
         let mut total = total;
-        if HALVES {
+        if K::HALVES {
             total = V::add_term(total, scales[0], wide_scale, first);
-            if MINIMUMS {
+            if K::MINIMUMS {
                 total = V::add_product(total, minimums[0], V::splat(x_scale * x_sums[0] as f32));
             }
             total = V::add_term(total, scales[1], wide_scale, second);
-            if MINIMUMS {
+            if K::MINIMUMS {
                 total = V::add_product(total, minimums[1], V::splat(x_scale * x_sums[1] as f32));
             }
         } else {
             total = V::add_term(total, scales[0], wide_scale, first);
-            if MINIMUMS {
+            if K::MINIMUMS {
                 total = V::add_product(total, minimums[0], V::splat(x_scale * x_sums[0] as f32));
             }
         }

@@ -3,6 +3,7 @@
 //! The order of the additions is the scalar code's: value `i` goes to lane `i mod 16`, the lanes are added by halves at the end.
 
 use super::product::Tile;
+use crate::quant::floats::{Bf16, F16, F32};
 use half::f16;
 
 /// Sixteen f32 lanes. Every method may be called only where the processor has the implementor's instructions, from a function that is
@@ -58,10 +59,6 @@ pub(super) trait Widen {
         }
     }
 }
-
-pub(super) struct F32;
-pub(super) struct F16;
-pub(super) struct Bf16;
 
 impl Widen for F32 {
     type Stored = f32;

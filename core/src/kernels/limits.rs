@@ -17,7 +17,6 @@ pub(super) trait Multiply {
     type Register: Copy;
     /// Multiply-adds of one [`Multiply::multiply`].
     const PRODUCTS: u64;
-    unsafe fn splat(value: i8) -> Self::Register;
     /// Adds the products to `sum`, in a way that the compiler does not take out of a loop.
     unsafe fn multiply(
         sum: Self::Register,
@@ -35,8 +34,8 @@ pub(super) trait Multiply {
 pub(super) unsafe fn multiply_adds<M: Multiply, const N: usize>(rounds: usize) -> u64 {
     // SAFETY: the caller's.
     unsafe {
-        let (weights, x) = (M::splat(black_box(1)), M::splat(black_box(1)));
-        let mut sums = black_box([0; N]).map(|start| M::splat(start));
+        let (weights, x) = (splat(black_box(1)), splat(black_box(1)));
+        let mut sums = black_box([0; N]).map(splat);
         for _ in 0..rounds {
             for sum in &mut sums {
                 *sum = M::multiply(*sum, weights, x);
@@ -45,6 +44,15 @@ pub(super) unsafe fn multiply_adds<M: Multiply, const N: usize>(rounds: usize) -
         black_box(sums);
     }
     (rounds * N) as u64 * M::PRODUCTS
+}
+
+/// `value` in every byte of a register.
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+#[inline(always)]
+fn splat<R: Copy>(value: i8) -> R {
+    const { assert!(size_of::<R>() <= 64) };
+    // SAFETY: as many bytes are there, and a register holds any.
+    unsafe { [value; 64].as_ptr().cast::<R>().read_unaligned() }
 }
 
 /// As [`multiply_adds`], as far as the compiler gets by itself.

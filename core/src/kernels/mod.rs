@@ -16,13 +16,15 @@ pub(crate) mod attention_q8_0;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod block_product;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+mod few_tokens;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod format;
 mod instantiate;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+mod kinds;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod lanes;
 mod limits;
-#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
-mod one_token;
 mod product;
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 mod row_lanes;
@@ -50,12 +52,12 @@ pub struct Kernels {
     codecs: &'static [(u32, Codec)],
     /// Products by GGML number; a format that is not listed takes its own scalar code.
     products: &'static [(u32, product::Kernel)],
-    /// Products with one token, of as many rows as [`product::Unpacker::one_token`] takes, by GGML number; a format that is not listed takes that.
+    /// Products with one token, of whole registers of rows, by GGML number; a format that is not listed takes [`product::Unpacker::few_tokens`].
     one_token: &'static [(u32, product::Kernel)],
     /// Unpacking to parts by GGML number; a format that is not listed takes its own scalar code.
     unpackers: &'static [product::Unpacker],
     /// Products of unpacked parts, one for each [`crate::quant::blocks::Kind`], in its order.
-    parts: [product::PartsKernel; 5],
+    parts: [product::PartsKernel; 6],
     quantize_activations: unsafe fn(&[f32], QuantizedMut<'_>),
     round_activations: unsafe fn(&[f32], &mut [f32]),
     scores: unsafe fn(Scores<'_>),

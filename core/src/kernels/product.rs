@@ -92,22 +92,23 @@ impl Tile<'_> {
 /// Computes a tile. Safe to call where the processor has the instructions and the tile has been checked.
 pub(crate) type Kernel = unsafe fn(&Tile<'_>);
 
-/// Some rows of weights, from the same place in each.
+/// Some rows of weights, from the same byte of each.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows {
+    /// Where the first row begins.
     pub(crate) first: *const u8,
     /// Bytes from one row to the next.
     pub(crate) stride: usize,
-    /// Where the first row's part of this began.
-    pub(crate) begin: *const u8,
-    /// What is wanted after all of the rows' parts of this: as many bytes, one after the other.
+    /// The byte.
+    pub(crate) at: usize,
+    /// What is wanted after all of these rows: as many bytes, one after the other.
     pub(crate) next: *const u8,
 }
 
 /// Unpacks `parts` parts of a register's rows, from where a block begins, into what the instruction set's product takes them from.
-/// `block_bytes` is the format's. To call one is safe where the processor has the instructions, all of the rows are there, and the blocks hold as
+/// To call one is safe where the processor has the instructions, all of the rows are there, and the blocks hold as
 /// many parts.
-pub(crate) type Unpack = unsafe fn(rows: Rows, block_bytes: usize, parts: usize, packed: *mut ());
+pub(crate) type Unpack = unsafe fn(rows: Rows, parts: usize, packed: *mut ());
 
 /// How an instruction set unpacks a format to parts.
 pub(crate) struct Unpacker {
@@ -115,8 +116,9 @@ pub(crate) struct Unpacker {
     pub(crate) unpack: Unpack,
     /// Rows that are unpacked together.
     pub(crate) lanes: usize,
-    /// The product with one token, of as many rows as go into whole registers.
-    pub(crate) one_token: Kernel,
+    /// The product with up to `few` tokens, of as many rows as go into whole registers.
+    pub(crate) few_tokens: Kernel,
+    pub(crate) few: usize,
 }
 
 /// As [`Kernel`], for formats that unpack to parts: by the function given, or else by their own scalar code.
@@ -227,11 +229,14 @@ impl Kernels {
                 let unpacker = self.unpackers.iter().find(|row| row.ggml_id == id);
                 let product = self.parts[parts.kind as usize];
                 match unpacker {
-                    Some(unpacker) if tile.tokens == 1 => {
+                    Some(unpacker) if tile.tokens <= unpacker.few => {
                         let own = self.one_token.iter().find(|row| row.0 == id);
-                        own.map_or(unpacker.one_token, |row| row.1)(&tile);
+                        let own = own.filter(|_| tile.tokens == 1);
+                        own.map_or(unpacker.few_tokens, |row| row.1)(&tile);
                         let done = tile.rows / unpacker.lanes * unpacker.lanes;
-                        product(&tile.after(done), None);
+                        if done < tile.rows {
+                            product(&tile.after(done), None);
+                        }
                     }
                     _ => product(&tile, unpacker.map(|row| row.unpack)),
                 }

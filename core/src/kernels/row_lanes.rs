@@ -1,5 +1,6 @@
 //! Registers with one row of a matrix per 32-bit lane: what [`super::block_product`] and [`super::unpack`] are written over.
 
+use super::kinds::PartKind;
 use super::product::Rows;
 
 impl Rows {
@@ -7,14 +8,16 @@ impl Rows {
     #[inline(always)]
     pub(super) fn at(self, bytes: usize) -> Rows {
         Rows {
-            first: self.first.wrapping_add(bytes),
+            at: self.at + bytes,
             ..self
         }
     }
 
     #[inline(always)]
     pub(super) fn row(self, index: usize) -> *const u8 {
-        self.first.wrapping_add(index * self.stride)
+        self.first
+            .wrapping_add(index * self.stride)
+            .wrapping_add(self.at)
     }
 }
 
@@ -23,7 +26,7 @@ impl Rows {
 pub(super) trait RowLanes {
     /// Rows of a register.
     const LANES: usize;
-    /// Whether [`RowLanes::dots`] needs the sums of the activations where weights are signed.
+    /// Whether [`RowLanes::dots`] needs the sums of halves' activations where weights are signed.
     const SUMS: bool;
     /// Four bytes of each row.
     type Bytes: Copy;
@@ -40,6 +43,8 @@ pub(super) trait RowLanes {
     unsafe fn bytes16(rows: Rows) -> [Self::Bytes; 4];
     /// Four bytes of each row.
     unsafe fn bytes4(rows: Rows) -> Self::Bytes;
+    /// The binary16 that begins each row's sixteen bytes.
+    unsafe fn half(rows: Rows) -> Self::Floats;
     /// Eight bytes of each row: the first four, and the others.
     unsafe fn bytes8(rows: Rows) -> [Self::Bytes; 2];
     /// Every byte's bits in `mask`.
@@ -53,14 +58,8 @@ pub(super) trait RowLanes {
     unsafe fn triple(bytes: Self::Bytes) -> Self::Bytes;
     /// The ninth and tenth bit of every byte's triple.
     unsafe fn carried(bytes: Self::Bytes) -> Self::Bytes;
-    /// Bytes less `offset`, in the form in which [`RowLanes::dots`] takes signed weights.
-    unsafe fn signed(bytes: Self::Bytes, offset: u8) -> Self::Bytes;
-    /// Bytes less `offset`, from −16 to 16, in the form in which [`RowLanes::dots32`] takes signed weights that are not wide.
-    #[inline(always)]
-    unsafe fn plain(bytes: Self::Bytes, offset: u8) -> Self::Bytes {
-        // SAFETY: the caller's.
-        unsafe { Self::signed(bytes, offset) }
-    }
+    /// Bytes less `offset`, in the form in which [`RowLanes::dots`] takes the weights of kind `K`, which has no minimums.
+    unsafe fn signed<K: PartKind>(bytes: Self::Bytes, offset: u8) -> Self::Bytes;
     /// The entries that the bytes, each below sixteen, stand for.
     unsafe fn look_up(table: &[i8; 16], bytes: Self::Bytes) -> Self::Bytes;
     /// `value`, at most sixteen, in byte `k` where bit `first + k` of the lane is set, for `k` below four; 0 elsewhere. `first` is a multiple of four.
@@ -73,20 +72,14 @@ pub(super) trait RowLanes {
     unsafe fn halves(bytes: Self::Bytes) -> [Self::Floats; 2];
     unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
 
-    /// The products of sixteen weights (four registers) with the sixteen activations at `x` of each token; `x_sums` holds these activations'
-    /// sums where [`RowLanes::SUMS`] asks for them. What [`RowLanes::add_term`] takes, which need not be the plain integers.
-    unsafe fn dots<const T: usize, const SIGNED: bool, const WIDE: bool>(
-        weights: &[Self::Bytes],
+    /// The products of `4 N` weights of each row with as many activations at `x` of each token: all of a part's weights, or half of them where the
+    /// kind has halves. `H` registers of rows share the activations. `x_sums` holds the activations' sums, those of halves only where
+    /// [`RowLanes::SUMS`] asks for them. What [`RowLanes::add_term`] takes, which need not be the plain integers.
+    unsafe fn dots<K: PartKind, const N: usize, const H: usize, const T: usize>(
+        weights: [&[Self::Bytes; N]; H],
         x: [*const i8; T],
         x_sums: [i32; T],
-    ) -> [Self::Sums; T];
-    /// As [`RowLanes::dots`], of 32 weights (eight registers) with 32 activations, whose sums are always there. Signed weights are in the form of
-    /// [`RowLanes::plain`], wide ones in that of [`RowLanes::signed`].
-    unsafe fn dots32<const T: usize, const SIGNED: bool, const WIDE: bool>(
-        weights: &[Self::Bytes; 8],
-        x: [*const i8; T],
-        x_sums: [i32; T],
-    ) -> [Self::Sums; T];
+    ) -> [[Self::Sums; H]; T];
     unsafe fn splat(value: f32) -> Self::Floats;
     unsafe fn load(from: *const f32) -> Self::Floats;
     unsafe fn store(values: Self::Floats, to: *mut f32);

@@ -15,7 +15,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     products: &[],
     one_token: &[],
     unpackers: &[],
-    parts: [|tile, _| product(tile); 5],
+    parts: [|tile, _| product(tile); 6],
     quantize_activations: activation::quantize_blocks,
     round_activations: activation::round_blocks,
     scores: attention::scores,
@@ -55,7 +55,6 @@ pub(super) fn product(tile: &Tile<'_>) {
             };
             let sum = match tile.format.dot {
                 Dot::Float(dot) => dot(bytes, &tile.float[token * tile.cols..][..tile.cols]),
-                Dot::Int8(dot) => dot(bytes, int8()),
                 Dot::Parts(parts) => blocks::dot(parts, tile.format, bytes, int8()),
             };
             // SAFETY: `row < rows` and `token < tokens`, which the output holds.

@@ -3,11 +3,11 @@
 //! The same layouts as in `quant/`, whose code is the specification. A format that has nothing here unpacks by that code, row by row.
 
 use super::block_product::Packed;
+use super::kinds::{self, PartKind};
 #[allow(unused_imports, reason = "named by the documentation")]
 use super::product::{Rows, Unpack};
 use super::row_lanes::RowLanes;
-use crate::quant::blocks::Kind;
-use crate::quant::{iq4_nl, mxfp4};
+use crate::quant::{self, iq4_nl, mxfp4};
 
 /// Where a block's parts go.
 pub(super) trait Sink<V: RowLanes> {
@@ -21,8 +21,7 @@ pub(super) trait Sink<V: RowLanes> {
     /// # Safety
     /// As for the scales.
     unsafe fn minimums(&mut self, part: usize, minimums: [V::Floats; 2]);
-    /// A part's 32 values: register `g` holds values `4g .. 4g + 4`; signed ones as [`RowLanes::signed`] gives them, or
-    /// [`RowLanes::plain`] for that kind.
+    /// A part's 32 values: register `g` holds values `4g .. 4g + 4`; signed ones as [`RowLanes::signed`] gives them.
     ///
     /// # Safety
     /// As for the scales.
@@ -33,56 +32,78 @@ pub(super) trait Sink<V: RowLanes> {
 pub(super) trait Lanewise {
     /// Parts of a block.
     const PARTS: usize;
-    /// The format's.
-    const KIND: Kind;
-    /// Unpacks the block at which `rows` stand into the parts from `first`.
+    /// Bytes of a block.
+    const BYTES: usize;
+    /// What the parts have in common.
+    type Kind: PartKind;
+    /// Unpacks the block at which `rows` stand.
     ///
     /// # Safety
     /// Of [`Unpack`].
-    unsafe fn block<V: RowLanes, S: Sink<V>>(rows: Rows, first: usize, sink: &mut S);
+    unsafe fn block<V: RowLanes, S: Sink<V>>(rows: Rows, sink: &mut S);
 }
 
 /// Unpacks blocks to `parts` parts.
 #[inline(always)]
 pub(super) unsafe fn blocks<F: Lanewise, V: RowLanes, S: Sink<V>>(
     rows: Rows,
-    block_bytes: usize,
     parts: usize,
     sink: &mut S,
 ) {
-    for (block, first) in (0..parts).step_by(F::PARTS).enumerate() {
-        let rows = rows.at(block * block_bytes);
+    for block in 0..parts / F::PARTS {
+        let rows = rows.at(block * F::BYTES);
         if F::PARTS == 1 {
-            ask_ahead::<V>(rows, block_bytes);
+            ask_ahead::<V>(rows, F::BYTES);
         }
+        let first = block * F::PARTS;
         // SAFETY: the caller's.
-        unsafe { F::block::<V, S>(rows, first, sink) };
+        unsafe { F::block::<V, _>(rows, &mut From { sink, first }) };
+    }
+}
+
+/// The parts from `first` of another sink.
+struct From<'a, S> {
+    sink: &'a mut S,
+    first: usize,
+}
+
+impl<V: RowLanes, S: Sink<V>> Sink<V> for From<'_, S> {
+    #[inline(always)]
+    unsafe fn scales(&mut self, part: usize, scales: [V::Floats; 2]) {
+        // SAFETY: the caller's; so for the others.
+        unsafe { self.sink.scales(self.first + part, scales) }
+    }
+    #[inline(always)]
+    unsafe fn minimums(&mut self, part: usize, minimums: [V::Floats; 2]) {
+        // SAFETY: as above.
+        unsafe { self.sink.minimums(self.first + part, minimums) }
+    }
+    #[inline(always)]
+    unsafe fn values(&mut self, part: usize, values: [V::Bytes; 8]) {
+        // SAFETY: as above.
+        unsafe { self.sink.values(self.first + part, values) }
     }
 }
 
 /// An [`Unpack`] for [`Packed<V>`].
 #[inline(always)]
-pub(super) unsafe fn unpack<F: Lanewise, V: RowLanes>(
-    rows: Rows,
-    block_bytes: usize,
-    parts: usize,
-    packed: *mut (),
-) {
+pub(super) unsafe fn unpack<F: Lanewise, V: RowLanes>(rows: Rows, parts: usize, packed: *mut ()) {
     // SAFETY: the caller's.
-    unsafe { blocks::<F, V, _>(rows, block_bytes, parts, &mut *packed.cast::<Packed<V>>()) }
+    unsafe { blocks::<F, V, _>(rows, parts, &mut *packed.cast::<Packed<V>>()) }
 }
 
 // SAFETY (every block below): the caller's, as `Lanewise::block` says; what is read lies inside a block.
 macro_rules! lanewise {
-    ($(#[$doc:meta])* $name:ident, $parts:literal, $kind:ident, |$rows:ident, $first:ident, $sink:ident| $body:block) => {
+    ($(#[$doc:meta])* $name:ident, $module:ident, $parts:literal, $kind:ident, |$rows:ident, $sink:ident| $body:block) => {
         $(#[$doc])*
         pub(super) struct $name;
         #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
         impl Lanewise for $name {
             const PARTS: usize = $parts;
-            const KIND: Kind = Kind::$kind;
+            const BYTES: usize = quant::$module::BYTES;
+            type Kind = kinds::$kind;
             #[inline(always)]
-            unsafe fn block<V: RowLanes, S: Sink<V>>($rows: Rows, $first: usize, $sink: &mut S) {
+            unsafe fn block<V: RowLanes, S: Sink<V>>($rows: Rows, $sink: &mut S) {
                 unsafe { $body }
             }
         }
@@ -103,11 +124,13 @@ macro_rules! eight {
 /// Asks for as much of what is wanted next as `bytes` bytes of each row are: in the order of memory, and a few lines at a time, so that the
 /// processor never has to wait for a free fill buffer.
 #[inline(always)]
-fn ask_ahead<V: RowLanes>(rows: Rows, bytes: usize) {
+pub(super) fn ask_ahead<V: RowLanes>(rows: Rows, bytes: usize) {
     const LINE: usize = 64; // of the cache
-    let done = (rows.first.addr() - rows.begin.addr()) * V::LANES;
-    for line in (0..bytes * V::LANES).step_by(LINE) {
+    let done = rows.at * V::LANES;
+    let mut line = 0;
+    while line < bytes * V::LANES {
         V::prefetch(rows.next.wrapping_add(done + line));
+        line += LINE;
     }
 }
 
@@ -163,16 +186,9 @@ unsafe fn join<V: RowLanes>(
 
 /// Codes less `offset`.
 #[inline(always)]
-unsafe fn signed<V: RowLanes>(codes: [V::Bytes; 8], offset: u8) -> [V::Bytes; 8] {
+unsafe fn signed<V: RowLanes, K: PartKind>(codes: [V::Bytes; 8], offset: u8) -> [V::Bytes; 8] {
     // SAFETY: the caller's.
-    unsafe { eight!(|g| V::signed(codes[g], offset)) }
-}
-
-/// Codes less `offset`, of the plain kind.
-#[inline(always)]
-unsafe fn plain<V: RowLanes>(codes: [V::Bytes; 8], offset: u8) -> [V::Bytes; 8] {
-    // SAFETY: the caller's.
-    unsafe { eight!(|g| V::plain(codes[g], offset)) }
+    unsafe { eight!(|g| V::signed::<K>(codes[g], offset)) }
 }
 
 /// The table's entries at the nibbles.
@@ -275,7 +291,7 @@ impl Scaled for Q6K {
     }
 }
 
-lanewise!(Q4K, 8, Minimums, |rows, _first, sink| {
+lanewise!(Q4K, q4_k, 8, Minimums, |rows, sink| {
     ask_ahead::<V>(rows, 16);
     Q4K::scales::<V, S>(rows, sink);
     for pair in 0..4 {
@@ -285,7 +301,7 @@ lanewise!(Q4K, 8, Minimums, |rows, _first, sink| {
     }
 });
 
-lanewise!(Q5K, 8, Minimums, |rows, _first, sink| {
+lanewise!(Q5K, q5_k, 8, Minimums, |rows, sink| {
     ask_ahead::<V>(rows, 16);
     Q5K::scales::<V, S>(rows, sink);
     let fifth = bytes32::<V>(rows.at(16));
@@ -299,7 +315,7 @@ lanewise!(Q5K, 8, Minimums, |rows, _first, sink| {
     }
 });
 
-lanewise!(Q6K, 8, Halves, |rows, _first, sink| {
+lanewise!(Q6K, q6_k, 8, Halves, |rows, sink| {
     ask_ahead::<V>(rows.at(192), 16);
     Q6K::scales::<V, S>(rows, sink);
     for eighth in 0..2 {
@@ -310,7 +326,7 @@ lanewise!(Q6K, 8, Halves, |rows, _first, sink| {
                 let quarter = above * 2 + side;
                 let low = bits::<V>(&bytes, above as u32 * 4, 15);
                 let codes = join::<V>(low, &high, quarter as u32 * 2, 3 << 4);
-                sink.values(eighth * 4 + quarter, signed::<V>(codes, 32));
+                sink.values(eighth * 4 + quarter, signed::<V, kinds::Halves>(codes, 32));
             }
         }
     }
@@ -323,7 +339,7 @@ unsafe fn two_bits<V: RowLanes>(bytes: &[[V::Bytes; 8]; 2], part: usize) -> [V::
     unsafe { bits::<V>(&bytes[part / 4], part as u32 % 4 * 2, 3) }
 }
 
-lanewise!(Q2K, 8, HalvesMinimums, |rows, _first, sink| {
+lanewise!(Q2K, q2_k, 8, HalvesMinimums, |rows, sink| {
     let [scale, minimum] = V::halves(V::bytes4(rows.at(80)));
     let minimum = negative::<V>(minimum);
     let head = bytes16::<V>(rows);
@@ -341,7 +357,7 @@ lanewise!(Q2K, 8, HalvesMinimums, |rows, _first, sink| {
     }
 });
 
-lanewise!(Q3K, 8, Halves, |rows, _first, sink| {
+lanewise!(Q3K, q3_k, 8, Halves, |rows, sink| {
     // The last sixteen bytes: two of codes, twelve of scales, the scale of scales.
     let tail = bytes16::<V>(rows.at(94));
     let [_, scale] = V::halves(tail[3]);
@@ -369,11 +385,11 @@ lanewise!(Q3K, 8, Halves, |rows, _first, sink| {
     let low = [bytes32::<V>(rows.at(32)), bytes32::<V>(rows.at(64))];
     for part in 0..8 {
         let codes = join::<V>(two_bits::<V>(&low, part), &mask, part as u32, 1 << 2);
-        sink.values(part, signed::<V>(codes, 4));
+        sink.values(part, signed::<V, kinds::Halves>(codes, 4));
     }
 });
 
-lanewise!(Iq4Xs, 8, Wide, |rows, _first, sink| {
+lanewise!(Iq4Xs, iq4_xs, 8, Wide, |rows, sink| {
     let head = bytes16::<V>(rows);
     let [scale, _] = V::halves(head[0]);
     for part in 0..8 {
@@ -382,16 +398,22 @@ lanewise!(Iq4Xs, 8, Wide, |rows, _first, sink| {
         let whole = V::whole(V::or(low, V::left(high, 4)), 0, 32);
         sink.scales(part, [V::mul(scale, whole); 2]);
         let bytes = bytes16::<V>(rows.at(8 + part * 16));
-        sink.values(part, signed::<V>(look_up::<V>(&iq4_nl::TABLE, bytes), 0));
+        sink.values(
+            part,
+            signed::<V, kinds::Wide>(look_up::<V>(&iq4_nl::TABLE, bytes), 0),
+        );
     }
 });
 
-lanewise!(Tq2_0, 8, Plain, |rows, _first, sink| {
+lanewise!(Tq2_0, tq2_0, 8, Narrow, |rows, sink| {
     let [_, scale] = V::halves(V::bytes4(rows.at(62)));
     let codes = [bytes32::<V>(rows), bytes32::<V>(rows.at(32))];
     for part in 0..8 {
         sink.scales(part, [scale; 2]);
-        sink.values(part, plain::<V>(two_bits::<V>(&codes, part), 1));
+        sink.values(
+            part,
+            signed::<V, kinds::Narrow>(two_bits::<V>(&codes, part), 1),
+        );
     }
 });
 
@@ -399,10 +421,10 @@ lanewise!(Tq2_0, 8, Plain, |rows, _first, sink| {
 #[inline(always)]
 unsafe fn ternary<V: RowLanes>(bytes: [V::Bytes; 8]) -> [V::Bytes; 8] {
     // SAFETY: the caller's.
-    unsafe { eight!(|g| V::plain(V::carried(bytes[g]), 1)) }
+    unsafe { eight!(|g| V::signed::<kinds::Narrow>(V::carried(bytes[g]), 1)) }
 }
 
-lanewise!(Tq1_0, 8, Plain, |rows, _first, sink| {
+lanewise!(Tq1_0, tq1_0, 8, Narrow, |rows, sink| {
     let [scale, _] = V::halves(V::bytes4(rows.at(52)));
     for part in 0..8 {
         sink.scales(part, [scale; 2]);
@@ -432,42 +454,53 @@ lanewise!(Tq1_0, 8, Plain, |rows, _first, sink| {
     }
 });
 
-lanewise!(Q4_1, 1, Minimums, |rows, first, sink| {
-    let [scale, minimum] = V::halves(V::bytes4(rows));
-    sink.scales(first, [scale; 2]);
-    sink.minimums(first, [minimum; 2]);
-    sink.values(first, nibbles::<V>(V::bytes16(rows.at(4))));
+lanewise!(Q4_0, q4_0, 1, Narrow, |rows, sink| {
+    let codes = nibbles::<V>(V::bytes16(rows.at(2)));
+    sink.values(0, signed::<V, kinds::Narrow>(codes, 8));
+    sink.scales(0, [V::half(rows); 2]);
 });
 
-lanewise!(Q5_0, 1, Plain, |rows, first, sink| {
+lanewise!(Q8_0, q8_0, 1, Wide, |rows, sink| {
+    let ([a, b, c, d], [e, f, g, h]) = (V::bytes16(rows.at(2)), V::bytes16(rows.at(18)));
+    sink.values(0, signed::<V, kinds::Wide>([a, b, c, d, e, f, g, h], 0));
+    sink.scales(0, [V::half(rows); 2]);
+});
+
+lanewise!(Q4_1, q4_1, 1, Minimums, |rows, sink| {
+    let [scale, minimum] = V::halves(V::bytes4(rows));
+    sink.scales(0, [scale; 2]);
+    sink.minimums(0, [minimum; 2]);
+    sink.values(0, nibbles::<V>(V::bytes16(rows.at(4))));
+});
+
+lanewise!(Q5_0, q5_0, 1, Plain, |rows, sink| {
     let [head, next] = V::bytes8(rows);
-    sink.scales(first, [V::halves(head)[0]; 2]);
+    sink.scales(0, [V::halves(head)[0]; 2]);
     let fifth = V::or(V::right(head, 16), V::left(next, 16));
     let codes = five_bits::<V>(fifth, V::bytes16(rows.at(6)));
-    sink.values(first, plain::<V>(codes, 16));
+    sink.values(0, signed::<V, kinds::Plain>(codes, 16));
 });
 
-lanewise!(Q5_1, 1, Minimums, |rows, first, sink| {
+lanewise!(Q5_1, q5_1, 1, Minimums, |rows, sink| {
     let [head, fifth] = V::bytes8(rows);
     let [scale, minimum] = V::halves(head);
-    sink.scales(first, [scale; 2]);
-    sink.minimums(first, [minimum; 2]);
-    sink.values(first, five_bits::<V>(fifth, V::bytes16(rows.at(8))));
+    sink.scales(0, [scale; 2]);
+    sink.minimums(0, [minimum; 2]);
+    sink.values(0, five_bits::<V>(fifth, V::bytes16(rows.at(8))));
 });
 
-lanewise!(Iq4Nl, 1, Wide, |rows, first, sink| {
-    let [scale, _] = V::halves(V::bytes4(rows));
-    sink.scales(first, [scale; 2]);
+lanewise!(Iq4Nl, iq4_nl, 1, Wide, |rows, sink| {
+    sink.scales(0, [V::half(rows); 2]);
     let values = look_up::<V>(&iq4_nl::TABLE, V::bytes16(rows.at(2)));
-    sink.values(first, signed::<V>(values, 0));
+    sink.values(0, signed::<V, kinds::Wide>(values, 0));
 });
 
-lanewise!(Mxfp4, 1, Plain, |rows, first, sink| {
+lanewise!(Mxfp4, mxfp4, 1, Plain, |rows, sink| {
     let mut scales = [0.0; 16];
     for (r, scale) in scales[..V::LANES].iter_mut().enumerate() {
         *scale = mxfp4::scale(*rows.row(r));
     }
-    sink.scales(first, [V::load(scales.as_ptr()); 2]);
+    sink.scales(0, [V::load(scales.as_ptr()); 2]);
     let values = look_up::<V>(&mxfp4::TABLE, V::bytes16(rows.at(1)));
-    sink.values(first, plain::<V>(values, 0));
+    sink.values(0, signed::<V, kinds::Plain>(values, 0));
 });

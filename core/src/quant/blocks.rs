@@ -30,9 +30,11 @@ impl Part {
 /// What a format's parts have in common: which terms a product needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One scale for 32 values, no minimums, integers from −16 to 16.
+    /// One scale for 32 values, no minimums, integers from −8 to 7.
+    Narrow,
+    /// As [`Kind::Narrow`], with integers from −16 to 16.
     Plain,
-    /// As [`Kind::Plain`], with integers from −127 to 127.
+    /// As [`Kind::Narrow`], with integers from −128 to 127.
     Wide,
     /// One scale and one minimum for 32 values, integers from 0 to 32.
     Minimums,
@@ -100,7 +102,7 @@ pub(super) const fn format<F: Block<VALUES, BYTES>, const VALUES: usize, const B
 }
 
 #[inline(always)]
-pub(crate) fn unpack<F: Block<VALUES, BYTES>, const VALUES: usize, const BYTES: usize>(
+fn unpack<F: Block<VALUES, BYTES>, const VALUES: usize, const BYTES: usize>(
     blocks: &[u8],
     parts: &mut [Part],
 ) {

@@ -7,7 +7,7 @@ use super::search::{mean_square, scale, weights};
 use super::{Format, inverse};
 
 const BLOCK: usize = 32;
-const BYTES: usize = 18;
+pub(crate) const BYTES: usize = 18;
 
 /// One block as it lies in a file.
 #[repr(C)]

@@ -8,7 +8,7 @@ use super::blocks::{self, Block, Kind, Part, half_at, look_up, nibbles, put_half
 use super::iq4_nl::{TABLE, nearest_entry, nearest_index, targets};
 use super::superblock::{VALUES, round_scaled};
 
-const BYTES: usize = 136;
+pub(crate) const BYTES: usize = 136;
 
 /// One block as it lies in a file.
 #[repr(C)]

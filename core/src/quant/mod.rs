@@ -4,11 +4,9 @@
 //! the instruction set that [`crate::kernels::selected`] chose, bit for bit equal to the scalar code.
 
 pub mod activation;
-pub(crate) mod bf16;
 pub(crate) mod blocks;
-pub(crate) mod f16;
-mod f32;
 pub(crate) mod float16;
+pub(crate) mod floats;
 pub(crate) mod iq4_nl;
 pub(crate) mod iq4_xs;
 pub(crate) mod mxfp4;
@@ -27,8 +25,6 @@ mod superblock;
 pub(crate) mod tq1_0;
 pub(crate) mod tq2_0;
 mod unread;
-
-use activation::Quantized;
 
 /// One block format: a row of [`FORMATS`].
 #[derive(Debug)]
@@ -69,17 +65,15 @@ pub(crate) type Weighted = fn(&[f32], &[f32], &mut [u8]);
 pub(crate) enum Dot {
     /// Weights in floating point: `(row bytes, activations [cols])`.
     Float(fn(&[u8], &[f32]) -> f32),
-    /// Weights in small integers: `(row bytes, activations [cols])`.
-    Int8(fn(&[u8], Quantized<'_>) -> f32),
     /// Weights in small integers that unpack to parts; [`blocks::dot`] multiplies them.
     Parts(blocks::Parts),
 }
 
 /// Every format that the runtime reads.
 pub static FORMATS: &[Format] = &[
-    f32::FORMAT,
-    f16::FORMAT,
-    bf16::FORMAT,
+    floats::F32_FORMAT,
+    floats::F16_FORMAT,
+    floats::BF16_FORMAT,
     q8_0::FORMAT,
     q4_0::FORMAT,
     q4_1::FORMAT,
@@ -145,7 +139,7 @@ impl Format {
     /// Whether products take activations rounded to int8 ([`activation`]) rather than f32.
     #[must_use]
     pub fn takes_int8(&self) -> bool {
-        matches!(self.dot, Dot::Int8(_) | Dot::Parts(_))
+        matches!(self.dot, Dot::Parts(_))
     }
 }
 

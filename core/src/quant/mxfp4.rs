@@ -9,7 +9,7 @@ use super::blocks::{self, Block, Kind, Part, look_up, nibbles, put_nibbles};
 use super::search::extreme;
 
 const BLOCK: usize = 32;
-const BYTES: usize = 17;
+pub(crate) const BYTES: usize = 17;
 
 /// One block as it lies in a file.
 #[repr(C)]

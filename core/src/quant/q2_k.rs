@@ -7,7 +7,7 @@ use super::Format;
 use super::blocks::{self, Block, Kind, Part, half_at, put_half};
 use super::superblock::{VALUES, put_two_bits, round_affine, two_bits};
 
-const BYTES: usize = 84;
+pub(crate) const BYTES: usize = 84;
 
 /// One block as it lies in a file.
 #[repr(C)]

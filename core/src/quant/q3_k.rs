@@ -9,7 +9,7 @@ use super::blocks::{self, Block, Kind, Part, half_at, put_half};
 use super::search::nearest;
 use super::superblock::{VALUES, put_two_bits, round_scaled, two_bits};
 
-const BYTES: usize = 110;
+pub(crate) const BYTES: usize = 110;
 
 /// One block as it lies in a file.
 #[repr(C)]

@@ -3,8 +3,8 @@
 //! Layout and rounding follow GGML's `quantize_row_q4_0_ref`: scale = m / −8 with m the value of greatest magnitude, sign kept
 //! (the first one on a tie); nibble = min(15, ⌊x / scale + 8.5⌋) with the scale before it is rounded to binary16. With an importance matrix, the scale is searched.
 
-use super::activation::{self, Quantized};
-use super::blocks::put_nibbles;
+use super::activation;
+use super::blocks::{self, Kind, Part, Parts, half_at, put_nibbles};
 use super::float16::{f16_to_f32, f32_to_f16};
 use super::q5_0::round_symmetric;
 use super::{Codec, Dot, Format, TO_WHOLE, inverse};
@@ -37,7 +37,10 @@ pub(super) const FORMAT: Format = Format {
         quantize_dequantize,
     },
     weighted: Some(quantize_weighted),
-    dot: Dot::Int8(dot),
+    dot: Dot::Parts(Parts {
+        kind: Kind::Narrow,
+        unpack,
+    }),
 };
 
 /// The scale before it is rounded to binary16.
@@ -133,24 +136,13 @@ pub(crate) fn quantize_dequantize(source: &[f32], rounded: &mut [f32]) {
     }
 }
 
-fn dot(row: &[u8], x: Quantized<'_>) -> f32 {
-    let blocks = row
-        .as_chunks::<BYTES>()
-        .0
-        .iter()
-        .zip(x.values.as_chunks::<BLOCK>().0)
-        .zip(x.scales);
-    blocks.fold(0.0, |sum, ((block, x), x_scale)| {
-        let scale = f16_to_f32(u16::from_le_bytes([block[0], block[1]]));
-        let (low, high) = x.split_at(BLOCK / 2);
-        let product: i32 = block[2..]
-            .iter()
-            .zip(low)
-            .zip(high)
-            .map(|((w, low), high)| {
-                ((w & 15) as i32 - 8) * *low as i32 + ((w >> 4) as i32 - 8) * *high as i32
-            })
-            .sum();
-        sum + (scale * x_scale) * product as f32
-    })
+fn unpack(blocks: &[u8], parts: &mut [Part]) {
+    for (block, part) in blocks.as_chunks::<BYTES>().0.iter().zip(parts) {
+        let codes = blocks::nibbles(&block[2..]);
+        *part = Part {
+            values: codes.map(|code| code as i8 - 8),
+            scales: [half_at(block, 0); 2],
+            minimums: [0.0; 2],
+        };
+    }
 }

@@ -8,7 +8,7 @@ use super::search::{affine, mean_square, nearest, weights};
 use super::{Format, inverse};
 
 const BLOCK: usize = 32;
-const BYTES: usize = 20;
+pub(crate) const BYTES: usize = 20;
 
 /// One block as it lies in a file.
 #[repr(C)]

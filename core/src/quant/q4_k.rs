@@ -7,7 +7,7 @@ use super::Format;
 use super::blocks::{self, Block, Kind, Part, half_at, put_half};
 use super::superblock::{VALUES, put_scales_and_minimums, round_affine, scale_and_minimum};
 
-const BYTES: usize = 144;
+pub(crate) const BYTES: usize = 144;
 
 /// One block as it lies in a file.
 #[repr(C)]

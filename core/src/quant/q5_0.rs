@@ -9,7 +9,7 @@ use super::search::{extreme, mean_square, nearest, symmetric, weights};
 use super::{Format, inverse};
 
 const BLOCK: usize = 32;
-const BYTES: usize = 22;
+pub(crate) const BYTES: usize = 22;
 
 /// One block as it lies in a file.
 #[repr(C)]

@@ -9,7 +9,7 @@ use super::q4_1::round_affine;
 use super::q5_0::{fifth_bits, five_bits};
 
 const BLOCK: usize = 32;
-const BYTES: usize = 24;
+pub(crate) const BYTES: usize = 24;
 
 /// One block as it lies in a file.
 #[repr(C)]

@@ -9,7 +9,7 @@ use super::blocks::{self, Block, Kind, Part, half_at, put_half};
 use super::search::nearest;
 use super::superblock::{VALUES, round_scaled};
 
-const BYTES: usize = 210;
+pub(crate) const BYTES: usize = 210;
 
 /// One block as it lies in a file.
 #[repr(C)]

@@ -2,7 +2,8 @@
 //!
 //! Layout and rounding follow GGML's `quantize_row_q8_0_ref`: scale = max|x| / 127, halves away from zero.
 
-use super::activation::{self, Quantized};
+use super::activation;
+use super::blocks::{Kind, Part, Parts, half_at};
 use super::float16::{f16_to_f32, f32_to_f16};
 use super::{Codec, Dot, Format, TO_WHOLE, inverse, max_magnitude};
 
@@ -34,7 +35,10 @@ pub(crate) const FORMAT: Format = Format {
         quantize_dequantize,
     },
     weighted: None,
-    dot: Dot::Int8(dot),
+    dot: Dot::Parts(Parts {
+        kind: Kind::Wide,
+        unpack,
+    }),
 };
 
 /// The whole number nearest to a value below 2²², halves away from zero: C's `roundf`. The number below ½ keeps ½ − 2⁻²⁵ from becoming 1.
@@ -93,20 +97,12 @@ pub(crate) fn quantize_dequantize(source: &[f32], rounded: &mut [f32]) {
     }
 }
 
-fn dot(row: &[u8], x: Quantized<'_>) -> f32 {
-    let blocks = row
-        .as_chunks::<BYTES>()
-        .0
-        .iter()
-        .zip(x.values.as_chunks::<BLOCK>().0)
-        .zip(x.scales);
-    blocks.fold(0.0, |sum, ((block, x), x_scale)| {
-        let scale = f16_to_f32(u16::from_le_bytes([block[0], block[1]]));
-        let product: i32 = block[2..]
-            .iter()
-            .zip(x)
-            .map(|(w, x)| *w as i8 as i32 * *x as i32)
-            .sum();
-        sum + (scale * x_scale) * product as f32
-    })
+fn unpack(blocks: &[u8], parts: &mut [Part]) {
+    for (block, part) in blocks.as_chunks::<BYTES>().0.iter().zip(parts) {
+        *part = Part {
+            values: std::array::from_fn(|i| block[2 + i] as i8),
+            scales: [half_at(block, 0); 2],
+            minimums: [0.0; 2],
+        };
+    }
 }

@@ -9,7 +9,7 @@ use super::blocks::{self, Block, Kind, PART, Part, half_at, put_half};
 use super::superblock::VALUES;
 use super::tq2_0::round_ternary;
 
-const BYTES: usize = 54;
+pub(crate) const BYTES: usize = 54;
 
 /// One block as it lies in a file.
 #[repr(C)]
@@ -42,7 +42,7 @@ fn place(at: usize) -> (usize, usize) {
 pub(crate) struct Tq1_0;
 
 impl Block<VALUES, BYTES> for Tq1_0 {
-    const KIND: Kind = Kind::Plain;
+    const KIND: Kind = Kind::Narrow;
 
     #[inline(always)]
     fn unpack(block: &[u8; BYTES], index: usize) -> Part {

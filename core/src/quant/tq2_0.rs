@@ -8,7 +8,7 @@ use super::search::{extreme, mean_square, nearest, scale, weights};
 use super::superblock::{VALUES, put_two_bits, two_bits};
 use super::{Format, inverse};
 
-const BYTES: usize = 66;
+pub(crate) const BYTES: usize = 66;
 
 /// One block as it lies in a file.
 #[repr(C)]
@@ -24,7 +24,7 @@ pub(super) const FORMAT: Format = blocks::format::<Tq2_0, VALUES, BYTES>("tq2_0"
 pub(crate) struct Tq2_0;
 
 impl Block<VALUES, BYTES> for Tq2_0 {
-    const KIND: Kind = Kind::Plain;
+    const KIND: Kind = Kind::Narrow;
 
     #[inline(always)]
     fn unpack(block: &[u8; BYTES], index: usize) -> Part {

@@ -1,8 +1,8 @@
 //! Completions: prompt in, pieces of text out.
 
-use super::Session;
 use super::overflow::{Overflow, Prepared, Room};
 use super::speculation::Speculator;
+use super::{MemoryQuery, Session};
 use crate::constraint::Guide;
 use crate::decoder::{Decoder, Want};
 use crate::model::Model;
@@ -63,8 +63,12 @@ impl Session {
         let constraint = request.tools.as_ref().and_then(|t| t.constraint(&model));
         let constraint = constraint.as_ref().or(request.constraint.as_ref());
         if constraint.is_some() {
-            let speculation = self.speculation();
-            model.check_memory(&self.options(), self.adapters(), speculation, true)?;
+            model.check_memory(MemoryQuery {
+                options: self.options(),
+                adapters: self.adapters(),
+                speculation: self.speculation(),
+                constraints: true,
+            })?;
         }
         let room = match overflow {
             Overflow::Stop => context - prompt.len() + 1,

@@ -15,7 +15,9 @@ pub struct Memory {
     pub kv_cache: u64,
     /// Activations, logits, the sampler's buffers and the sequence's tokens.
     pub scratch: u64,
-    /// [`Model::constraint_memory`], once a request with a constraint or with tools has been made of this model; before, nothing.
+    /// What the first request of this model with a constraint or with tools takes at most, once for all of its sessions: the vocabulary as a trie.
+    /// Before that request nothing, unless [`MemoryQuery::constraints`] asks for it; 0 in a build without the feature `constraint`. What a request's
+    /// own grammar takes comes on top, mostly less than a megabyte.
     pub constraint: u64,
 }
 
@@ -35,38 +37,49 @@ impl Memory {
     }
 }
 
+/// What [`Model::memory`] counts.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryQuery<'a> {
+    /// The session's.
+    pub options: SessionOptions,
+    /// The session's adapters: their files count as mapped, and what they compute with as scratch.
+    pub adapters: &'a [(Adapter, f32)],
+    /// Drafts: a draft model's file counts as mapped, and its session's cache and scratch with the session's own, as do the logits of a draft's
+    /// positions.
+    pub speculation: &'a Speculation,
+    /// Whether [`Memory::constraint`] is what constraints will take at most, also before the first.
+    pub constraints: bool,
+}
+
+impl Default for MemoryQuery<'_> {
+    fn default() -> Self {
+        SessionOptions::default().into()
+    }
+}
+
+/// A session without adapters, drafts or constraints.
+impl From<SessionOptions> for MemoryQuery<'_> {
+    fn from(options: SessionOptions) -> Self {
+        MemoryQuery {
+            options,
+            adapters: &[],
+            speculation: &Speculation::Off,
+            constraints: false,
+        }
+    }
+}
+
 impl Model {
-    /// [`Model::memory_for`] a session of `context` positions with a cache in f16.
+    /// Bytes that a session takes, known before it is made: of its [`SessionOptions`], or of a [`MemoryQuery`] with more than these. A session
+    /// allocates `kv_cache + scratch` bytes when it is made, and nothing per token.
     #[must_use]
-    pub fn memory(&self, context: usize) -> Memory {
-        self.memory_for(&SessionOptions {
-            context: Some(context),
-            ..SessionOptions::default()
-        })
-    }
-
-    /// Bytes that a session with these options takes, known before it is made. A session allocates `kv_cache + scratch` bytes when it is made,
-    /// and nothing per token.
-    #[must_use]
-    pub fn memory_for(&self, options: &SessionOptions) -> Memory {
-        self.memory_with(options, &[])
-    }
-
-    /// [`Model::memory_for`] a session that has these adapters: their files count as mapped, and what they compute with as scratch.
-    #[must_use]
-    pub fn memory_with(&self, options: &SessionOptions, adapters: &[(Adapter, f32)]) -> Memory {
-        self.memory_with_drafts(options, adapters, &Speculation::Off)
-    }
-
-    /// [`Model::memory_with`] adapters, of a session that generates with drafts: a draft model's file counts as mapped, and its session's cache and
-    /// scratch with the session's own, as do the logits of a draft's positions.
-    #[must_use]
-    pub fn memory_with_drafts(
-        &self,
-        options: &SessionOptions,
-        adapters: &[(Adapter, f32)],
-        speculation: &Speculation,
-    ) -> Memory {
+    pub fn memory<'a>(&self, query: impl Into<MemoryQuery<'a>>) -> Memory {
+        let MemoryQuery {
+            options,
+            adapters,
+            speculation,
+            constraints,
+        } = query.into();
         let config = self.config();
         let context = options.context.unwrap_or_else(|| self.default_context());
         let scratch = cpu::bytes(config, context, adapters, speculation.most() + 1)
@@ -79,13 +92,13 @@ impl Model {
                     sum.saturating_add(adapter.gguf().file_bytes() as u64)
                 }),
             kv_cache: state::bytes(config, context, options.cache_format),
-            constraint: self.constraint_bytes(false),
+            constraint: self.constraint_bytes(constraints),
             scratch,
         };
         let Speculation::Draft { model, .. } = speculation else {
             return own;
         };
-        let draft = model.memory_for(&speculation::draft_options(model, context, None));
+        let draft = model.memory(speculation::draft_options(model, context, None));
         Memory {
             mapped: own.mapped.saturating_add(draft.mapped),
             kv_cache: own.kv_cache.saturating_add(draft.kv_cache),
@@ -94,18 +107,11 @@ impl Model {
         }
     }
 
-    /// Bytes at most that the first request with a constraint or with tools takes beside its session's, once for all sessions of the model: the
-    /// vocabulary as a trie. 0 in a build without the feature `constraint`. What a request's own grammar takes comes on top, mostly less than a
-    /// megabyte.
-    #[must_use]
-    pub fn constraint_memory(&self) -> u64 {
-        self.constraint_bytes(true)
-    }
-
     #[cfg(feature = "constraint")]
-    fn constraint_bytes(&self, wanted: bool) -> u64 {
+    /// What constraints take of the model, or with `all` false what they take already.
+    fn constraint_bytes(&self, all: bool) -> u64 {
         let grammars = self.shared::<Grammars>();
-        let counted = grammars.filter(|grammars| wanted || grammars.are_made());
+        let counted = grammars.filter(|grammars| all || grammars.are_made());
         counted.map_or(0, |grammars| grammars.bytes(self.tokenizer()))
     }
 
@@ -114,27 +120,20 @@ impl Model {
         0
     }
 
-    /// Refuses a context that does not fit the limit the model was opened with, and says which would. `constrained`: with what constraints share.
-    pub(crate) fn check_memory(
-        &self,
-        options: &SessionOptions,
-        adapters: &[(Adapter, f32)],
-        speculation: &Speculation,
-        constrained: bool,
-    ) -> Result<()> {
+    /// Refuses a context that does not fit the limit the model was opened with, and says which would.
+    pub(crate) fn check_memory<'a>(&self, query: impl Into<MemoryQuery<'a>>) -> Result<()> {
         let Some(limit) = self.options().memory_limit else {
             return Ok(());
         };
-        let context = options.context.unwrap_or_else(|| self.default_context());
+        let query = query.into();
+        let context = query.options.context;
+        let context = context.unwrap_or_else(|| self.default_context());
         let needs = |context| {
             let options = SessionOptions {
                 context: Some(context),
-                ..*options
+                ..query.options
             };
-            Memory {
-                constraint: self.constraint_bytes(constrained),
-                ..self.memory_with_drafts(&options, adapters, speculation)
-            }
+            self.memory(MemoryQuery { options, ..query })
         };
         let needed = needs(context);
         if needed.total() <= limit {

@@ -7,7 +7,7 @@ mod overflow;
 mod saved;
 pub(crate) mod speculation;
 
-pub use memory::Memory;
+pub use memory::{Memory, MemoryQuery};
 pub use speculation::Speculation;
 
 use crate::cancel::{CancelToken, Cancellation};
@@ -102,8 +102,8 @@ impl Session {
             context: Some(context),
             ..options
         };
-        model.check_memory(&options, &[], &Speculation::Off, false)?;
-        let memory = model.memory_for(&options);
+        model.check_memory(options)?;
+        let memory = model.memory(options);
         check_system(memory.kv_cache.saturating_add(memory.scratch), context)?;
         let pool = match pool {
             Some(pool) => pool,
@@ -143,7 +143,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::WrongBase`] for an adapter that was checked against another model, [`Error::InvalidOption`] for a scale that is not finite,
-    /// [`Error::MemoryLimit`] and [`Error::OutOfMemory`] for the room they need ([`Model::memory_with`]). The session stays as it was.
+    /// [`Error::MemoryLimit`] and [`Error::OutOfMemory`] for the room they need ([`Model::memory`]). The session stays as it was.
     pub fn set_adapters(&mut self, adapters: &[(Adapter, f32)]) -> Result<()> {
         for (adapter, scale) in adapters {
             if !adapter.base().is(&self.model) {
@@ -169,9 +169,16 @@ impl Session {
         }
         let options = self.options();
         let model = &self.model;
-        model.check_memory(&options, &list, self.speculation(), false)?;
-        let all = self.model.memory_with(&options, &list).anonymous();
-        let own = self.model.memory_for(&options).anonymous();
+        let query = MemoryQuery {
+            adapters: &list,
+            ..options.into()
+        };
+        model.check_memory(MemoryQuery {
+            speculation: self.speculation(),
+            ..query
+        })?;
+        let all = model.memory(query).anonymous();
+        let own = model.memory(options).anonymous();
         check_system(all - own, self.context())?;
         self.cpu.set_adapters(&list);
         self.reset();
@@ -189,7 +196,7 @@ impl Session {
     ///
     /// Their length follows how many were right of late; where drafts do not pay, there are hardly any. A draft model computes on the session's
     /// threads, without the session's adapters, and rests where the sequence outgrows its context. It takes the memory of a session of its own, and any
-    /// drafts take the logits of their positions ([`Model::memory_with_drafts`]). There are none while [`Session::collect_importance`] watches.
+    /// drafts take the logits of their positions ([`Model::memory`]). There are none while [`Session::collect_importance`] watches.
     ///
     /// # Errors
     /// [`Error::DraftVocabulary`] for a draft model with other tokens, [`Error::InvalidOption`] for a draft of no token or of more than
@@ -198,7 +205,11 @@ impl Session {
     pub fn set_speculation(&mut self, speculation: &Speculation) -> Result<()> {
         let (options, adapters) = (self.options(), self.adapters());
         let model = &self.model;
-        model.check_memory(&options, adapters, speculation, false)?;
+        model.check_memory(MemoryQuery {
+            adapters,
+            speculation,
+            ..options.into()
+        })?;
         let speculator = Speculator::new(self, speculation)?;
         let vocabulary = self.model.config().vocabulary;
         let rows = (speculation.most() + 1).min(self.cpu.max_tokens());

@@ -1,6 +1,6 @@
 //! Opening models, and making their sessions.
 
-use super::{Session, SessionOptions, Speculation};
+use super::{Session, SessionOptions};
 use crate::gguf;
 use crate::model::{Model, OpenOptions};
 use crate::{Result, kernels};
@@ -39,15 +39,10 @@ impl Model {
     pub fn from_gguf(file: gguf::File, options: &OpenOptions) -> Result<Model> {
         kernels::check_selected()?;
         let model = Model::read(file, options)?;
-        model.check_memory(
-            &SessionOptions {
-                context: Some(1),
-                ..SessionOptions::default()
-            },
-            &[],
-            &Speculation::Off,
-            false,
-        )?;
+        model.check_memory(SessionOptions {
+            context: Some(1),
+            ..SessionOptions::default()
+        })?;
         model.gguf().check_read()?;
         Ok(model)
     }
@@ -74,7 +69,7 @@ impl Model {
             None => Ok(()),
             Some(_) => {
                 Err(self
-                    .wrong_use("generates: this one turns texts into vectors, take Model::encoder"))
+                    .wrong_use("generates text: this is an embedding model, use Model::encoder"))
             }
         }
     }

@@ -4,6 +4,14 @@
 pub mod gguf;
 pub mod oracle;
 
+/// A session of as many positions, else by default.
+pub fn of_context(positions: usize) -> dram_core::SessionOptions {
+    dram_core::SessionOptions {
+        context: Some(positions),
+        ..Default::default()
+    }
+}
+
 /// xorshift64*: numbers for weights. Not the runtime's generator, on purpose.
 pub struct Numbers(u64);
 

@@ -2,7 +2,8 @@
 
 use super::{REQUESTS, ask, chat, constrained, hot, random, session, student, student_path};
 use dram_core::{
-    Constraint, Error, Event, Finish, Limit, Model, OpenOptions, Sampling, SessionOptions,
+    Constraint, Error, Event, Finish, Limit, MemoryQuery, Model, OpenOptions, Sampling,
+    SessionOptions,
 };
 use serde_json::json;
 use std::ops::ControlFlow;
@@ -134,11 +135,15 @@ fn what_constraints_share_is_counted() {
     let fine = constrained("x", Constraint::regex("fine"));
     let model = student();
     let options = session(&model).options();
-    let (before, own) = (model.memory_for(&options), model.constraint_memory());
+    let all = MemoryQuery {
+        constraints: true,
+        ..options.into()
+    };
+    let (before, own) = (model.memory(options), model.memory(all).constraint);
     assert_eq!(before.constraint, 0);
     assert!(own > 1 << 20);
     ask(&mut session(&model), &fine).unwrap();
-    let after = model.memory_for(&options);
+    let after = model.memory(options);
     assert_eq!(
         (after.constraint, after.anonymous() - before.anonymous()),
         (own, own)

@@ -5,6 +5,7 @@ use std::io::{BufReader, BufWriter, Read as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use dram_core::hash::fnv1a;
 
 use crate::checkpoint::fingerprint;
 use dram_files::write_beside;
@@ -120,9 +121,7 @@ impl Cache {
     }
 }
 
-/// FNV-1a over the ids, 64 bits: against damage.
+/// Against damage.
 fn checksum(ids: &[u32]) -> u64 {
-    ids.iter().fold(0xcbf2_9ce4_8422_2325, |sum, &id| {
-        (sum ^ u64::from(id)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    fnv1a(ids.iter().copied())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
+use dram_core::hash::fnv1a;
 use dram_files::write::Value;
 
 use super::{Demo, DemoOptions, Event, Source, runs};
@@ -282,10 +283,7 @@ fn place_teacher(options: &DemoOptions) -> Result<(PathBuf, u64)> {
     if fs::read(&target).ok().as_deref() != Some(&bytes[..]) {
         write_beside(&target, |beside| Ok(fs::write(beside, &bytes)?))?;
     }
-    // FNV-1a
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h: u64, b| {
-        (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = fnv1a(bytes.iter().copied());
     Ok((target, hash))
 }
 

@@ -1,28 +1,27 @@
 //! NEON with the int8 matrix multiply: `smmla` multiplies eight bytes of two rows with eight bytes of two tokens. A single token takes the dot product.
 
 use super::super::instantiate::table;
+use super::super::kinds::{Narrow, Wide};
 use super::super::product::Tile;
 use super::dotprod::DotProduct;
 use super::limits::Smmla;
+use super::many_tokens_i8mm::{self, Blocks, Q4_0, Q8_0};
 use super::neon::V128x4;
 use super::unpacked_neon::Rows4;
-use super::{Q4_0, Q8_0, dotprod, many_tokens_i8mm, superblocks};
+use super::{dotprod, superblocks};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-table!("i8mm", "neon,dotprod,i8mm", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, by many_tokens_i8mm::product_of_parts], one_token: [(12, superblocks::one_token_q4_k), (13, superblocks::one_token_q5_k)], most: [Smmla, 16]);
+table!("i8mm", "neon,dotprod,i8mm", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<DotProduct>, by many_tokens_i8mm::product_of_parts], few: 1, one_token: [(12, superblocks::one_token_q4_k), (13, superblocks::one_token_q5_k)], most: [Smmla, 16]);
 
 #[target_feature(enable = "neon,dotprod,i8mm")]
 unsafe fn product_q8_0(tile: &Tile<'_>) {
     // SAFETY: the caller's; a processor that has i8mm was asked for dotprod too.
     unsafe {
         if tile.tokens == 1 {
-            dotprod::product_q8_0(tile)
+            dotprod::one_token_q8_0(tile)
         } else {
-            many_tokens_i8mm::product::<_, false, false>(
-                tile,
-                &many_tokens_i8mm::Blocks::<Q8_0>::NEW,
-            )
+            many_tokens_i8mm::product::<_, Wide>(tile, &Blocks::<Q8_0>::NEW)
         }
     }
 }
@@ -32,12 +31,9 @@ unsafe fn product_q4_0(tile: &Tile<'_>) {
     // SAFETY: the caller's; a processor that has i8mm was asked for dotprod too.
     unsafe {
         if tile.tokens == 1 {
-            dotprod::product_q4_0(tile)
+            dotprod::one_token_q4_0(tile)
         } else {
-            many_tokens_i8mm::product::<_, false, false>(
-                tile,
-                &many_tokens_i8mm::Blocks::<Q4_0>::NEW,
-            )
+            many_tokens_i8mm::product::<_, Narrow>(tile, &Blocks::<Q4_0>::NEW)
         }
     }
 }

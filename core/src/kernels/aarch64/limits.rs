@@ -17,10 +17,6 @@ impl Multiply for Smull {
     const PRODUCTS: u64 = 16;
 
     #[inline(always)]
-    unsafe fn splat(value: i8) -> int32x4_t {
-        unsafe { vreinterpretq_s32_s8(vdupq_n_s8(value)) }
-    }
-    #[inline(always)]
     unsafe fn multiply(sum: int32x4_t, weights: int32x4_t, x: int32x4_t) -> int32x4_t {
         unsafe {
             let weights = anew(vreinterpretq_s8_s32(weights));
@@ -55,10 +51,6 @@ impl Multiply for Sdot {
     const PRODUCTS: u64 = 16;
 
     #[inline(always)]
-    unsafe fn splat(value: i8) -> int32x4_t {
-        unsafe { Smull::splat(value) }
-    }
-    #[inline(always)]
     unsafe fn multiply(sum: int32x4_t, weights: int32x4_t, x: int32x4_t) -> int32x4_t {
         unsafe { dotprod::sdot::<0>(sum, vreinterpretq_s8_s32(weights), vreinterpretq_s8_s32(x)) }
     }
@@ -75,10 +67,6 @@ impl Multiply for Smmla {
     type Register = int32x4_t;
     const PRODUCTS: u64 = 32;
 
-    #[inline(always)]
-    unsafe fn splat(value: i8) -> int32x4_t {
-        unsafe { Smull::splat(value) }
-    }
     #[inline(always)]
     unsafe fn multiply(sum: int32x4_t, weights: int32x4_t, x: int32x4_t) -> int32x4_t {
         unsafe { i8mm::smmla(sum, vreinterpretq_s8_s32(weights), vreinterpretq_s8_s32(x)) }

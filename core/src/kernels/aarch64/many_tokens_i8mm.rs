@@ -2,12 +2,14 @@
 //! scales come in the same order, so that nothing is rearranged before a row's sums are stored.
 
 use super::super::block_product::{Packed, unpack_rows};
+use super::super::kinds::PartKind;
 use super::super::product::{Tile, Unpack};
 use super::dotprod::DotProduct;
 use super::i8mm::smmla;
 use super::unpacked_neon::Rows4;
-use super::{Arrange, Block, Mantissas, Sums, reload, row_starts, scales, store};
+use super::{Mantissas, Sums, row_starts, store, widen};
 use crate::quant::activation::BLOCK;
+use crate::quant::{q4_0, q8_0};
 use std::arch::aarch64::*;
 use std::marker::PhantomData;
 
@@ -54,17 +56,71 @@ pub(super) trait Source {
     );
 }
 
-struct Pairs;
+/// A format with blocks of 32 small integers and one binary16 scale before them.
+pub(super) trait Block {
+    const BYTES: usize;
+    /// The block that begins at each of four `rows`: the first sixteen values of rows 0 and 1, of rows 2 and 3, then the last sixteen, as
+    /// [`side_by_side`] gives them.
+    unsafe fn unpack(rows: &[*const u8]) -> [[int8x16_t; 4]; 2];
+}
 
-impl Arrange for Pairs {
-    /// Rows 0 and 1, then rows 2 and 3: their first eight bytes side by side, then their last eight.
+/// Sixteen bytes at `at` of four rows.
+#[inline(always)]
+unsafe fn load(rows: &[*const u8], at: usize) -> [int8x16_t; 4] {
+    // SAFETY: the caller's: every row has sixteen bytes at `at`.
+    unsafe {
+        let load = |r: usize| vld1q_s8(rows[r].add(at).cast());
+        [load(0), load(1), load(2), load(3)]
+    }
+}
+
+pub(super) struct Q8_0;
+impl Block for Q8_0 {
+    const BYTES: usize = q8_0::BYTES;
     #[inline(always)]
-    unsafe fn arrange(rows: [int8x16_t; 4]) -> [int8x16_t; 4] {
-        // SAFETY: the caller's.
+    unsafe fn unpack(rows: &[*const u8]) -> [[int8x16_t; 4]; 2] {
+        // SAFETY: the caller's; a block's 32 values follow its scale.
+        unsafe { [side_by_side(load(rows, 2)), side_by_side(load(rows, 18))] }
+    }
+}
+
+pub(super) struct Q4_0;
+impl Block for Q4_0 {
+    const BYTES: usize = q4_0::BYTES;
+    #[inline(always)]
+    unsafe fn unpack(rows: &[*const u8]) -> [[int8x16_t; 4]; 2] {
+        // SAFETY: the caller's; a block's sixteen bytes follow its scale.
         unsafe {
-            let ([a, b], [c, d]) = (join(rows[0], rows[1]), join(rows[2], rows[3]));
-            [a, b, c, d]
+            let mut halves = [side_by_side(load(rows, 2)); 2];
+            for j in 0..4 {
+                let byte = vreinterpretq_u8_s8(halves[0][j]);
+                let (low, high) = (vandq_u8(byte, vdupq_n_u8(15)), vshrq_n_u8::<4>(byte));
+                halves[0][j] = vsubq_s8(vreinterpretq_s8_u8(low), vdupq_n_s8(8));
+                halves[1][j] = vsubq_s8(vreinterpretq_s8_u8(high), vdupq_n_s8(8));
+            }
+            halves
         }
+    }
+}
+
+/// Rows 0 and 1, then rows 2 and 3: their first eight bytes side by side, then their last eight.
+#[inline(always)]
+unsafe fn side_by_side(rows: [int8x16_t; 4]) -> [int8x16_t; 4] {
+    // SAFETY: the caller's.
+    unsafe {
+        let ([a, b], [c, d]) = (join(rows[0], rows[1]), join(rows[2], rows[3]));
+        [a, b, c, d]
+    }
+}
+
+/// The scales that begin the blocks of four rows, one row per lane.
+#[inline(always)]
+unsafe fn scales(rows: &[*const u8]) -> float32x4_t {
+    // SAFETY: the caller's: a block begins at each of `rows`.
+    unsafe {
+        let scale = |r: usize| rows[r].cast::<u16>().read_unaligned();
+        let halves = [scale(0), scale(1), scale(2), scale(3)];
+        widen(vld1_u16(halves.as_ptr()))
     }
 }
 
@@ -94,9 +150,7 @@ impl<F: Block> Source for Blocks<F> {
                     let pair = (eight + four) / 2;
                     // SAFETY: the caller's.
                     unsafe {
-                        let mut group = [vdupq_n_s8(0); 8];
-                        F::unpack::<Pairs>(rows, &mut group);
-                        let [a, b, c, d, e, f, g, h] = group;
+                        let [[a, b, c, d], [e, f, g, h]] = F::unpack(rows);
                         panel.values[block][pair] = [a, b, e, f];
                         panel.values[block][pair + 1] = [c, d, g, h];
                         let [a, b] = twice(scales(rows));
@@ -165,25 +219,15 @@ impl Source for Parts {
 /// # Safety
 /// The same.
 #[inline(always)]
-pub(super) unsafe fn product_of_parts<
-    const HALVES: bool,
-    const MINIMUMS: bool,
-    const WIDE: bool,
->(
-    tile: &Tile<'_>,
-    unpack: Option<Unpack>,
-) {
+pub(super) unsafe fn product_of_parts<K: PartKind>(tile: &Tile<'_>, unpack: Option<Unpack>) {
     // SAFETY: the caller's.
-    unsafe { product::<_, HALVES, MINIMUMS>(tile, &Parts(unpack)) }
+    unsafe { product::<_, K>(tile, &Parts(unpack)) }
 }
 
 /// # Safety
 /// The tile has been checked, its format is the source's, and the processor has the instructions.
 #[inline(always)]
-pub(super) unsafe fn product<S: Source, const HALVES: bool, const MINIMUMS: bool>(
-    tile: &Tile<'_>,
-    source: &S,
-) {
+pub(super) unsafe fn product<S: Source, K: PartKind>(tile: &Tile<'_>, source: &S) {
     let count = tile.cols / BLOCK;
     // SAFETY: the caller's; all indices lie inside the checked shapes.
     unsafe {
@@ -205,7 +249,7 @@ pub(super) unsafe fn product<S: Source, const HALVES: bool, const MINIMUMS: bool
                 for token in (0..tile.tokens).step_by(4) {
                     let left = tile.tokens - token;
                     for pair in 0..left.min(4).div_ceil(2) {
-                        rearrange::<HALVES, MINIMUMS>(tile, &mut x, pair, token, first, depth);
+                        rearrange::<K>(tile, &mut x, pair, token, first, depth);
                     }
                     for eight in (0..ROWS.min(tile.rows - row)).step_by(TILE) {
                         let at = At {
@@ -216,9 +260,9 @@ pub(super) unsafe fn product<S: Source, const HALVES: bool, const MINIMUMS: bool
                             depth,
                         };
                         if left > 2 {
-                            some_tokens::<2, HALVES, MINIMUMS>(tile, &panel, &x, at);
+                            some_tokens::<K, 2>(tile, &panel, &x, at);
                         } else {
-                            some_tokens::<1, HALVES, MINIMUMS>(tile, &panel, &x, at);
+                            some_tokens::<K, 1>(tile, &panel, &x, at);
                         }
                     }
                 }
@@ -229,7 +273,7 @@ pub(super) unsafe fn product<S: Source, const HALVES: bool, const MINIMUMS: bool
 
 /// The activations of pair `pair` of the tokens from `token`. A last one without another is its own.
 #[inline(always)]
-unsafe fn rearrange<const HALVES: bool, const MINIMUMS: bool>(
+unsafe fn rearrange<K: PartKind>(
     tile: &Tile<'_>,
     x: &mut Activations,
     pair: usize,
@@ -253,10 +297,10 @@ unsafe fn rearrange<const HALVES: bool, const MINIMUMS: bool>(
             }
             let scales = at.map(|at| *tile.int8.scales.get_unchecked(at));
             x.scales[block][pair] = in_turn(scales);
-            if MINIMUMS {
+            if K::MINIMUMS {
                 let all = at.map(|at| *tile.int8.sums.get_unchecked(at));
                 let mut sums = [all, [0; 2]];
-                if HALVES {
+                if K::HALVES {
                     sums[0] = values.map(|from| i32::from(vaddlvq_s8(vld1q_s8(from))));
                     sums[1] = [all[0] - sums[0][0], all[1] - sums[0][1]];
                 }
@@ -282,7 +326,7 @@ struct At {
 
 /// Eight rows × `P` pairs of tokens.
 #[inline(always)]
-unsafe fn some_tokens<const P: usize, const HALVES: bool, const MINIMUMS: bool>(
+unsafe fn some_tokens<K: PartKind, const P: usize>(
     tile: &Tile<'_>,
     panel: &Panel,
     x: &Activations,
@@ -322,11 +366,11 @@ unsafe fn some_tokens<const P: usize, const HALVES: bool, const MINIMUMS: bool>(
                     for half in 0..2 {
                         sum = smmla(sum, weights[half * 2], x_values[p][half * 2]);
                         sum = smmla(sum, weights[half * 2 + 1], x_values[p][half * 2 + 1]);
-                        if HALVES || half == 1 {
-                            let which = if HALVES { half } else { 0 };
+                        if K::HALVES || half == 1 {
+                            let which = if K::HALVES { half } else { 0 };
                             let scale = vmulq_f32(scales[which], x.scales[block][p]);
                             total = vaddq_f32(total, vmulq_f32(scale, Mantissas::float(sum)));
-                            if MINIMUMS {
+                            if K::MINIMUMS {
                                 let share = vmulq_f32(minimums[which], x.sums[block][p][which]);
                                 total = vaddq_f32(total, share);
                             }
@@ -372,5 +416,21 @@ unsafe fn in_turn(both: [f32; 2]) -> float32x4_t {
     unsafe {
         let both = vld1_f32(both.as_ptr());
         vcombine_f32(both, both)
+    }
+}
+
+/// Reads what [`store`] wrote.
+#[inline(always)]
+unsafe fn reload(out: *const f32, count: usize) -> [float32x4_t; 2] {
+    // SAFETY: the caller's: `count` outputs are there.
+    unsafe {
+        let mut lanes = [0f32; TILE];
+        let from = if count >= TILE {
+            out
+        } else {
+            std::ptr::copy_nonoverlapping(out, lanes.as_mut_ptr(), count);
+            lanes.as_ptr()
+        };
+        [vld1q_f32(from), vld1q_f32(from.add(4))]
     }
 }

@@ -2,16 +2,12 @@
 
 use super::super::instantiate::table;
 use super::super::lanes::Lanes;
-use super::super::product::Tile;
 use super::limits::Smull;
 use super::unpacked_neon::{Dots, Rows4};
-use super::{
-    Arrange, Group, Multiply, Q4_0, Q8_0, Sums, narrow, product, product_of_one_token, transpose,
-    widen_high, widen_low,
-};
+use super::{Sums, narrow, widen_high, widen_low};
 use std::arch::aarch64::*;
 
-table!("neon", "neon", V128x4, [2, 3], int8: [(8, product_q8_0), (2, product_q4_0)], parts: [Rows4<Plain>, 4, 2], one_token: [], most: [Smull, 16]);
+table!("neon", "neon", V128x4, [2, 3], int8: [], parts: [Rows4<Plain>, 4, 2], few: 1, one_token: [], most: [Smull, 16]);
 
 /// Four registers of four f32.
 #[derive(Clone, Copy)]
@@ -113,30 +109,6 @@ impl Lanes for V128x4 {
     }
 }
 
-#[target_feature(enable = "neon")]
-unsafe fn product_q8_0(tile: &Tile<'_>) {
-    // SAFETY: the caller's.
-    unsafe {
-        if tile.tokens == 1 {
-            product_of_one_token::<Q8_0, Plain>(tile);
-        } else {
-            product::<Q8_0, Plain>(tile);
-        }
-    }
-}
-
-#[target_feature(enable = "neon")]
-unsafe fn product_q4_0(tile: &Tile<'_>) {
-    // SAFETY: the caller's.
-    unsafe {
-        if tile.tokens == 1 {
-            product_of_one_token::<Q4_0, Plain>(tile);
-        } else {
-            product::<Q4_0, Plain>(tile);
-        }
-    }
-}
-
 /// Products of bytes in 16 bits, added in pairs. Two of them fit: 2 · 128 · 127 < 2¹⁵.
 pub(super) struct Plain;
 
@@ -150,33 +122,6 @@ impl Sums for Plain {
     unsafe fn float(sums: int32x4_t) -> float32x4_t {
         // SAFETY: NEON is part of aarch64.
         unsafe { vcvtq_f32_s32(sums) }
-    }
-}
-
-impl Arrange for Plain {
-    #[inline(always)]
-    unsafe fn arrange(rows: [int8x16_t; 4]) -> [int8x16_t; 4] {
-        // SAFETY: the caller's.
-        unsafe { transpose(rows) }
-    }
-}
-
-impl Multiply for Plain {
-    const TOKENS: usize = 2;
-
-    #[inline(always)]
-    unsafe fn dot<const T: usize>(weights: &[Group; 2], x: [*const i8; T]) -> [[int32x4_t; 2]; T] {
-        // SAFETY: the caller's: 32 activations at each pointer.
-        unsafe {
-            let zero = vdupq_n_s32(0);
-            let mut products = [[zero; 2]; T];
-            for t in 0..T {
-                for half in 0..2 {
-                    products[t][half] = groups(&weights[half], x[t]);
-                }
-            }
-            products
-        }
     }
 }
 
@@ -202,8 +147,19 @@ unsafe fn groups(weights: &[int8x16_t], x: *const i8) -> int32x4_t {
 
 impl Dots for Plain {
     #[inline(always)]
-    unsafe fn dots<const T: usize>(weights: &[int8x16_t], x: [*const i8; T]) -> [int32x4_t; T] {
+    unsafe fn dots<const N: usize, const H: usize, const T: usize>(
+        weights: [&[int8x16_t; N]; H],
+        x: [*const i8; T],
+    ) -> [[int32x4_t; H]; T] {
         // SAFETY: the caller's.
-        x.map(|x| unsafe { groups(weights, x) })
+        unsafe {
+            let mut sums = [[Self::nothing(); H]; T];
+            for t in 0..T {
+                for h in 0..H {
+                    sums[t][h] = groups(weights[h], x[t]);
+                }
+            }
+            sums
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::super::block_product::rows;
 use super::super::product::{Rows, Tile};
 use super::super::row_lanes::RowLanes;
-use super::super::unpack::{Q4K, Q5K};
+use super::super::unpack::{Lanewise, Q4K, Q5K};
 use super::dotprod::sdot_lanes;
 use super::neon::Plain;
 use super::one_token_dotprod::{add_lanes, settle};
@@ -19,8 +19,7 @@ const PARTS: usize = VALUES / BLOCK;
 const ROWS: usize = 4;
 
 /// A format whose nibbles lie as Q4_K's: those of two parts in 32 bytes.
-trait RowWise {
-    const BYTES: usize;
+trait RowWise: Lanewise {
     /// The codes of parts `2 PAIR` and `2 PAIR + 1` of the superblock at `row`.
     ///
     /// # Safety
@@ -36,8 +35,6 @@ unsafe fn bytes32(at: *const u8) -> [uint8x16_t; 2] {
 }
 
 impl RowWise for Q4K {
-    const BYTES: usize = 144;
-
     #[inline(always)]
     unsafe fn codes<const PAIR: i32>(row: *const u8) -> [[int8x16_t; 2]; 2] {
         // SAFETY: the caller's; the codes follow sixteen bytes of scales.
@@ -51,8 +48,6 @@ impl RowWise for Q4K {
 }
 
 impl RowWise for Q5K {
-    const BYTES: usize = 176;
-
     #[inline(always)]
     unsafe fn codes<const PAIR: i32>(row: *const u8) -> [[int8x16_t; 2]; 2] {
         // SAFETY: the caller's; the codes' fifth bits follow sixteen bytes of scales, the others follow these.

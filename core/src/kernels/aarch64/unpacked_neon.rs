@@ -1,18 +1,22 @@
 //! Unpacked parts with NEON: four rows to a register, multiplied as the processor can.
 
+use super::super::kinds::PartKind;
 use super::super::product::Rows;
 use super::super::row_lanes::RowLanes;
-use super::{Sums, transpose, widen_high, widen_low};
+use super::{Sums, transpose, widen, widen_high, widen_low};
 use std::arch::aarch64::*;
 use std::marker::PhantomData;
 
-/// How weights of four rows are multiplied with activations.
+/// How weights of four rows to a register are multiplied with activations.
 pub(super) trait Dots: Sums {
-    /// Register `g` of `weights` holds values `4g .. 4g + 4`, one row per lane.
+    /// Register `g` of each of `H` registers of rows holds values `4g .. 4g + 4`, one row per lane.
     ///
     /// # Safety
     /// The processor has the instructions, and as many values are at each of `x`.
-    unsafe fn dots<const T: usize>(weights: &[int8x16_t], x: [*const i8; T]) -> [int32x4_t; T];
+    unsafe fn dots<const N: usize, const H: usize, const T: usize>(
+        weights: [&[int8x16_t; N]; H],
+        x: [*const i8; T],
+    ) -> [[int32x4_t; H]; T];
 }
 
 pub(super) struct Rows4<M>(PhantomData<M>);
@@ -47,6 +51,14 @@ impl<M: Dots> RowLanes for Rows4<M> {
             let words: [u32; 4] =
                 std::array::from_fn(|r| rows.row(r).cast::<u32>().read_unaligned());
             vreinterpretq_s8_u32(vld1q_u32(words.as_ptr()))
+        }
+    }
+    #[inline(always)]
+    unsafe fn half(rows: Rows) -> float32x4_t {
+        unsafe {
+            let halves: [u16; 4] =
+                std::array::from_fn(|r| rows.row(r).cast::<u16>().read_unaligned());
+            widen(vld1_u16(halves.as_ptr()))
         }
     }
     #[inline(always)]
@@ -100,7 +112,7 @@ impl<M: Dots> RowLanes for Rows4<M> {
         }
     }
     #[inline(always)]
-    unsafe fn signed(bytes: int8x16_t, offset: u8) -> int8x16_t {
+    unsafe fn signed<K: PartKind>(bytes: int8x16_t, offset: u8) -> int8x16_t {
         unsafe { vsubq_s8(bytes, vdupq_n_s8(offset as i8)) }
     }
     #[inline(always)]
@@ -145,19 +157,11 @@ impl<M: Dots> RowLanes for Rows4<M> {
         unsafe { vmulq_f32(a, b) }
     }
     #[inline(always)]
-    unsafe fn dots<const T: usize, const SIGNED: bool, const WIDE: bool>(
-        weights: &[int8x16_t],
+    unsafe fn dots<K: PartKind, const N: usize, const H: usize, const T: usize>(
+        weights: [&[int8x16_t; N]; H],
         x: [*const i8; T],
         _x_sums: [i32; T],
-    ) -> [int32x4_t; T] {
-        unsafe { M::dots(weights, x) }
-    }
-    #[inline(always)]
-    unsafe fn dots32<const T: usize, const SIGNED: bool, const WIDE: bool>(
-        weights: &[int8x16_t; 8],
-        x: [*const i8; T],
-        _x_sums: [i32; T],
-    ) -> [int32x4_t; T] {
+    ) -> [[int32x4_t; H]; T] {
         unsafe { M::dots(weights, x) }
     }
     #[inline(always)]

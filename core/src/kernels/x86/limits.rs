@@ -16,10 +16,6 @@ impl Multiply for Dpbusd {
     const PRODUCTS: u64 = 64;
 
     #[inline(always)]
-    unsafe fn splat(value: i8) -> __m512i {
-        unsafe { _mm512_set1_epi8(value) }
-    }
-    #[inline(always)]
     unsafe fn multiply(sum: __m512i, weights: __m512i, x: __m512i) -> __m512i {
         unsafe { _mm512_dpbusd_epi32(sum, weights, x) }
     }
@@ -37,10 +33,6 @@ impl Multiply for Maddubs {
     type Register = __m256i;
     const PRODUCTS: u64 = 32;
 
-    #[inline(always)]
-    unsafe fn splat(value: i8) -> __m256i {
-        unsafe { _mm256_set1_epi8(value) }
-    }
     #[inline(always)]
     unsafe fn multiply(sum: __m256i, weights: __m256i, x: __m256i) -> __m256i {
         unsafe { _mm256_add_epi16(sum, _mm256_maddubs_epi16(anew(weights), x)) }

@@ -2,7 +2,6 @@
 
 pub(super) mod avx2;
 pub(super) mod avx512;
-mod few_tokens_avx2;
 mod limits;
 mod q6_k;
 mod superblocks;

@@ -4,11 +4,11 @@
 //! follows has one row per lane and the scalar code's order of additions. For Q4_K and Q5_K, whose values unpack more easily, this wins nothing.
 
 use super::super::block_product::{add_part, rows};
-use super::super::one_token::Terms;
+use super::super::few_tokens::Terms;
+use super::super::kinds::Halves;
 use super::super::product::{Rows, Tile};
-use super::super::unpack::{Q6K, Scaled};
+use super::super::unpack::{Q6K, Scaled, ask_ahead};
 use super::unpacked_avx2::Rows8;
-use crate::prefetch::prefetch;
 use crate::quant::activation::BLOCK;
 use std::arch::x86_64::*;
 
@@ -91,31 +91,22 @@ unsafe fn four_rows(a: __m256i, b: __m256i) -> __m256i {
     }
 }
 
-/// Asks for the eight rows' superblocks that come after all of these.
-#[inline(always)]
-fn ask_ahead(rows: Rows) {
-    let ahead = (rows.first.addr() - rows.begin.addr()) * LANES;
-    for line in (0..BYTES * LANES).step_by(64) {
-        prefetch(rows.next.wrapping_add(ahead + line));
-    }
-}
-
 /// The rows that fill whole registers.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn one_token(tile: &Tile<'_>) {
     let x = &tile.int8;
     // SAFETY: the caller's: the tile has been checked, and has one token.
     unsafe {
-        let mut terms = Terms::<Rows8, true, false, false>::new();
+        let mut terms = Terms::<Rows8, Halves>::new();
         for row in (0..tile.rows / LANES * LANES).step_by(LANES) {
             let mut total = _mm256_setzero_ps();
             for block in 0..tile.cols / VALUES {
                 let rows = rows::<Rows8>(tile, row, 1, block * BYTES);
-                ask_ahead(rows);
+                ask_ahead::<Rows8>(rows, BYTES);
                 Q6K::scales::<Rows8, _>(rows, &mut terms);
                 for part in 0..PARTS {
                     let at = block * PARTS + part;
-                    total = add_part::<Rows8, true, false>(
+                    total = add_part::<Rows8, Halves>(
                         total,
                         &terms.scales[part],
                         &terms.minimums[part],

@@ -4,9 +4,9 @@
 //! transposed, which are fewer than the weights. What follows has one row per lane and the scalar code's order of additions.
 
 use super::super::block_product::{add_part, rows};
-use super::super::one_token::Terms;
+use super::super::few_tokens::Terms;
 use super::super::product::{ROWS, Rows, Tile};
-use super::super::unpack::{Q4K, Q5K, Q6K, Scaled};
+use super::super::unpack::{Lanewise, Q4K, Q5K, Q6K, Scaled};
 use super::unpacked_avx512::Rows16;
 use crate::prefetch::prefetch;
 use crate::quant::activation::BLOCK;
@@ -21,8 +21,7 @@ const PARTS: usize = VALUES / BLOCK;
 type Sums = [[__m512i; 2]; PARTS];
 
 /// A format whose superblocks are multiplied row by row; what is given here is for those whose nibbles lie as Q4_K's.
-trait RowWise: Scaled {
-    const BYTES: usize;
+trait RowWise: Lanewise + Scaled {
     /// The activations as the rows' registers need them, from those that lie at `x`.
     ///
     /// # Safety
@@ -54,8 +53,6 @@ trait RowWise: Scaled {
     reason = "one reason for all, above"
 )]
 impl RowWise for Q4K {
-    const BYTES: usize = 144;
-
     #[inline(always)]
     unsafe fn codes(row: *const u8) -> [__m512i; 4] {
         unsafe { nibbles(row.add(16)) }
@@ -68,8 +65,6 @@ impl RowWise for Q4K {
     reason = "one reason for all, above"
 )]
 impl RowWise for Q5K {
-    const BYTES: usize = 176;
-
     #[inline(always)]
     unsafe fn codes(row: *const u8) -> [__m512i; 4] {
         unsafe {
@@ -96,8 +91,6 @@ impl RowWise for Q5K {
     reason = "one reason for all, above"
 )]
 impl RowWise for Q6K {
-    const BYTES: usize = 210;
-
     #[inline(always)]
     unsafe fn activations(x: *const i8) -> [__m512i; 4] {
         unsafe { std::array::from_fn(|k| _mm512_loadu_si512(x.add(k * 64).cast())) }
@@ -240,7 +233,7 @@ unsafe fn multiply<F: RowWise>(rows: Rows, x: *const i8) -> Sums {
         let start = F::start(&x);
         let zero = _mm512_setzero_si512();
         let mut quarters = [[zero; 4]; 4]; // [register, four rows]
-        let ahead = (rows.first.addr() - rows.begin.addr()) * ROWS;
+        let ahead = rows.at * ROWS;
         for quarter in 0..4 {
             for line in (0..4 * F::BYTES).step_by(64) {
                 prefetch(
@@ -264,11 +257,11 @@ unsafe fn multiply<F: RowWise>(rows: Rows, x: *const i8) -> Sums {
 }
 
 #[inline(always)]
-unsafe fn one_token<F: RowWise, const HALVES: bool, const MINIMUMS: bool>(tile: &Tile<'_>) {
+unsafe fn one_token<F: RowWise>(tile: &Tile<'_>) {
     let x = &tile.int8;
     // SAFETY: the caller's: the tile has been checked, and has one token.
     unsafe {
-        let mut terms = Terms::<Rows16, HALVES, MINIMUMS, false>::new();
+        let mut terms = Terms::<Rows16, F::Kind>::new();
         for row in (0..tile.rows / ROWS * ROWS).step_by(ROWS) {
             let mut total = _mm512_setzero_ps();
             for block in 0..tile.cols / VALUES {
@@ -279,7 +272,7 @@ unsafe fn one_token<F: RowWise, const HALVES: bool, const MINIMUMS: bool>(tile: 
                 F::scales::<Rows16, _>(rows, &mut terms);
                 terms.sums = multiply::<F>(rows, values);
                 for part in 0..PARTS {
-                    total = add_part::<Rows16, HALVES, MINIMUMS>(
+                    total = add_part::<Rows16, F::Kind>(
                         total,
                         &terms.scales[part],
                         &terms.minimums[part],
@@ -295,15 +288,15 @@ unsafe fn one_token<F: RowWise, const HALVES: bool, const MINIMUMS: bool>(tile: 
 }
 
 macro_rules! kernel {
-    ($name:ident, $format:ident, $halves:literal, $minimums:literal) => {
+    ($name:ident, $format:ident) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
         pub(super) unsafe fn $name(tile: &Tile<'_>) {
             // SAFETY: the caller's.
-            unsafe { one_token::<$format, $halves, $minimums>(tile) }
+            unsafe { one_token::<$format>(tile) }
         }
     };
 }
 
-kernel!(one_token_q4_k, Q4K, false, true);
-kernel!(one_token_q5_k, Q5K, false, true);
-kernel!(one_token_q6_k, Q6K, true, false);
+kernel!(one_token_q4_k, Q4K);
+kernel!(one_token_q5_k, Q5K);
+kernel!(one_token_q6_k, Q6K);

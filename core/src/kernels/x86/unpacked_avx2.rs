@@ -1,17 +1,26 @@
 //! Unpacked parts with AVX2: eight rows to a register.
 //!
-//! `vpmaddubsw` multiplies unsigned by signed bytes and adds pairs in 16 bits. Signed weights give their sign to the activation, but for the plain
-//! kind: those are shifted by 16, which comes back out through the sum of the activations. Weights up to
-//! 32 are so small that four groups fit 16-bit sums (4 · 2 · 32 · 127 < 2¹⁵); wide ones are widened group by group (2 · 127 · 127 < 2¹⁵).
+//! `vpmaddubsw` multiplies unsigned by signed bytes and adds pairs in 16 bits. Signed weights give their sign to the activation, but for the narrow and
+//! the plain kind: those are shifted, which comes back out through the sum of the activations. Narrow weights are so small that the pairs of a whole
+//! part fit 16-bit sums (8 · 2 · 15 · 127 < 2¹⁵), others up to 32 that those of half a part do (4 · 2 · 32 · 127); wide ones are widened group by
+//! group (2 · 128 · 127).
 
+use super::super::kinds::PartKind;
 use super::super::product::Rows;
 use super::super::row_lanes::RowLanes;
-use super::avx2::transposed;
 use crate::prefetch::prefetch;
+use crate::quant::blocks::Kind;
+use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// What makes a plain weight unsigned, from 0 to 32.
-const PLAIN: u8 = 16;
+/// What makes weights of a kind unsigned, where that is done.
+const fn shift(kind: Kind) -> Option<u8> {
+    match kind {
+        Kind::Narrow => Some(8),
+        Kind::Plain => Some(16),
+        _ => None,
+    }
+}
 
 pub(super) struct Rows8;
 
@@ -37,13 +46,42 @@ impl RowLanes for Rows8 {
     }
     #[inline(always)]
     unsafe fn bytes16(rows: Rows) -> [__m256i; 4] {
-        unsafe { transposed(&std::array::from_fn(|r| rows.row(r)), 0) }
+        unsafe {
+            let load = |r: usize| _mm_loadu_si128(row(rows, r).cast());
+            // Register r: rows r and r + 4 in its halves.
+            let halves = |r: usize| {
+                _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(r)), load(r + 4))
+            };
+            let (a, b, c, d) = (halves(0), halves(1), halves(2), halves(3));
+            let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+            let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+            [
+                _mm256_unpacklo_epi64(ab_low, cd_low),
+                _mm256_unpackhi_epi64(ab_low, cd_low),
+                _mm256_unpacklo_epi64(ab_high, cd_high),
+                _mm256_unpackhi_epi64(ab_high, cd_high),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn half(rows: Rows) -> __m256 {
+        unsafe {
+            let half = |r: usize| i32::from(row(rows, r).cast::<u16>().read_unaligned());
+            let halves = _mm_loadu_si128(row(rows, 0).cast());
+            let halves = _mm_insert_epi16::<1>(halves, half(1));
+            let halves = _mm_insert_epi16::<2>(halves, half(2));
+            let halves = _mm_insert_epi16::<3>(halves, half(3));
+            let halves = _mm_insert_epi16::<4>(halves, half(4));
+            let halves = _mm_insert_epi16::<5>(halves, half(5));
+            let halves = _mm_insert_epi16::<6>(halves, half(6));
+            _mm256_cvtph_ps(_mm_insert_epi16::<7>(halves, half(7)))
+        }
     }
     #[inline(always)]
     unsafe fn bytes4(rows: Rows) -> __m256i {
         unsafe {
             let words: [u32; 8] =
-                std::array::from_fn(|r| rows.row(r).cast::<u32>().read_unaligned());
+                std::array::from_fn(|r| row(rows, r).cast::<u32>().read_unaligned());
             _mm256_loadu_si256(words.as_ptr().cast())
         }
     }
@@ -97,12 +135,9 @@ impl RowLanes for Rows8 {
         }
     }
     #[inline(always)]
-    unsafe fn signed(bytes: __m256i, offset: u8) -> __m256i {
-        unsafe { _mm256_sub_epi8(bytes, _mm256_set1_epi8(offset as i8)) }
-    }
-    #[inline(always)]
-    unsafe fn plain(bytes: __m256i, offset: u8) -> __m256i {
-        unsafe { _mm256_add_epi8(bytes, _mm256_set1_epi8(PLAIN.wrapping_sub(offset) as i8)) }
+    unsafe fn signed<K: PartKind>(bytes: __m256i, offset: u8) -> __m256i {
+        let shift = const { shift(K::KIND) }.unwrap_or(0);
+        unsafe { _mm256_add_epi8(bytes, _mm256_set1_epi8(shift.wrapping_sub(offset) as i8)) }
     }
     #[inline(always)]
     unsafe fn look_up(table: &[i8; 16], bytes: __m256i) -> __m256i {
@@ -162,61 +197,51 @@ impl RowLanes for Rows8 {
         unsafe { _mm256_mul_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn dots<const T: usize, const SIGNED: bool, const WIDE: bool>(
-        weights: &[__m256i],
-        x: [*const i8; T],
-        _x_sums: [i32; T],
-    ) -> [__m256i; T] {
-        unsafe {
-            let ones = _mm256_set1_epi16(1);
-            let mut sums = [_mm256_setzero_si256(); T];
-            for (g, w) in weights.iter().enumerate() {
-                let magnitude = if SIGNED { _mm256_abs_epi8(*w) } else { *w };
-                for t in 0..T {
-                    let x = _mm256_set1_epi32(x[t].add(g * 4).cast::<i32>().read_unaligned());
-                    let x = if SIGNED { _mm256_sign_epi8(x, *w) } else { x };
-                    let pairs = _mm256_maddubs_epi16(magnitude, x);
-                    sums[t] = if WIDE {
-                        _mm256_add_epi32(sums[t], _mm256_madd_epi16(pairs, ones))
-                    } else {
-                        _mm256_add_epi16(sums[t], pairs)
-                    };
-                }
-            }
-            if WIDE {
-                sums
-            } else {
-                sums.map(|sum| _mm256_madd_epi16(sum, ones))
-            }
-        }
-    }
-    #[inline(always)]
-    unsafe fn dots32<const T: usize, const SIGNED: bool, const WIDE: bool>(
-        weights: &[__m256i; 8],
+    unsafe fn dots<K: PartKind, const N: usize, const H: usize, const T: usize>(
+        weights: [&[__m256i; N]; H],
         x: [*const i8; T],
         x_sums: [i32; T],
-    ) -> [__m256i; T] {
+    ) -> [[__m256i; H]; T] {
+        // Groups whose pairs fit 16-bit sums.
+        let fit = match K::KIND {
+            Kind::Narrow => 8,
+            Kind::Wide => 1,
+            _ => 4,
+        };
         unsafe {
-            let (low, high) = weights.split_at(4); // more than sixteen products do not fit 16 bits
-            let x_high: [*const i8; T] = std::array::from_fn(|t| x[t].add(16));
-            let plain = SIGNED && !WIDE;
-            let (first, second) = if plain {
-                (
-                    Self::dots::<T, false, false>(low, x, x_sums),
-                    Self::dots::<T, false, false>(high, x_high, x_sums),
-                )
-            } else {
-                (
-                    Self::dots::<T, SIGNED, WIDE>(low, x, x_sums),
-                    Self::dots::<T, SIGNED, WIDE>(high, x_high, x_sums),
-                )
-            };
-            let mut sums = first;
-            for t in 0..T {
-                sums[t] = _mm256_add_epi32(sums[t], second[t]);
-                if plain {
-                    let shift = _mm256_set1_epi32(i32::from(PLAIN) * x_sums[t]);
-                    sums[t] = _mm256_sub_epi32(sums[t], shift);
+            let (zero, ones) = (_mm256_setzero_si256(), _mm256_set1_epi16(1));
+            let mut sums = [[zero; H]; T];
+            for first in (0..N).step_by(fit) {
+                let mut pairs = [[zero; H]; T];
+                for g in first..N.min(first + fit) {
+                    for t in 0..T {
+                        let x = _mm256_set1_epi32(x[t].add(g * 4).cast::<i32>().read_unaligned());
+                        for h in 0..H {
+                            let products = pairs_of_products::<K>(weights[h][g], x);
+                            if fit == 1 {
+                                let wide = _mm256_madd_epi16(products, ones);
+                                sums[t][h] = _mm256_add_epi32(sums[t][h], wide);
+                            } else {
+                                pairs[t][h] = _mm256_add_epi16(pairs[t][h], products);
+                            }
+                        }
+                    }
+                }
+                for t in 0..T {
+                    for h in 0..H {
+                        if fit > 1 {
+                            let wide = _mm256_madd_epi16(pairs[t][h], ones);
+                            sums[t][h] = _mm256_add_epi32(sums[t][h], wide);
+                        }
+                    }
+                }
+            }
+            if let Some(shift) = const { shift(K::KIND) } {
+                for t in 0..T {
+                    let shifts = _mm256_set1_epi32(-i32::from(shift) * x_sums[t]);
+                    for h in 0..H {
+                        sums[t][h] = _mm256_add_epi32(sums[t][h], shifts);
+                    }
                 }
             }
             sums
@@ -253,6 +278,33 @@ impl RowLanes for Rows8 {
     fn prefetch(address: *const u8) {
         prefetch(address);
     }
+}
+
+/// Products of bytes, added in pairs.
+#[inline(always)]
+unsafe fn pairs_of_products<K: PartKind>(weights: __m256i, x: __m256i) -> __m256i {
+    // SAFETY: the caller's.
+    unsafe {
+        match K::KIND {
+            Kind::Wide | Kind::Halves => {
+                _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights))
+            }
+            _ => _mm256_maddubs_epi16(weights, x),
+        }
+    }
+}
+
+/// [`Rows::row`], from where the row begins. The compiler does not know that for a sum, or a loop over blocks would count further for every row instead
+/// of once.
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read there")]
+#[inline(always)]
+fn row(rows: Rows, index: usize) -> *const u8 {
+    let mut begin = rows.first.wrapping_add(index * rows.stride);
+    // SAFETY: no instruction at all.
+    unsafe {
+        asm!("/* {0} */", inout(reg) begin, options(pure, nomem, nostack, preserves_flags));
+    }
+    begin.wrapping_add(rows.at)
 }
 
 /// Eight bytes of row `row`, and of the next one.

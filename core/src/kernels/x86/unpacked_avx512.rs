@@ -1,18 +1,26 @@
 //! Unpacked parts with AVX-512 VNNI: sixteen rows to a register.
 //!
-//! `vpdpbusd` takes unsigned weights. Signed ones are shifted by 128, which comes back out through the sum of the activations.
+//! `vpdpbusd` multiplies unsigned weights with four activations that are broadcast to all lanes. Signed ones are shifted, which comes back out through
+//! the sum of the activations.
 
+use super::super::kinds::PartKind;
 use super::super::product::Rows;
 use super::super::row_lanes::RowLanes;
-use super::avx512;
 use super::unpacked_avx2::{sum16, two_heads};
 use crate::prefetch::prefetch;
+use crate::quant::blocks::Kind;
 use std::arch::x86_64::*;
 
 pub(super) struct Rows16;
 
-/// What makes a signed weight unsigned.
-const SHIFT: u8 = 128;
+/// What makes weights of a kind unsigned.
+const fn shift(kind: Kind) -> u8 {
+    match kind {
+        Kind::Narrow => 8,
+        Kind::Plain | Kind::Wide | Kind::Halves => 128,
+        Kind::Minimums | Kind::HalvesMinimums => 0,
+    }
+}
 
 // SAFETY (every block below): the trait's contract is that the caller has the instructions and valid pointers.
 #[allow(
@@ -37,12 +45,32 @@ impl RowLanes for Rows16 {
     #[inline(always)]
     unsafe fn bytes16(rows: Rows) -> [__m512i; 4] {
         unsafe {
-            let rows = avx512::Rows {
-                first: rows.first,
-                row_bytes: rows.stride,
-                count: Self::LANES,
+            let load = |r: usize| _mm_loadu_si128(rows.row(r).cast());
+            // Register r: rows r, r + 4, r + 8, r + 12 in its quarters.
+            let quarters = |r: usize| {
+                let low =
+                    _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(r)), load(r + 4));
+                let high =
+                    _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(r + 8)), load(r + 12));
+                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
             };
-            rows.transposed::<true>(0)
+            let (a, b, c, d) = (quarters(0), quarters(1), quarters(2), quarters(3));
+            let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+            [
+                _mm512_unpacklo_epi64(ab_low, cd_low),
+                _mm512_unpackhi_epi64(ab_low, cd_low),
+                _mm512_unpacklo_epi64(ab_high, cd_high),
+                _mm512_unpackhi_epi64(ab_high, cd_high),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn half(rows: Rows) -> __m512 {
+        unsafe {
+            let halves: [u16; 16] =
+                std::array::from_fn(|r| rows.row(r).cast::<u16>().read_unaligned());
+            _mm512_cvtph_ps(_mm256_loadu_si256(halves.as_ptr().cast()))
         }
     }
     #[inline(always)]
@@ -95,8 +123,9 @@ impl RowLanes for Rows16 {
         }
     }
     #[inline(always)]
-    unsafe fn signed(bytes: __m512i, offset: u8) -> __m512i {
-        unsafe { _mm512_add_epi8(bytes, _mm512_set1_epi8(SHIFT.wrapping_sub(offset) as i8)) }
+    unsafe fn signed<K: PartKind>(bytes: __m512i, offset: u8) -> __m512i {
+        let shift = const { shift(K::KIND) };
+        unsafe { _mm512_add_epi8(bytes, _mm512_set1_epi8(shift.wrapping_sub(offset) as i8)) }
     }
     #[inline(always)]
     unsafe fn look_up(table: &[i8; 16], bytes: __m512i) -> __m512i {
@@ -148,30 +177,38 @@ impl RowLanes for Rows16 {
         unsafe { _mm512_mul_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn dots<const T: usize, const SIGNED: bool, const WIDE: bool>(
-        weights: &[__m512i],
+    unsafe fn dots<K: PartKind, const N: usize, const H: usize, const T: usize>(
+        weights: [&[__m512i; N]; H],
         x: [*const i8; T],
         x_sums: [i32; T],
-    ) -> [__m512i; T] {
+    ) -> [[__m512i; H]; T] {
+        // A single sum takes turns with another, so that a product does not wait for the last one.
+        let turns = H * T == 1;
         unsafe {
-            let mut sums = x_sums
-                .map(|x_sum| _mm512_set1_epi32(if SIGNED { -i32::from(SHIFT) * x_sum } else { 0 }));
-            for (g, w) in weights.iter().enumerate() {
+            let zero = _mm512_setzero_si512();
+            let (mut sums, mut others) = ([[zero; H]; T], [[zero; H]; T]);
+            for t in 0..T {
+                let shift = const { shift(K::KIND) };
+                sums[t] = [_mm512_set1_epi32(-i32::from(shift) * x_sums[t]); H];
+            }
+            for g in 0..N {
                 for t in 0..T {
                     let x = _mm512_set1_epi32(x[t].add(g * 4).cast::<i32>().read_unaligned());
-                    sums[t] = _mm512_dpbusd_epi32(sums[t], *w, x);
+                    for h in 0..H {
+                        let sum = if turns && g % 2 == 1 {
+                            &mut others[t][h]
+                        } else {
+                            &mut sums[t][h]
+                        };
+                        *sum = _mm512_dpbusd_epi32(*sum, weights[h][g], x);
+                    }
                 }
+            }
+            if turns {
+                sums[0][0] = _mm512_add_epi32(sums[0][0], others[0][0]);
             }
             sums
         }
-    }
-    #[inline(always)]
-    unsafe fn dots32<const T: usize, const SIGNED: bool, const WIDE: bool>(
-        weights: &[__m512i; 8],
-        x: [*const i8; T],
-        x_sums: [i32; T],
-    ) -> [__m512i; T] {
-        unsafe { Self::dots::<T, SIGNED, WIDE>(weights, x, x_sums) }
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m512 {

@@ -13,6 +13,7 @@ use super::grammar::{Node, Template};
 use super::pools::*;
 use super::spelling::{capitalise, title_case};
 use super::{Split, texts};
+use dram_core::hash::fnv1a;
 use dram_files::Rng;
 
 /// How this request is written down.
@@ -58,14 +59,7 @@ impl Value {
 
 /// Whether the value numbered `n` of family `salt` is kept for the held-out sets.
 fn reserved(salt: &str, n: u64) -> bool {
-    Rng::new(&[hash(salt), n]).below(5) == 0
-}
-
-/// FNV-1a.
-fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
-    })
+    Rng::new(&[fnv1a(salt.bytes()), n]).below(5) == 0
 }
 
 /// Draws until the split owns the value.
