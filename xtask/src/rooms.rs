@@ -81,11 +81,6 @@ const LONG: &[(&str, &str)] = &[
     ("train/src/data/actions/values.rs", "a table of values"),
     ("train/src/export/requantize.rs", "to be split"),
     (
-        "train/src/recipe.rs",
-        "every field of a recipe with its documentation",
-    ),
-    ("train/src/run.rs", "to be split"),
-    (
         "train/src/student/engine.rs",
         "one layer's forward and backward pass, side by side",
     ),
@@ -97,7 +92,6 @@ const LONG: &[(&str, &str)] = &[
         "train/src/teacher/families.rs",
         "a table, one row for each family",
     ),
-    ("train/src/trainer.rs", "to be split"),
     ("xtask/src/mca.rs", "a table of loops"),
 ];
 

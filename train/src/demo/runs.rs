@@ -12,7 +12,7 @@ use super::world::World;
 use crate::checkpoint::write_beside;
 use crate::export::add_tokenizer;
 use crate::identity::Identity;
-use crate::loss::{LossConfig, Losses, Mapping, Sizes};
+use crate::loss::{LossConfig, Losses, Sizes};
 use crate::optim::AdamW;
 use crate::student::{Decoder, Products, bf16_is_native};
 use crate::teacher;
@@ -181,21 +181,19 @@ impl World<'_> {
                 .map(|d| (d.config().layers, d.config().embedding_length)),
             has_teacher: run.distilled,
         };
-        let asked = |weight| LossConfig {
-            weight,
-            temperature: 1.0,
-            layers: Mapping::Uniform,
-        };
         let losses = if run.distilled {
-            let mut losses = vec![("cross_entropy", asked(0.3)), ("forward_kl", asked(1.0))];
+            let mut losses = vec![
+                ("cross_entropy", LossConfig::new(0.3)),
+                ("forward_kl", LossConfig::new(1.0)),
+            ];
             if self.teacher.decoder().is_some() {
-                losses.push(("hidden_cosine", asked(1.0)));
+                losses.push(("hidden_cosine", LossConfig::new(1.0)));
             }
             losses
         } else {
-            vec![("cross_entropy", asked(1.0))]
+            vec![("cross_entropy", LossConfig::new(1.0))]
         };
-        let losses = Losses::new(losses.iter().map(|(name, asked)| (*name, asked)), sizes)?;
+        let losses = Losses::new(losses.iter().map(|(name, config)| (*name, config)), sizes)?;
         let ask = run
             .distilled
             .then(|| teacher::ask(&*self.teacher, products));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Event;
+use super::events::Event;
 use super::render::render;
 use crate::data::{
     Conversation, Example, Records, TextTokenizer, encode_records, pack, read_records,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Event;
+use super::events::Event;
 use super::records::{Lengths, RecordFiles};
 use crate::data::actions::{self, ActionExamples, Set};
 use crate::data::{
