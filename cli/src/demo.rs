@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use dram_train::demo::{self, DemoOptions, Event, Outcome, Source};
+use dram_train::tasks::actions::demo::{self, DemoOptions, Event, Outcome, Source};
 use serde_json::json;
 
 use crate::common::write_json;
@@ -48,7 +48,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let teacher = args
         .teacher
         .map_or(Source::Bytes(demo::TEACHER), Source::Path);
-    let mut options = DemoOptions::new(teacher, args.out);
+    let mut options = DemoOptions::new(teacher, args.out)?;
     options.seed = args.seed;
     options.steps = args.steps.unwrap_or(options.steps);
     options.held_out = args.held_out.unwrap_or(options.held_out);

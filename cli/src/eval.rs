@@ -5,13 +5,14 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, ensure};
 use dram_core::Model;
-use dram_train::data::{Batch, actions};
+use dram_train::data::Batch;
 use dram_train::eval::Reference;
 use dram_train::export::{shared_tokens, vocabulary_of_gguf};
 use dram_train::recipe::{Data, Eval, Kind, Recipe};
 use dram_train::report::{Measure, Table};
 use dram_train::run::{Event, held_out_sets};
 use dram_train::stop::Watch;
+use dram_train::tasks::actions;
 use dram_train::teacher::{self, Scored};
 
 use crate::common::LoraArgs;

@@ -81,15 +81,15 @@ pub fn save(path: &Path, state: &State, buffers: &[(&str, &[f32])]) -> Result<()
 pub fn load(path: &Path, identity: &Identity, buffers: &mut [(&str, &mut [f32])]) -> Result<State> {
     let attempt = (|| {
         let bytes = fs::read(path)?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).context("no checkpoint")?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).context("not a checkpoint")?;
         let metadata = header
             .metadata()
             .as_ref()
-            .context("no checkpoint: no metadata")?;
+            .context("not a checkpoint: no metadata")?;
         let get = |key: &str| {
             metadata
                 .get(key)
-                .with_context(|| format!("no checkpoint: {key} is missing"))
+                .with_context(|| format!("not a checkpoint: {key} is missing"))
         };
         ensure!(
             get("format")? == FORMAT,

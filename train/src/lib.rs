@@ -1,11 +1,11 @@
-//! Distils a language model into a small quantised one: data, teachers, the differentiable student, losses, training, evaluation, export.
+//! Distils a language model into a small quantised one: data, teachers, the differentiable student, losses, training, evaluation, export;
+//! and the built-in task.
 //!
 //! The way through: [`recipe`] says what is wanted, [`run`] does it with a [`trainer`], the [`export`] room writes the file and checks it against the runtime.
 
 pub mod checkpoint;
 pub mod convert;
 pub mod data;
-pub mod demo;
 pub mod eval;
 pub mod export;
 mod folder;
@@ -19,5 +19,6 @@ pub mod report;
 pub mod run;
 pub mod stop;
 pub mod student;
+pub mod tasks;
 pub mod teacher;
 pub mod trainer;

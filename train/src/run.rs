@@ -18,10 +18,10 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 
 pub use self::events::{Event, Progress, Summary};
-use self::job::{Job, OpenTeacher};
-pub use self::sources::HeldOut;
-use self::sources::Sources;
-use crate::eval::Reference;
+pub(crate) use self::job::{Job, OpenTeacher};
+pub(crate) use self::log::loss_of_steps;
+pub(crate) use self::sources::Sources;
+use crate::eval::{HeldOut, Reference};
 use crate::identity::hash_of_model;
 use crate::lock::FolderLock;
 use crate::recipe::Recipe;

@@ -29,7 +29,7 @@ pub struct Settings {
     /// The last learning rate as a share of the peak.
     pub final_share: f64,
     pub optimiser: AdamW,
-    /// Gradients longer than this are shortened to it; 0: never.
+    /// Maximum norm of the gradient, which is clipped to it; 0: none.
     pub clip: f64,
     /// Batches per step.
     pub accumulate: u64,
@@ -236,7 +236,7 @@ impl<'a> Trainer<'a> {
         let positions: usize = batches.iter().map(|b| b.targets.len()).sum();
         ensure!(
             positions > 0,
-            "step {}: the batch has no token that counts",
+            "step {}: the batch has no target token",
             self.step + 1
         );
         let scale = 1.0 / positions as f32;

@@ -78,7 +78,7 @@ const LONG: &[(&str, &str)] = &[
     ("train/src/convert/keys.rs", "one function for each family"),
     ("train/src/convert/tensors.rs", "to be split"),
     ("train/src/convert/tokenizer.rs", "to be split"),
-    ("train/src/data/actions/values.rs", "a table of values"),
+    ("train/src/tasks/actions/values.rs", "a table of values"),
     ("train/src/export/requantize.rs", "to be split"),
     (
         "train/src/student/engine.rs",

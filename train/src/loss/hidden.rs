@@ -137,7 +137,7 @@ impl Loss for Hidden {
     fn choose_layers(&mut self, sizes: Sizes, layers: &mut Layers) -> Result<()> {
         let Some((teacher_layers, teacher_width)) = sizes.teacher else {
             bail!(
-                "this teacher gives no hidden states; use a Hugging Face folder or GGUF of a llama model, or drop this loss"
+                "this teacher gives no hidden states; use a Hugging Face folder or GGUF of a llama model, or remove this loss"
             );
         };
         let m = sizes.layers;

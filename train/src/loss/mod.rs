@@ -104,7 +104,7 @@ impl LossConfig {
 
     fn loss(&self, name: &str) -> Result<(&'static Row, Box<dyn Loss>)> {
         let Some(row) = LOSSES.iter().find(|row| row.name == name) else {
-            bail!("[losses] {name} is no loss; known are {}", names());
+            bail!("[losses] {name}: unknown loss; known are {}", names());
         };
         let loss = self.read(row).with_context(|| format!("[losses] {name}"))?;
         Ok((row, loss))
@@ -196,7 +196,7 @@ impl Losses {
         }
         ensure!(
             !losses.terms.is_empty(),
-            "[losses] asks for no loss of positive weight; known are {}",
+            "[losses] has no loss of positive weight; known are {}",
             names()
         );
         Ok(losses)
@@ -205,7 +205,7 @@ impl Losses {
     fn push(&mut self, row: &'static Row, weight: f32, mut loss: Box<dyn Loss>) -> Result<()> {
         ensure!(
             self.sizes.has_teacher || !(row.teacher_logits || row.hidden),
-            "it compares with a teacher, and the recipe names none"
+            "the loss needs a teacher, and the recipe names none"
         );
         loss.choose_layers(self.sizes, &mut self.layers)?;
         self.terms.push(Term { row, weight, loss });

@@ -67,11 +67,11 @@ impl Data {
         match self.kind {
             Kind::Actions => ensure!(
                 self.path.is_none() && self.held_out.is_none(),
-                "[data] kind = \"actions\" is made up as it goes and reads no path; for a file say kind = \"text\" or \"jsonl\""
+                "[data] kind = \"actions\" is generated during training and reads no path; for a file say kind = \"text\" or \"jsonl\""
             ),
             Kind::Text | Kind::Jsonl => ensure!(
                 self.path.is_some(),
-                "[data] path is missing: the file to learn from"
+                "[data] path is missing: the file of training data"
             ),
         }
         ensure!(

@@ -59,7 +59,7 @@ pub struct Recipe {
     pub data: Data,
     #[serde(default)]
     pub student: Student,
-    /// Whom to learn from: needed by `distill`, refused by `pretrain`.
+    /// The teacher: needed by `distill`, refused by `pretrain`.
     #[serde(default)]
     pub teacher: Option<Teacher>,
     /// What to minimise: a weighted sum. Names are those of [`crate::loss::LOSSES`]. Default: cross entropy alone, or with a teacher

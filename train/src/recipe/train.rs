@@ -46,15 +46,15 @@ pub struct Train {
     pub final_share: f64,
     /// Decay of the layers' matrices, per update and unit of learning rate. Default 0.05.
     pub weight_decay: f32,
-    /// Memory of the gradient's mean, 0 to 1. Default 0.9.
+    /// Decay rate of the mean of gradients, 0 to 1. Default 0.9.
     pub beta1: f32,
-    /// Memory of the gradient's square, 0 to 1. Default 0.98.
+    /// Decay rate of the mean of squared gradients, 0 to 1. Default 0.98.
     pub beta2: f32,
     /// Added to the root of the square. Default 1e-8.
     pub eps: f32,
-    /// A gradient with a longer norm is shortened to this; 0: never. Default 1.
+    /// Maximum norm of the gradient, which is clipped to it; 0: none. Default 1.
     pub clip: f64,
-    /// Of the first weights and of the order of the data. Default 0.
+    /// Random seed of the initial weights and of the order of the data. Default 0.
     pub seed: u64,
     /// "f32" or "bf16": what products are computed with, a llama-family teacher's too. bf16 is about 1.5 times as fast where the processor
     /// has AVX512-BF16, and no faster elsewhere. Default "f32".

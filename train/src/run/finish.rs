@@ -2,15 +2,16 @@
 
 use anyhow::Result;
 
-use super::GGUF;
 use super::events::{Event, Summary};
 use super::job::Job;
-use crate::data::{Batch, actions};
+use super::{FOLDER, GGUF};
+use crate::data::Batch;
 use crate::eval::{Figures, evaluate_with};
 use crate::export::{Export, Gate, Limits, Parity, add_tokenizer};
 use crate::recipe::Kind;
 use crate::stop::{self, Watch};
 use crate::student::{Decoder, QuantMode};
+use crate::tasks::actions;
 use crate::teacher::Trained;
 
 /// Held-out batches of each set that the gate looks at.
@@ -25,16 +26,7 @@ impl Job<'_> {
         listener: &mut dyn FnMut(Event),
     ) -> Result<()> {
         stop::check(self.stop)?;
-        decoder.save_hugging_face(&summary.folder)?;
-        let vocabulary = &self.sources.vocabulary;
-        let tokenizer = self.recipe.tokenizer_folder();
-        if let Err(error) = add_tokenizer(&summary.folder, vocabulary, tokenizer) {
-            // The weights are as good without, and the GGUF file has a tokenizer of its own.
-            listener(Event::Note(&format!(
-                "{} has no tokenizer: {error:#}",
-                summary.folder.display()
-            )));
-        }
+        self.save_weights(decoder, listener)?;
         summary.figures = self.held_out(decoder, QuantMode::On, listener)?;
         if !self.recipe.export.gguf {
             return Ok(());
@@ -45,6 +37,26 @@ impl Job<'_> {
         summary.parity = Some(self.export(decoder, listener)?);
         summary.gguf = Some(self.out.join(GGUF));
         self.report(summary, listener)
+    }
+
+    /// Writes the f32 weights as a Hugging Face folder, with the tokenizer.
+    pub(crate) fn save_weights(
+        &self,
+        decoder: &Decoder,
+        listener: &mut dyn FnMut(Event),
+    ) -> Result<()> {
+        let folder = self.out.join(FOLDER);
+        decoder.save_hugging_face(&folder)?;
+        let vocabulary = &self.sources.vocabulary;
+        let tokenizer = self.recipe.tokenizer_folder();
+        if let Err(error) = add_tokenizer(&folder, vocabulary, tokenizer) {
+            // The weights are as good without, and the GGUF file has a tokenizer of its own.
+            listener(Event::Note(&format!(
+                "{} has no tokenizer: {error:#}",
+                folder.display()
+            )));
+        }
+        Ok(())
     }
 
     /// Writes the GGUF file, which must pass the gate.

@@ -25,49 +25,99 @@ use crate::trainer::{Outcome, Trainer};
 
 /// A model to train, and where it goes.
 #[derive(Clone, Copy)]
-pub(super) struct Job<'a> {
-    pub(super) recipe: &'a Recipe,
-    pub(super) teacher: Option<OpenTeacher<'a>>,
-    pub(super) sources: &'a Sources,
+pub(crate) struct Job<'a> {
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) teacher: Option<OpenTeacher<'a>>,
+    pub(crate) sources: &'a Sources,
     /// Its folder.
-    pub(super) out: &'a Path,
+    pub(crate) out: &'a Path,
     /// The finished control's file, which is reported beside it.
-    pub(super) control: Option<&'a Path>,
-    pub(super) stop: &'a AtomicBool,
+    pub(crate) control: Option<&'a Path>,
+    pub(crate) stop: &'a AtomicBool,
 }
 
 /// A teacher, and what is known of it.
 #[derive(Clone, Copy)]
-pub(super) struct OpenTeacher<'a> {
-    pub(super) teacher: &'a dyn Teacher,
+pub(crate) struct OpenTeacher<'a> {
+    pub(crate) teacher: &'a dyn Teacher,
     /// Hash of its file or folder.
-    pub(super) contents: &'a str,
+    pub(crate) contents: &'a str,
     /// Its answers on held-out data.
-    pub(super) reference: &'a Reference<'a>,
+    pub(crate) reference: &'a Reference<'a>,
+}
+
+/// A training that has ended.
+pub(crate) struct Training {
+    summary: Summary,
+    log: Log,
+    /// `None` where it was stopped.
+    pub(crate) decoder: Option<Decoder>,
 }
 
 impl Job<'_> {
     /// Trains the model, or goes on; exports it, and reports it beside its teacher and its control.
-    pub(super) fn run(&self, listener: &mut dyn FnMut(Event)) -> Result<Summary> {
+    pub(crate) fn run(&self, listener: &mut dyn FnMut(Event)) -> Result<Summary> {
         let started = Instant::now();
-        let checkpoint = self.out.join(CHECKPOINT);
         let student = self.student()?;
-        self.sources.fit(student.config().context_length)?;
-        let recipe = &sharded(self.recipe, student.layout().total, &checkpoint);
+        let recipe = &self.with_shards(student.layout().total);
         let job = Job { recipe, ..*self };
+        let Training {
+            mut summary,
+            mut log,
+            decoder,
+        } = job.train(student, None, listener)?;
+        if let Some(decoder) = decoder {
+            summary.seconds = started.elapsed().as_secs_f64();
+            match job.finish(&decoder, &mut summary, listener) {
+                Err(error) if stopped(&error) => {
+                    summary.finished = false;
+                    note_stop(&summary, listener);
+                }
+                other => other?,
+            }
+        }
+        summary.seconds = started.elapsed().as_secs_f64();
+        if !summary.finished {
+            return Ok(summary);
+        }
+        if !log.evaluated(summary.steps) {
+            log.figures(summary.steps, &summary.figures)?;
+        }
+        let text = serde_json::to_string_pretty(&summary)?;
+        write_beside(&self.out.join("summary.json"), |path| {
+            Ok(fs::write(path, text + "\n")?)
+        })?;
+        Ok(summary)
+    }
+
+    /// Trains `student`, or goes on with what is in the folder. `fork` is the same model until it begins to round: up to that step it is trained
+    /// here, and from there on in its own folder.
+    pub(crate) fn train(
+        &self,
+        student: Decoder,
+        fork: Option<&Job<'_>>,
+        listener: &mut dyn FnMut(Event),
+    ) -> Result<Training> {
+        let recipe = self.recipe;
+        let checkpoint = self.out.join(CHECKPOINT);
+        self.sources.fit(student.config().context_length)?;
         listener(Event::Note(&format!(
             "{} parameters, {} tokens in the vocabulary, {} threads",
             student.layout().total,
             student.config().vocabulary,
             recipe.train.threads()
         )));
-        let identity = identity::identity(&job, &student)?;
+        let identity = identity::identity(self, &student)?;
+        let fork = match fork {
+            Some(fork) => Some((fork, identity::identity(fork, &student)?)),
+            None => None,
+        };
         // Evaluation asks the teacher itself, in f32; training may ask a twin with faster products.
         let rows = student.config().vocabulary;
         let sharing = self.teacher.map(|t| teacher::sharing(t.teacher, rows));
         let teacher = sharing.as_ref().map(|sharing| sharing as &dyn Teacher);
         let query = teacher.map(|teacher| teacher::ask(teacher, recipe.train.precision.into()));
-        let losses = job.losses(&student, teacher)?;
+        let losses = self.losses(&student, teacher)?;
         let names = losses.names();
         let data = &*self.sources.training;
         let mut trainer = Trainer::new(student, recipe.settings(), losses, data, query)?;
@@ -97,7 +147,7 @@ impl Job<'_> {
         let mut tokens = 0;
         // An evaluation that was cut short by the last stop is made good.
         let begun = if trainer.step() > 0 {
-            job.evaluate(&trainer, &mut log, listener)
+            self.evaluate(&trainer, &mut log, listener)
         } else {
             Ok(())
         };
@@ -106,6 +156,13 @@ impl Job<'_> {
                 tokens += step.tokens;
                 pace.add(step);
                 log.step(step, &names)?;
+                if let Some((fork, identity)) = &fork
+                    && fork.recipe.settings().quantise_from == Some(step.step)
+                {
+                    fs::create_dir_all(fork.out)?;
+                    fs::copy(self.out.join(LOG), fork.out.join(LOG))?;
+                    trainer.save(&fork.out.join(CHECKPOINT), identity)?;
+                }
                 listener(Event::Step(Progress {
                     step,
                     of,
@@ -113,7 +170,7 @@ impl Job<'_> {
                     tokens_per_second: pace.tokens_per_second(),
                     eta: Duration::from_secs_f64(pace.seconds_per_step() * (of - step.step) as f64),
                 }));
-                job.evaluate(trainer, &mut log, listener)?;
+                self.evaluate(trainer, &mut log, listener)?;
                 if saved.elapsed().as_secs() >= recipe.train.checkpoint_seconds {
                     trainer.save(&checkpoint, &identity)?;
                     saved = Instant::now();
@@ -126,7 +183,7 @@ impl Job<'_> {
             other => other?,
         };
         trainer.save(&checkpoint, &identity)?;
-        let mut summary = Summary {
+        let summary = Summary {
             name: recipe.name.clone(),
             parameters: trainer.decoder().layout().total,
             steps: trainer.step(),
@@ -140,31 +197,19 @@ impl Job<'_> {
             gguf: None,
             table: None,
         };
-        if summary.finished {
+        if !summary.finished {
+            note_stop(&summary, listener);
+        }
+        let decoder = summary.finished.then(|| {
             let mut decoder = trainer.into_decoder();
             decoder.set_products(Products::F32);
-            summary.seconds = started.elapsed().as_secs_f64();
-            match job.finish(&decoder, &mut summary, listener) {
-                Err(error) if stopped(&error) => summary.finished = false,
-                other => other?,
-            }
-        }
-        summary.seconds = started.elapsed().as_secs_f64();
-        if !summary.finished {
-            listener(Event::Note(&format!(
-                "stopped after step {}; the next start goes on from there",
-                summary.steps
-            )));
-            return Ok(summary);
-        }
-        if !log.evaluated(summary.steps) {
-            log.figures(summary.steps, &summary.figures)?;
-        }
-        let text = serde_json::to_string_pretty(&summary)?;
-        write_beside(&self.out.join("summary.json"), |path| {
-            Ok(fs::write(path, text + "\n")?)
-        })?;
-        Ok(summary)
+            decoder
+        });
+        Ok(Training {
+            summary,
+            log,
+            decoder,
+        })
     }
 
     /// Held-out figures during training, where the step is one of those that have them.
@@ -188,8 +233,20 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// The recipe with its number of shards: where it names none, that of the run that goes on, or as many as there are threads.
+    fn with_shards(&self, parameters: usize) -> Recipe {
+        let mut recipe = self.recipe.clone();
+        if recipe.train.shards.is_none() {
+            let before = checkpoint::identity_of(&self.out.join(CHECKPOINT));
+            let before = before.and_then(|identity| identity.get("train.shards")?.parse().ok());
+            recipe.train.shards =
+                Some(before.unwrap_or_else(|| recipe.train.default_shards(parameters)));
+        }
+        recipe
+    }
+
     /// The student before its first step.
-    fn student(&self) -> Result<Decoder> {
+    pub(crate) fn student(&self) -> Result<Decoder> {
         let (recipe, sources) = (self.recipe, self.sources);
         let mut student = match &recipe.student.init {
             Some(path) => {
@@ -231,14 +288,9 @@ impl Job<'_> {
     }
 }
 
-/// The recipe with its number of shards: where it names none, that of the run that goes on, or as many as there are threads.
-fn sharded(recipe: &Recipe, parameters: usize, checkpoint: &Path) -> Recipe {
-    let mut recipe = recipe.clone();
-    if recipe.train.shards.is_none() {
-        let before = checkpoint::identity_of(checkpoint);
-        let before = before.and_then(|identity| identity.get("train.shards")?.parse().ok());
-        recipe.train.shards =
-            Some(before.unwrap_or_else(|| recipe.train.default_shards(parameters)));
-    }
-    recipe
+fn note_stop(summary: &Summary, listener: &mut dyn FnMut(Event)) {
+    listener(Event::Note(&format!(
+        "stopped after step {}; the next start goes on from there",
+        summary.steps
+    )));
 }

@@ -133,7 +133,7 @@ fn encoded(
     let mut examples = encoded.examples;
     if encoded.rewritten > 0 {
         listener(Event::Note(&format!(
-            "{set}: the chat template rewrites earlier turns; {} of {} conversations are learnt answer by answer, as inference renders each ({} examples in all)",
+            "{set}: the chat template rewrites earlier turns; {} of {} conversations are trained answer by answer, as inference renders each ({} examples in all)",
             encoded.rewritten,
             records.len(),
             examples.len()
@@ -141,7 +141,7 @@ fn encoded(
     }
     if encoded.unshown > 0 {
         listener(Event::Note(&format!(
-            "{set}: {} answers have reasoning or calls that the chat template does not show; those are not learnt",
+            "{set}: {} answers have reasoning or calls that the chat template does not show; those are not trained on",
             encoded.unshown
         )));
     }
@@ -197,7 +197,7 @@ fn cut(
     }
     if silent > 0 {
         note(format!(
-            "{silent} of {all} records have no answer to learn and are left out"
+            "{silent} of {all} records have no answer to train on and are left out"
         ));
     }
     if long > 0 {

@@ -8,12 +8,11 @@ use dram_core::Model;
 use super::LOG;
 use super::events::{Event, Summary};
 use super::job::Job;
-use super::sources::HeldOut;
 use crate::data::Batch;
-use crate::data::actions;
-use crate::eval::{Figures, evaluate_with};
+use crate::eval::{Figures, HeldOut, evaluate_with};
 use crate::report::{Curve, Measure, Page, Row, Table, count, duration, write};
 use crate::stop::Watch;
+use crate::tasks::actions;
 
 impl Job<'_> {
     /// Measures teacher, control and the exported student, fills `summary.exact` and `summary.table`, and writes `report.md` into its folder.
