@@ -6,7 +6,8 @@ use anyhow::Result;
 use dram_train::tasks::actions::demo::{self, DemoOptions, Event, Outcome, Source};
 use serde_json::json;
 
-use crate::common::write_json;
+use crate::args::AllThreads;
+use crate::output::write_json;
 use crate::progress::Training;
 
 /// Distil the built-in teacher into a 1M-parameter student and compare
@@ -24,7 +25,7 @@ pub(crate) struct Args {
     /// Folder for the results
     #[arg(short, long, default_value = "out/demo")]
     out: PathBuf,
-    /// Of the first weights and of the training data; the held-out sets are always the same
+    /// Random seed of the initial weights and the training data; the held-out sets are always the same
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Training steps of each model: the budget
@@ -36,9 +37,8 @@ pub(crate) struct Args {
     /// Another teacher of the same task: a GGUF file or a Hugging Face folder
     #[arg(long)]
     teacher: Option<PathBuf>,
-    /// Threads (default: the processor's)
-    #[arg(short, long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: AllThreads,
     /// Write table and answers as JSON to this file (-: standard output, and nothing else there)
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -52,7 +52,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     options.seed = args.seed;
     options.steps = args.steps.unwrap_or(options.steps);
     options.held_out = args.held_out.unwrap_or(options.held_out);
-    options.threads = args.threads.unwrap_or(options.threads);
+    options.threads = args.threads.count();
 
     let mut training = Training::new(options.steps)?;
     let stop = training.stop();

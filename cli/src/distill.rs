@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use dram_train::recipe::Recipe;
 use dram_train::run::{Event, Summary};
 
-use crate::common::{bytes, table, write_json};
+use crate::output::{bytes, table, write_json};
 use crate::progress::Training;
 
 const OUTPUT: &str = "\
@@ -20,7 +20,7 @@ What is left in the output folder:
   checkpoint.safetensors   where the next start goes on
   .lock                    held by the run that writes here: there is one at a time
 
-Ctrl-C stops after the running step, and within a second in what is no training; the same command goes on from there, bit for bit as if it had not
+Ctrl-C stops after the running step, and within a second outside training; the same command goes on from there, bit for bit as if it had not
 stopped. It may lie elsewhere, its files too, as long as they hold the same; train.steps may grow.";
 
 /// Train a model from data alone
@@ -61,11 +61,11 @@ A recipe:
   quant = { linear = \"q4_0\" }
 
 Records, one a line (or in a JSON array, or the rows of a Parquet file; files may be packed with gzip or Zstandard):
-  {\"messages\": [{\"role\": …, \"content\": …}, …]}          a conversation; also \"conversations\" of \"from\" and \"value\". Every answer is learnt
-  {\"prompt\": …, \"completion\": …}                      texts, or lists of turns. The completion is learnt
-  {\"prompt\": …, \"chosen\": …, \"rejected\": …}         a preference. The chosen answer is learnt
-  {\"instruction\": …, \"input\": …, \"output\": …}       Alpaca; also question + answer and the like. The output is learnt
-  {\"text\": …}                                         a document. All of it is learnt
+  {\"messages\": [{\"role\": …, \"content\": …}, …]}          a conversation; also \"conversations\" of \"from\" and \"value\". Every answer is a target
+  {\"prompt\": …, \"completion\": …}                      texts, or lists of turns. The completion is the target
+  {\"prompt\": …, \"chosen\": …, \"rejected\": …}         a preference. The chosen answer is the target
+  {\"instruction\": …, \"input\": …, \"output\": …}       Alpaca; also question + answer and the like. The output is the target
+  {\"text\": …}                                         a document. All of it is the target
 Beside them may stand \"tools\", \"system\" and \"chat_template_kwargs\"; docs/data.md has the whole table.
 
 Examples:
@@ -79,7 +79,7 @@ struct Common {
     /// Folder for the results
     #[arg(short, long)]
     out: PathBuf,
-    /// Override a field of the recipe, such as train.steps=500; may be given several times
+    /// Override a field of the recipe, such as train.steps=500; may be repeated
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     set: Vec<String>,
     /// Write the summary as JSON to this file (-: standard output)
