@@ -14,7 +14,7 @@ use crate::progress::Training;
 ///
 /// The task: a spoken-style phone request in, a JSON function call out. The demo distils the teacher that lies in this program into a student of
 /// about a million parameters with quantisation-aware training, trains a control of the same shape on labels alone, exports both, verifies that the
-/// runtime computes what was trained, answers three requests, and prints one table. Ctrl-C stops it; the next start goes on where it was.
+/// runtime computes what was trained, answers three requests, and prints one table. Ctrl-C stops it; the same command resumes it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -76,7 +76,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     })?;
     training.finish();
     let Outcome::Finished(demo) = outcome else {
-        eprintln!("stopped; the same command goes on from there");
+        eprintln!("stopped; the same command resumes from there");
         return Ok(());
     };
     if args.json.as_deref() != Some(Path::new("-")) {

@@ -11,17 +11,17 @@ use crate::output::{bytes, table, write_json};
 use crate::progress::Training;
 
 const OUTPUT: &str = "\
-What is left in the output folder:
+The output folder:
   model.gguf               what an app opens; it passed the parity gate
   model/                   the f32 weights as a Hugging Face folder, with tokenizer: transformers and `dram convert` open it
   report.md                teacher, control and student side by side, and the loss curve
   summary.json             the same for machines
   train.jsonl              every step: losses, learning rate, gradient norm
-  checkpoint.safetensors   where the next start goes on
+  checkpoint.safetensors   where the next start resumes
   .lock                    held by the run that writes here: there is one at a time
 
-Ctrl-C stops after the running step, and within a second outside training; the same command goes on from there, bit for bit as if it had not
-stopped. It may lie elsewhere, its files too, as long as they hold the same; train.steps may grow.";
+Ctrl-C stops after the running step, and within a second outside training; the same command resumes from there, with the same bits as without the
+stop. Recipe and files may move, as long as their contents stay the same; train.steps may grow.";
 
 /// Train a model from data alone
 ///
@@ -175,7 +175,7 @@ fn read_recipe(path: &Path, set: &[String]) -> Result<Recipe> {
 fn print_summary(summary: &Summary) {
     if !summary.finished {
         println!(
-            "stopped after {} steps; the same command goes on from there",
+            "stopped after {} steps; the same command resumes from there",
             summary.steps
         );
         return;

@@ -106,7 +106,7 @@ pub fn load(path: &Path, identity: &Identity, buffers: &mut [(&str, &mut [f32])]
         let differences = state.identity.differences(identity);
         ensure!(
             differences.is_empty(),
-            "it was made with something else:\n  {}\nrestore that to go on, choose another output folder, or delete the checkpoint to start anew",
+            "it belongs to another run:\n  {}\nrestore these to resume, choose another output folder, or delete the checkpoint to start anew",
             differences.join("\n  ")
         );
         let tensors = SafeTensors::deserialize(&bytes).context("damaged")?;

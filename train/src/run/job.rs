@@ -133,7 +133,7 @@ impl Job<'_> {
                 String::new()
             };
             listener(Event::Note(&format!(
-                "going on after step {}{grown}",
+                "resuming after step {}{grown}",
                 trainer.step()
             )));
         }
@@ -290,7 +290,7 @@ impl Job<'_> {
 
 fn note_stop(summary: &Summary, listener: &mut dyn FnMut(Event)) {
     listener(Event::Note(&format!(
-        "stopped after step {}; the next start goes on from there",
+        "stopped after step {}; the next start resumes from there",
         summary.steps
     )));
 }

@@ -192,7 +192,7 @@ fn cut(
     let mut note = |text: String| listener(Event::Note(&format!("{set}: {text}")));
     if split > 0 {
         note(format!(
-            "{split} documents are longer than {sequence} tokens and go on in further examples"
+            "{split} documents are longer than {sequence} tokens and are split into several examples"
         ));
     }
     if silent > 0 {

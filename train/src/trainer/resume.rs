@@ -70,7 +70,7 @@ impl Trainer<'_> {
         let follows = new.steps > old.steps && new.warmup == default_warmup(new.steps);
         ensure!(
             new.warmup == old.warmup || follows,
-            "checkpoint {}: train.warmup: expected {}, got {}; restore it to go on, choose another output folder, or delete the checkpoint to \
+            "checkpoint {}: train.warmup: expected {}, got {}; restore it to resume, choose another output folder, or delete the checkpoint to \
              start anew",
             path.display(),
             old.warmup,

@@ -124,7 +124,7 @@ fn a_stopped_demo_goes_on_to_the_same_student() {
     run(&DemoOptions { seed: 1, ..stopped }, &never, &mut listen).unwrap();
     assert_eq!(trained, 30);
     assert!(
-        notes.contains("going on") && notes.contains("starting over"),
+        notes.contains("resuming") && notes.contains("starting over"),
         "{notes}"
     );
 }

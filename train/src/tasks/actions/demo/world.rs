@@ -255,7 +255,7 @@ fn start_over_if_other(
     let path = out_dir.join("demo.txt");
     match fs::read_to_string(&path) {
         Ok(text) if text == fingerprint => {
-            listener(Event::Note("going on with the run in the output folder"));
+            listener(Event::Note("resuming the run in the output folder"));
             return Ok(());
         }
         Ok(_) => {
