@@ -9,9 +9,9 @@ use dram_core::latency::{self, Latency, LatencyOptions};
 use dram_core::{Limits, Model, SessionOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::common::DraftArgs;
-use crate::drafts;
+use crate::args::DraftArgs;
 
+mod drafts;
 mod output;
 mod peer;
 
@@ -22,13 +22,13 @@ use peer::Peer;
 ///
 /// Flags are llama-bench's: lists are separated by commas, and every combination is measured. For each model the load time is measured twice,
 /// with the file's pages dropped from the page cache (cold) and with them there (warm).
-/// What the device could do at most is measured too: prefill multiplies int8, decoding reads the weights from memory. With --compare,
+/// The device's limits are measured too: prefill multiplies int8, decoding reads the weights from memory. With --compare,
 /// llama.cpp's llama-bench runs in turns with it, once after each repetition.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Columns:
   prefill, decode   tokens per second, the median of the repetitions; ± is half of (greatest − least)
-  of limit          prefill's multiply-adds of int8, or the bytes that decoding reads, as a share of what the device does at most
+  of limit          prefill's multiply-adds of int8, or the bytes that decoding reads, as a share of the device's limit
   ttft              time to first token: prefill of the prompt and the first choice
   p50, p95          time from one token to the next
   mapped            pages of mapped files in memory (the model's weights among them); shared and reclaimable
@@ -41,13 +41,13 @@ Examples:
   dram bench -m student.gguf -o json > latency.json
   dram bench -m teacher.gguf --draft student.gguf      what drafts gain: answers with and without them, in turns")]
 pub(crate) struct Args {
-    /// A GGUF file; may be given several times
+    /// A GGUF file; may be repeated
     #[arg(short, long, required = true)]
     model: Vec<PathBuf>,
     /// Prompt lengths in tokens
     #[arg(short = 'p', long, value_delimiter = ',', default_values_t = [16, 128])]
     n_prompt: Vec<usize>,
-    /// Tokens to make
+    /// Tokens to generate
     #[arg(short = 'n', long, value_delimiter = ',', default_values_t = [64])]
     n_gen: Vec<usize>,
     /// Tokens already in the cache
@@ -56,13 +56,13 @@ pub(crate) struct Args {
     /// Threads (default: the processor's fast cores)
     #[arg(short, long, value_delimiter = ',')]
     threads: Vec<usize>,
-    /// How often each combination is measured
+    /// Repetitions of each combination
     #[arg(short, long, default_value_t = 5)]
     repetitions: usize,
-    /// llama.cpp's llama-bench: runs in turns with this
+    /// llama.cpp's llama-bench, run in turns with this
     #[arg(long, value_name = "PROGRAM")]
     compare: Option<PathBuf>,
-    /// Leave out what the device could do at most (it takes 256 MB for a second)
+    /// Do not measure the device's limits (which takes 256 MB for a second)
     #[arg(long)]
     no_limits: bool,
     /// Format of the output
@@ -207,7 +207,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn model_name(path: &Path) -> String {
+fn model_name(path: &Path) -> String {
     path.file_name()
         .unwrap_or(path.as_os_str())
         .to_string_lossy()

@@ -1,32 +1,27 @@
 //! `dram chat`: a conversation in the terminal.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use dram_core::{ContextPolicy, Event, Message, Prompt, Request, Session, ToolCall};
-
+use dram_core::{ContextPolicy, Message, Prompt, Request, Session, ToolCall};
 use serde_json::json;
 
-use crate::common::{
-    DraftArgs, Interrupt, Lora, SessionArgs, acceptance, open_adapters, write_json,
-};
-use crate::form::{FormArgs, broken_form, tool_call};
-use crate::sampling::SamplingArgs;
-use crate::template::{TemplateArgs, check_system, cut_short};
-use crate::words;
+use crate::answer::{acceptance, stream, tool_call, truncation, violation};
+use crate::args::{Lora, RequestArgs, check_system, open_adapters};
+use crate::errors;
+use crate::interrupt::Interrupt;
+use crate::output::write_json;
 
 /// Talk with a GGUF model
 ///
-/// Uses the file's own chat template (--chat-template: another). Ctrl-C stops the answer that is being made, Ctrl-D ends the conversation. When the context is
-/// full, the oldest turns are left out; the system prompt stays.
+/// Uses the file's own chat template (--chat-template: another). Ctrl-C stops generation, Ctrl-D ends the conversation. When the context is full, the
+/// oldest turns are left out; the system prompt stays.
 ///
 /// A line that ends in a backslash goes on with the next one. A message of several lines stands between two """.
 ///
-/// Commands: /reset forgets the conversation, /system TEXT says what the model is told before it, /save FILE writes it as JSON,
-/// /lora FILE[:SCALE] ... changes to other adapters (none: the model alone), /result TEXT says what a call returned that the model asked for,
-/// /quit ends it.
+/// Commands: /reset clears the conversation, /system TEXT sets the system prompt and clears it, /save FILE writes it as JSON, /lora FILE[:SCALE] ...
+/// changes the adapters (none: the model alone), /result TEXT gives the result of a tool call, /quit ends it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -38,57 +33,29 @@ Examples:
 pub(crate) struct Args {
     /// The model: a GGUF file with a chat template
     model: PathBuf,
-    /// What the model is told before the conversation
-    #[arg(long)]
-    system: Option<String>,
-    /// At most this many tokens in an answer
+    /// Maximum number of tokens to generate in an answer
     #[arg(short = 'n', long, default_value_t = 512)]
     max_tokens: usize,
     #[command(flatten)]
-    template: TemplateArgs,
-    #[command(flatten)]
-    form: FormArgs,
-    #[command(flatten)]
-    session: SessionArgs,
-    #[command(flatten)]
-    draft: DraftArgs,
-    #[command(flatten)]
-    sampling: SamplingArgs,
+    request: RequestArgs,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let model = args.template.open(&args.model)?;
+    let model = args.request.model(&args.model)?;
     if model.chat_template().is_none() {
         bail!(
             "{} has no chat template (tokenizer.chat_template): give one with --chat-template FILE, or use `dram run --raw` for plain continuation",
             args.model.display()
         );
     }
-    let mut session = args.session.open(&model)?;
-    session.set_speculation(&args.draft.speculation()?)?;
+    let mut session = args.request.session(&model)?;
     let interrupt = Interrupt::listen()?;
-    let (constraint, tools) = (args.form.constraint()?, args.form.tools()?);
-    let mut system: Vec<Message> = args
-        .system
-        .into_iter()
-        .map(|text| Message::new("system", text))
-        .collect();
+    let mut system: Vec<Message> = args.request.system_message().into_iter().collect();
+    let mut request = args.request.request(&model, args.max_tokens)?;
     // Of a conversation it is the oldest turns that are forgotten, asked for or not.
-    let context_policy = match args.session.policy() {
-        ContextPolicy::Error => ContextPolicy::Slide { keep_first: 0 },
-        slide => slide,
-    };
-    let request = Request {
-        max_tokens: args.max_tokens,
-        sampling: args.sampling.sampling(&model)?,
-        context_policy,
-        constraint,
-        tools,
-        parse_special: args.template.parse_special,
-        show_special: args.template.special,
-        template_args: args.template.template_arg,
-        ..Request::default()
-    };
+    if request.context_policy == ContextPolicy::Error {
+        request.context_policy = ContextPolicy::Slide { keep_first: 0 };
+    }
     let begin = |system: &[Message]| {
         let question = Message::new("user", "hello");
         let request = Request {
@@ -98,7 +65,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         check_system(&model, &request)
     };
     begin(&system)?;
-    eprintln!("sampling: {}", args.sampling.note(&model)?);
+    eprintln!("sampling: {}", args.request.sampling.note(&model)?);
     let mut history = system.clone();
     let mut left_out = 0;
     let ask = io::stdin().is_terminal();
@@ -123,7 +90,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 match begin(&new) {
                     Ok(()) => system = new,
                     Err(error) => {
-                        eprintln!("error: {}", crate::message(&error));
+                        eprintln!("error: {}", errors::message(&error));
                         continue;
                     }
                 }
@@ -140,7 +107,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             }
             ("/lora", files) => {
                 if let Err(error) = change_adapters(&mut session, files) {
-                    eprintln!("error: {}", crate::message(&error));
+                    eprintln!("error: {}", errors::message(&error));
                 }
                 continue;
             }
@@ -149,7 +116,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
                     .next()
                     .map(|call| Message::result(call, text));
                 let Some(result) = result else {
-                    eprintln!("/result: the model did not ask for a call just now");
+                    eprintln!("/result: no tool call is pending");
                     continue;
                 };
                 history.push(result);
@@ -160,7 +127,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             }
             (command, _) if command.starts_with('/') => {
                 eprintln!(
-                    "{line}: there are /reset, /system TEXT, /result TEXT, /save FILE, /lora FILE[:SCALE] and /quit"
+                    "{line}: unknown command; expected /reset, /system TEXT, /result TEXT, /save FILE, /lora FILE[:SCALE] or /quit"
                 );
                 continue;
             }
@@ -171,43 +138,27 @@ pub(crate) fn run(args: Args) -> Result<()> {
             ..request.clone()
         };
         let mut out = io::stdout().lock();
-        let mut written = Ok(());
-        let answer = interrupt.during(session.cancel_token(), || {
-            session.generate(&request, &mut |event| {
-                if let Event::Piece { text, .. } = &event {
-                    written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-                }
-                if written.is_err() {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            })
-        });
-        written?;
-        match answer {
+        match stream(&mut session, &request, &interrupt, &mut out)? {
             Ok(completion) => {
                 writeln!(out)?;
-                if args.draft.note().is_some() {
-                    let (accepted, drafted) =
-                        (completion.accepted_tokens, completion.drafted_tokens);
-                    eprintln!("{}", acceptance(accepted, drafted));
+                if args.request.draft.note().is_some() {
+                    eprintln!("{}", acceptance(&completion));
                 }
                 if completion.dropped_turns > left_out {
                     left_out = completion.dropped_turns;
                     eprintln!(
-                        "the context is full: the {left_out} oldest messages are left out from here on; --context makes room for more"
+                        "the context is full: the {left_out} oldest messages are left out; raise --context to keep more"
                     );
                 }
-                if let Some(note) = cut_short(&completion.finish, args.max_tokens) {
+                if let Some(note) = truncation(&completion.finish, args.max_tokens) {
                     eprintln!("{note}");
                 }
-                if let Some(why) = broken_form(&completion.finish) {
+                if let Some(why) = violation(&completion.finish) {
                     eprintln!("error: {why}");
                 }
                 for call in &completion.tool_calls {
                     eprintln!(
-                        "a call of {} with {}; answer it with /result TEXT",
+                        "tool call: {} with {}; give its result with /result TEXT",
                         call.name, call.arguments
                     );
                 }
@@ -219,8 +170,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
             Err(error) => {
                 history.pop();
                 eprintln!(
-                    "error: {}; the last message was taken back",
-                    words::say(&error)
+                    "error: {}; the last message was removed",
+                    errors::describe(&error)
                 );
             }
         }

@@ -7,7 +7,7 @@ use dram_files::convert::Convert;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use crate::common::bytes;
+use crate::output::bytes;
 
 /// Convert a Hugging Face folder to GGUF
 ///

@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use dram_train::demo::{self, DemoOptions, Event, Outcome, Source};
+use dram_train::tasks::actions::demo::{self, DemoOptions, Event, Outcome, Source};
 use serde_json::json;
 
-use crate::common::write_json;
+use crate::args::AllThreads;
+use crate::output::write_json;
 use crate::progress::Training;
 
 /// Distil the built-in teacher into a 1M-parameter student and compare
 ///
 /// The task: a spoken-style phone request in, a JSON function call out. The demo distils the teacher that lies in this program into a student of
 /// about a million parameters with quantisation-aware training, trains a control of the same shape on labels alone, exports both, verifies that the
-/// runtime computes what was trained, answers three requests, and prints one table. Ctrl-C stops it; the next start goes on where it was.
+/// runtime computes what was trained, answers three requests, and prints one table. Ctrl-C stops it; the same command resumes it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -24,7 +25,7 @@ pub(crate) struct Args {
     /// Folder for the results
     #[arg(short, long, default_value = "out/demo")]
     out: PathBuf,
-    /// Of the first weights and of the training data; the held-out sets are always the same
+    /// Random seed of the initial weights and the training data; the held-out sets are always the same
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Training steps of each model: the budget
@@ -36,9 +37,8 @@ pub(crate) struct Args {
     /// Another teacher of the same task: a GGUF file or a Hugging Face folder
     #[arg(long)]
     teacher: Option<PathBuf>,
-    /// Threads (default: the processor's)
-    #[arg(short, long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: AllThreads,
     /// Write table and answers as JSON to this file (-: standard output, and nothing else there)
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -48,11 +48,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let teacher = args
         .teacher
         .map_or(Source::Bytes(demo::TEACHER), Source::Path);
-    let mut options = DemoOptions::new(teacher, args.out);
+    let mut options = DemoOptions::new(teacher, args.out)?;
     options.seed = args.seed;
     options.steps = args.steps.unwrap_or(options.steps);
     options.held_out = args.held_out.unwrap_or(options.held_out);
-    options.threads = args.threads.unwrap_or(options.threads);
+    options.threads = args.threads.count();
 
     let mut training = Training::new(options.steps)?;
     let stop = training.stop();
@@ -76,7 +76,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     })?;
     training.finish();
     let Outcome::Finished(demo) = outcome else {
-        eprintln!("stopped; the same command goes on from there");
+        eprintln!("stopped; the same command resumes from there");
         return Ok(());
     };
     if args.json.as_deref() != Some(Path::new("-")) {

@@ -7,21 +7,21 @@ use anyhow::{Context as _, Result, bail};
 use dram_train::recipe::Recipe;
 use dram_train::run::{Event, Summary};
 
-use crate::common::{bytes, table, write_json};
+use crate::output::{bytes, table, write_json};
 use crate::progress::Training;
 
 const OUTPUT: &str = "\
-What is left in the output folder:
+The output folder:
   model.gguf               what an app opens; it passed the parity gate
   model/                   the f32 weights as a Hugging Face folder, with tokenizer: transformers and `dram convert` open it
   report.md                teacher, control and student side by side, and the loss curve
   summary.json             the same for machines
   train.jsonl              every step: losses, learning rate, gradient norm
-  checkpoint.safetensors   where the next start goes on
+  checkpoint.safetensors   where the next start resumes
   .lock                    held by the run that writes here: there is one at a time
 
-Ctrl-C stops after the running step, and within a second in what is no training; the same command goes on from there, bit for bit as if it had not
-stopped. It may lie elsewhere, its files too, as long as they hold the same; train.steps may grow.";
+Ctrl-C stops after the running step, and within a second outside training; the same command resumes from there, with the same bits as without the
+stop. Recipe and files may move, as long as their contents stay the same; train.steps may grow.";
 
 /// Train a model from data alone
 ///
@@ -61,11 +61,11 @@ A recipe:
   quant = { linear = \"q4_0\" }
 
 Records, one a line (or in a JSON array, or the rows of a Parquet file; files may be packed with gzip or Zstandard):
-  {\"messages\": [{\"role\": …, \"content\": …}, …]}          a conversation; also \"conversations\" of \"from\" and \"value\". Every answer is learnt
-  {\"prompt\": …, \"completion\": …}                      texts, or lists of turns. The completion is learnt
-  {\"prompt\": …, \"chosen\": …, \"rejected\": …}         a preference. The chosen answer is learnt
-  {\"instruction\": …, \"input\": …, \"output\": …}       Alpaca; also question + answer and the like. The output is learnt
-  {\"text\": …}                                         a document. All of it is learnt
+  {\"messages\": [{\"role\": …, \"content\": …}, …]}          a conversation; also \"conversations\" of \"from\" and \"value\". Every answer is a target
+  {\"prompt\": …, \"completion\": …}                      texts, or lists of turns. The completion is the target
+  {\"prompt\": …, \"chosen\": …, \"rejected\": …}         a preference. The chosen answer is the target
+  {\"instruction\": …, \"input\": …, \"output\": …}       Alpaca; also question + answer and the like. The output is the target
+  {\"text\": …}                                         a document. All of it is the target
 Beside them may stand \"tools\", \"system\" and \"chat_template_kwargs\"; docs/data.md has the whole table.
 
 Examples:
@@ -79,7 +79,7 @@ struct Common {
     /// Folder for the results
     #[arg(short, long)]
     out: PathBuf,
-    /// Override a field of the recipe, such as train.steps=500; may be given several times
+    /// Override a field of the recipe, such as train.steps=500; may be repeated
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     set: Vec<String>,
     /// Write the summary as JSON to this file (-: standard output)
@@ -175,7 +175,7 @@ fn read_recipe(path: &Path, set: &[String]) -> Result<Recipe> {
 fn print_summary(summary: &Summary) {
     if !summary.finished {
         println!(
-            "stopped after {} steps; the same command goes on from there",
+            "stopped after {} steps; the same command resumes from there",
             summary.steps
         );
         return;

@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result};
 use dram_core::{Model, SessionOptions};
 use serde_json::json;
 
-/// Turn lines of text into vectors with an encoder such as BERT
+/// Embed lines of text with an encoder such as BERT
 ///
-/// Reads lines from standard input and writes one JSON list a line, of length 1: the dot product of two says how alike the texts are. Pooling is what
-/// the file's metadata say. A line longer than the model's context is an error.
+/// Reads lines from standard input and writes one JSON array a line, normalised to length 1: the dot product of two is their cosine similarity. Pooling
+/// follows the file's metadata. A line longer than the model's context is an error.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -6,15 +6,16 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Result, ensure};
 use dram_core::Model;
 use dram_files::tokenizer::{shared_tokens, vocabulary_of_gguf};
-use dram_train::data::{Batch, actions};
+use dram_train::data::Batch;
 use dram_train::eval::Reference;
 use dram_train::recipe::{Data, Eval, Kind, Recipe};
 use dram_train::report::{Measure, Table};
 use dram_train::run::{Event, held_out_sets};
 use dram_train::stop::Watch;
+use dram_train::tasks::actions;
 use dram_train::teacher::{self, Scored};
 
-use crate::common::LoraArgs;
+use crate::args::{AllThreads, LoraArgs};
 use crate::progress::{show_work, working_bar};
 
 /// Evaluate GGUF models on held-out data
@@ -44,10 +45,10 @@ pub(crate) struct Args {
     /// Evaluate on these records: JSON Lines or Parquet, in the shapes that `dram distill --help` lists
     #[arg(long, value_name = "FILE")]
     jsonl: Option<PathBuf>,
-    /// Examples of each set, at most
+    /// Maximum number of examples in each set
     #[arg(long, default_value_t = 500)]
     examples: usize,
-    /// Tokens of the text, at most (0: all)
+    /// Maximum number of tokens of the text (0: all)
     #[arg(long, default_value_t = 0)]
     tokens: usize,
     /// Longest sequence in tokens (default: the model's context, at most 1024)
@@ -57,15 +58,14 @@ pub(crate) struct Args {
     /// the second half counts; special tokens spelt in the text are text (default: every token counts once)
     #[arg(long, value_name = "N", requires = "text", conflicts_with_all = ["sequence", "tokens"])]
     chunk: Option<usize>,
-    /// Chunks, at most (0: all)
+    /// Maximum number of chunks (0: all)
     #[arg(long, value_name = "N", default_value_t = 0, requires = "chunk")]
     chunks: usize,
-    /// What ends a document inside the text (default: the text is one document)
+    /// Separator between documents in the text (default: the text is one document)
     #[arg(long, value_name = "TEXT", requires = "text")]
     separator: Option<String>,
-    /// Threads (default: the processor's)
-    #[arg(short, long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: AllThreads,
     /// Print the table as JSON
     #[arg(long)]
     json: bool,
@@ -85,9 +85,7 @@ fn counted(args: &Args, batches: &[Batch]) -> String {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     ensure!(args.examples > 0, "--examples 0: expected at least 1");
-    let threads = args
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads = args.threads.count();
     let context = Model::open(&args.models[0])?.config().context_length;
     let sequence = args.sequence.unwrap_or(context.min(1024));
     let longest = args.chunk.unwrap_or(sequence);

@@ -6,7 +6,7 @@ use anyhow::Result;
 use dram_train::export::Checkpoint;
 use dram_train::student::Scheme;
 
-use crate::common::bytes;
+use crate::output::bytes;
 use crate::verify::{GateArgs, batches_for};
 
 /// Write a model as GGUF in a block format
@@ -43,7 +43,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let scheme = Scheme::by_name(&args.linear, &args.embedding, &args.head)?;
     let mut checkpoint = Checkpoint::open(&args.source, args.gate.tokenizer.as_deref())?;
     let batches = batches_for(&checkpoint, &args.gate)?;
-    let gate = (!args.unverified).then_some((&batches[..], args.gate.threads()));
+    let gate = (!args.unverified).then_some((&batches[..], args.gate.threads.count()));
     let parity = checkpoint.export(scheme, &args.output, gate)?;
     if let Some(parity) = parity {
         println!("parity: {parity}");

@@ -7,7 +7,7 @@ use dram_core::Model;
 use dram_files::imatrix::Collect;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::common::bytes;
+use crate::output::bytes;
 
 /// Collect an importance matrix for `dram quantize`
 ///

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use dram_core::gguf::{File, Value};
 use serde_json::{Map, json};
 
-use crate::common::{bytes, table};
+use crate::output::{bytes, table};
 
 /// Show a GGUF file's metadata and tensors
 ///

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use dram_core::{Model, SessionOptions};
 use dram_files::write_beside;
 
-use crate::common::LoraArgs;
+use crate::args::LoraArgs;
 use crate::tokenize::parse_ids;
 
 /// Write the logits at every position of a sequence as a NumPy array
@@ -23,7 +23,7 @@ Examples:
 pub(crate) struct Args {
     /// A GGUF file
     model: PathBuf,
-    /// Token ids, separated by blanks or commas; they are taken as they are
+    /// Token ids, separated by blanks or commas, used verbatim
     #[arg(long)]
     ids: String,
     /// Where the array goes

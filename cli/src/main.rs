@@ -1,38 +1,38 @@
 //! `dram`: distil a language model into a small quantised one, verify it, run it, measure it.
 //!
-//! One file per subcommand: each exports an `Args` with its help and a `run(Args) -> Result<()>`; the enum below is their table.
+//! One file per subcommand: each exports an `Args` with its help and a `run(Args) -> Result<()>`; the enum below is their table. What several of them
+//! share has rooms: `args` (options), `answer`, `output`, `errors`, `progress`, `interrupt`.
 
 /// As the standard library's, but for a reader that has gone (`dram … | head`): then the command ends, and that is no failure.
 macro_rules! println {
-    () => { $crate::common::print(format_args!("\n")) };
-    ($($text:tt)*) => { $crate::common::print(format_args!("{}\n", format_args!($($text)*))) };
+    () => { $crate::output::print(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::output::print(format_args!("{}\n", format_args!($($text)*))) };
 }
 macro_rules! print {
-    ($($text:tt)*) => { $crate::common::print(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::output::print(format_args!($($text)*)) };
 }
 
+mod answer;
+mod args;
 mod bench;
 mod chat;
-mod common;
 mod convert;
 mod demo;
 mod distill;
-mod drafts;
 mod embed;
+mod errors;
 mod eval;
 mod export;
-mod form;
 mod imatrix;
 mod inspect;
+mod interrupt;
 mod logits;
+mod output;
 mod progress;
 mod quantize;
 mod run;
-mod sampling;
-mod template;
 mod tokenize;
 mod verify;
-mod words;
 
 use std::process::ExitCode;
 
@@ -96,27 +96,10 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if common::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", message(&error));
+            eprintln!("error: {}", errors::message(&error));
             ExitCode::FAILURE
         }
     }
-}
-
-/// The error and its causes on one line; a cause that the message before it already tells is left out.
-fn message(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = match cause.downcast_ref::<dram_core::Error>() {
-            Some(error) => words::say(error),
-            None => cause.to_string(),
-        };
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }

@@ -8,7 +8,7 @@ use dram_files::quantize::{Importance, Mixture, Requantize, Rule};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use crate::common::{bytes, table};
+use crate::output::{bytes, table};
 
 /// Quantise the weights of a GGUF file
 ///

@@ -1,23 +1,21 @@
 //! `dram run`: one prompt in, a streamed answer out.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use dram_core::{Event, Finish, Limit, Message, Model, Prompt, Request};
-use serde_json::json;
+use dram_core::{Completion, Finish, Message, Model, Prompt, Request};
+use serde_json::{Value, json};
 
-use crate::common::{DraftArgs, Interrupt, SessionArgs, acceptance};
-use crate::form::{FormArgs, broken_form, tool_call};
-use crate::sampling::SamplingArgs;
-use crate::template::{TemplateArgs, check_system, cut_short};
+use crate::answer::{acceptance, finish_name, stream, tool_call, truncation, violation};
+use crate::args::{RequestArgs, check_system};
+use crate::interrupt::Interrupt;
 
 /// Answer one prompt with a GGUF model
 ///
-/// The prompt is put through the file's own chat template when it has one (--raw: not). Text streams to standard output as it is
-/// made; timings go to standard error. Ctrl-C stops the answer. An answer that was cut before it had the form that was asked for, or that
-/// breaks its schema, ends with an error.
+/// The prompt is formatted with the file's own chat template, if it has one (--raw: not). Text streams to standard output as it is
+/// generated; timings go to standard error. Ctrl-C stops generation. Output that was truncated before it satisfied its constraint, or that
+/// violates its schema, ends with an error.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -33,16 +31,13 @@ pub(crate) struct Args {
     model: PathBuf,
     /// The prompt (default: read standard input)
     prompt: Option<String>,
-    /// At most this many tokens
+    /// Maximum number of tokens to generate
     #[arg(short = 'n', long, default_value_t = 256)]
     max_tokens: usize,
-    /// Give the prompt as it is, without the chat template
-    #[arg(long)]
+    /// Take the prompt verbatim, without the chat template
+    #[arg(long, conflicts_with = "system")]
     raw: bool,
-    /// What the model is told before the prompt
-    #[arg(long, conflicts_with = "raw")]
-    system: Option<String>,
-    /// End the answer before this text; may be given several times
+    /// Stop string: generation ends before it; may be repeated
     #[arg(long)]
     stop: Vec<String>,
     /// With --json: each token's log-probability and the N most likely tokens
@@ -52,15 +47,7 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    template: TemplateArgs,
-    #[command(flatten)]
-    form: FormArgs,
-    #[command(flatten)]
-    session: SessionArgs,
-    #[command(flatten)]
-    draft: DraftArgs,
-    #[command(flatten)]
-    sampling: SamplingArgs,
+    request: RequestArgs,
 }
 
 pub(crate) fn run(mut args: Args) -> Result<()> {
@@ -77,128 +64,123 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
             text
         }
     };
-    let model = args.template.open(&args.model)?;
+    let model = args.request.model(&args.model)?;
     let chats = !args.raw && model.chat_template().is_some();
     if !chats {
         refuse_what_only_chats_have(&args, &model)?;
     }
-    let mut session = args.session.open(&model)?;
-    session.set_speculation(&args.draft.speculation()?)?;
+    let mut session = args.request.session(&model)?;
     let prompt = if !chats {
         Prompt::Text(prompt)
     } else {
-        let system = args.system.map(|text| Message::new("system", text));
-        let user = Message::new("user", prompt);
-        Prompt::Chat(system.into_iter().chain([user]).collect())
+        let system = args.request.system_message().into_iter();
+        Prompt::Chat(system.chain([Message::new("user", prompt)]).collect())
     };
     let request = Request {
         prompt,
-        max_tokens: args.max_tokens,
-        sampling: args.sampling.sampling(&model)?,
-        context_policy: args.session.policy(),
         stop: args.stop,
         logprobs: args.logprobs,
-        constraint: args.form.constraint()?,
-        tools: args.form.tools()?,
-        parse_special: args.template.parse_special,
-        show_special: args.template.special,
-        template_args: args.template.template_arg,
+        ..args.request.request(&model, args.max_tokens)?
     };
     check_system(&model, &request)?;
-    eprintln!("sampling: {}", args.sampling.note(&model)?);
+    eprintln!("sampling: {}", args.request.sampling.note(&model)?);
 
     let interrupt = Interrupt::listen()?;
     let mut out = io::stdout().lock();
-    let mut written = Ok(());
-    let completion = interrupt.during(session.cancel_token(), || {
-        session.generate(&request, &mut |event| {
-            if let (Event::Piece { text, .. }, false) = (&event, args.json) {
-                written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-            }
-            if written.is_err() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })
-    })?;
-    written?;
-
-    let t = &completion.timings;
-    let rate =
-        |tokens: usize, time: std::time::Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
-    let decoded = completion.tokens.len().saturating_sub(1);
     if args.json {
-        let (finish, stop_string) = finish_name(&completion.finish);
-        let violation = match &completion.finish {
-            Finish::Invalid(what) => Some(what),
-            _ => None,
-        };
-        let logprobs = completion.logprobs.as_ref().map(|all| {
-            let top = |i| -> Vec<_> {
-                let top = all.top(i).iter();
-                top.map(|t| json!({ "id": t.id, "logprob": t.logprob }))
-                    .collect()
-            };
-            (0..all.len())
-                .map(|i| json!({ "logprob": all.chosen(i), "top": top(i) }))
-                .collect::<Vec<_>>()
-        });
-        let value = json!({
-            "text": completion.text,
-            "tokens": completion.tokens,
-            "logprobs": logprobs,
-            "prompt_tokens": completion.prompt_tokens,
-            "tool_call": completion.tool_call.as_ref().map(tool_call),
-            "tool_calls": completion.tool_calls.iter().map(tool_call).collect::<Vec<_>>(),
-            "forced_tokens": completion.forced_tokens,
-            "dropped_turns": completion.dropped_turns,
-            "decode_steps": completion.decode_steps,
-            "drafted_tokens": completion.drafted_tokens,
-            "accepted_tokens": completion.accepted_tokens,
-            "finish": finish,
-            "stop_string": stop_string,
-            "violation": violation,
-            "prefill_seconds": t.prefill.as_secs_f64(),
-            "first_token_seconds": t.first_token.as_secs_f64(),
-            "decode_seconds": t.decode.as_secs_f64(),
-            "decode_tokens_per_second": rate(decoded, t.decode),
-        });
-        writeln!(out, "{value}")?;
-    } else {
-        writeln!(out)?;
-        if let Some(note) = cut_short(&completion.finish, args.max_tokens) {
-            eprintln!("{note}");
-        }
-        eprintln!(
-            "{} prompt tokens, first token after {:.1} ms; {} tokens made, {:.0} tokens/s; {} on {} threads",
-            completion.prompt_tokens,
-            t.first_token.as_secs_f64() * 1e3,
-            completion.tokens.len(),
-            rate(decoded, t.decode),
-            dram_core::kernels::selected().name(),
-            session.threads(),
-        );
-        if args.draft.note().is_some() {
-            let drafts = acceptance(completion.accepted_tokens, completion.drafted_tokens);
-            eprintln!("{drafts}, {} steps", completion.decode_steps);
-        }
+        let completion = stream(&mut session, &request, &interrupt, &mut io::sink())??;
+        writeln!(out, "{}", as_json(&completion))?;
+        return check_constraint(&completion);
     }
-    broken_form(&completion.finish).map_or(Ok(()), |why| bail!(why))
+    let completion = stream(&mut session, &request, &interrupt, &mut out)??;
+    writeln!(out)?;
+    if let Some(note) = truncation(&completion.finish, args.max_tokens) {
+        eprintln!("{note}");
+    }
+    eprintln!(
+        "{} prompt tokens, first token after {:.1} ms; {} tokens generated, {:.0} tokens/s; {} on {} threads",
+        completion.prompt_tokens,
+        completion.timings.first_token.as_secs_f64() * 1e3,
+        completion.tokens.len(),
+        decode_rate(&completion),
+        dram_core::kernels::selected().name(),
+        session.threads(),
+    );
+    if args.request.draft.note().is_some() {
+        eprintln!(
+            "{}, {} steps",
+            acceptance(&completion),
+            completion.decode_steps
+        );
+    }
+    check_constraint(&completion)
+}
+
+/// Output that does not satisfy its constraint is an error.
+fn check_constraint(completion: &Completion) -> Result<()> {
+    violation(&completion.finish).map_or(Ok(()), |why| bail!(why))
+}
+
+/// Tokens per second after the first.
+fn decode_rate(completion: &Completion) -> f64 {
+    let tokens = completion.tokens.len().saturating_sub(1);
+    tokens as f64 / completion.timings.decode.as_secs_f64().max(1e-9)
+}
+
+fn as_json(completion: &Completion) -> Value {
+    let (finish, stop_string) = finish_name(&completion.finish);
+    let invalid = match &completion.finish {
+        Finish::Invalid(what) => Some(what),
+        _ => None,
+    };
+    let logprobs = completion.logprobs.as_ref().map(|all| {
+        let top = |i| -> Vec<_> {
+            let top = all.top(i).iter();
+            top.map(|t| json!({ "id": t.id, "logprob": t.logprob }))
+                .collect()
+        };
+        (0..all.len())
+            .map(|i| json!({ "logprob": all.chosen(i), "top": top(i) }))
+            .collect::<Vec<_>>()
+    });
+    let t = &completion.timings;
+    json!({
+        "text": completion.text,
+        "tokens": completion.tokens,
+        "logprobs": logprobs,
+        "prompt_tokens": completion.prompt_tokens,
+        "tool_call": completion.tool_call.as_ref().map(tool_call),
+        "tool_calls": completion.tool_calls.iter().map(tool_call).collect::<Vec<_>>(),
+        "forced_tokens": completion.forced_tokens,
+        "dropped_turns": completion.dropped_turns,
+        "decode_steps": completion.decode_steps,
+        "drafted_tokens": completion.drafted_tokens,
+        "accepted_tokens": completion.accepted_tokens,
+        "finish": finish,
+        "stop_string": stop_string,
+        "violation": invalid,
+        "prefill_seconds": t.prefill.as_secs_f64(),
+        "first_token_seconds": t.first_token.as_secs_f64(),
+        "decode_seconds": t.decode.as_secs_f64(),
+        "decode_tokens_per_second": decode_rate(completion),
+    })
 }
 
 /// A model without a template, or `--raw`: options that the template alone could follow are not dropped in silence.
 fn refuse_what_only_chats_have(args: &Args, model: &Model) -> Result<()> {
     let given = [
-        ("--system", args.system.is_some()),
-        ("--tools", args.form.has_tools()),
-        ("--template-arg", !args.template.template_arg.is_empty()),
+        ("--system", args.request.system.is_some()),
+        ("--tools", args.request.form.has_tools()),
+        (
+            "--template-arg",
+            !args.request.template.template_arg.is_empty(),
+        ),
     ];
     let Some((flag, _)) = given.iter().find(|(_, given)| *given) else {
         return Ok(());
     };
     let why = match args.raw {
-        true => "--raw gives the prompt as it is, without the chat template".to_owned(),
+        true => "--raw takes the prompt verbatim, without the chat template".to_owned(),
         false => format!(
             "{} has no chat template (tokenizer.chat_template)",
             args.model.display()
@@ -207,23 +189,9 @@ fn refuse_what_only_chats_have(args: &Args, model: &Model) -> Result<()> {
     let instead = match (args.raw && model.chat_template().is_some(), *flag) {
         (true, _) => "leave out --raw",
         (false, "--system") => {
-            "write it into the prompt, or give a template with --chat-template FILE"
+            "put it into the prompt, or give a template with --chat-template FILE"
         }
         (false, _) => "give a template with --chat-template FILE",
     };
     bail!("{flag} needs a chat template, and {why}: {instead}")
-}
-
-/// The machine-readable name of why an answer ended, and the stop string if that was why.
-fn finish_name(finish: &Finish) -> (&'static str, Option<&str>) {
-    match finish {
-        Finish::EndOfText => ("end_of_text", None),
-        Finish::StopString(s) => ("stop_string", Some(s)),
-        Finish::MaxTokens => ("max_tokens", None),
-        Finish::ContextFull => ("context_full", None),
-        Finish::Unfinished(Limit::MaxTokens) => ("unfinished_max_tokens", None),
-        Finish::Unfinished(Limit::Context) => ("unfinished_context_full", None),
-        Finish::Invalid(_) => ("invalid", None),
-        Finish::Cancelled => ("cancelled", None),
-    }
 }

@@ -20,10 +20,10 @@ Examples:
 pub(crate) struct Args {
     /// A GGUF file
     model: PathBuf,
-    /// Control tokens written in the text become these tokens
+    /// Parse control tokens in the text
     #[arg(long, conflicts_with = "decode")]
     special: bool,
-    /// Put the tokens around that the model asks for (beginning, end of text)
+    /// Add BOS and EOS where the model adds them
     #[arg(long, conflicts_with = "decode")]
     add_special: bool,
     /// Read ids, write the text's bytes

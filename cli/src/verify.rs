@@ -6,11 +6,13 @@ use anyhow::{Context as _, Result, ensure};
 use dram_train::data::{Batch, TextTokenizer, sequential_blocks};
 use dram_train::export::{Checkpoint, Limits};
 
-/// Hold a GGUF file against the checkpoint it was made from
+use crate::args::AllThreads;
+
+/// Compare a GGUF file with the checkpoint it was made from
 ///
 /// Compares the runtime's logits on the file with the training code's on the checkpoint, rounded to the file's own block formats, and fails unless they
-/// agree: greedy top-1 on at least 99.9 % of the positions, and differences within float rounding. What float rounding does to the model is measured where that
-/// is passed.
+/// agree: greedy top-1 on at least 99.9 % of the positions, and differences within float rounding. Where that is exceeded, the model's
+/// sensitivity to float rounding is measured.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -37,19 +39,11 @@ pub(crate) struct GateArgs {
     /// A folder or GGUF file with the tokenizer, for checkpoints that have none beside them
     #[arg(long)]
     pub tokenizer: Option<PathBuf>,
-    /// Positions to compare
+    /// Number of positions to compare
     #[arg(long, default_value_t = 2048)]
     pub positions: usize,
-    /// Threads (default: the processor's)
-    #[arg(short, long)]
-    pub threads: Option<usize>,
-}
-
-impl GateArgs {
-    pub(crate) fn threads(&self) -> usize {
-        self.threads
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
-    }
+    #[command(flatten)]
+    pub threads: AllThreads,
 }
 
 /// Sequences to compare on: the text's first tokens, or random ones.
@@ -87,7 +81,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         args.gate.tokenizer.as_deref().or(Some(&args.gguf)),
     )?;
     let batches = batches_for(&checkpoint, &args.gate)?;
-    let parity = checkpoint.verify(&args.gguf, &batches, args.gate.threads())?;
+    let parity = checkpoint.verify(&args.gguf, &batches, args.gate.threads.count())?;
     let good = parity.check(&Limits::default());
     if args.json {
         let mut value = serde_json::to_value(parity)?;

@@ -192,13 +192,13 @@ fn answers_have_the_form_that_is_asked_for() {
         let value: Value = serde_json::from_str(answer["text"].as_str().unwrap()).unwrap();
         assert!((2..=3).contains(&value.as_array().unwrap().len()));
     }
-    // What is cut, or breaks its schema, is printed and is an error.
+    // What is truncated, or violates its schema, is printed and is an error.
     let twice = r#"{"type": "array", "items": {"const": 1}, "minItems": 2, "maxItems": 2, "uniqueItems": true}"#;
     for (form, finish, why) in [
         (
             ["--regex", "a{40}", "-n", "3"],
             "unfinished_max_tokens",
-            "cut short",
+            "truncated before it satisfied the constraint",
         ),
         (
             ["--json-schema", twice, "-n", "30"],
@@ -356,7 +356,7 @@ fn messages_are_in_the_words_of_the_command_line() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("sampling: temperature 0.7"), "{said}");
     assert!(
-        said.contains("cut after 2 tokens; -n allows more"),
+        said.contains("truncated after 2 tokens; raise -n"),
         "{said}"
     );
     let output = run(&[

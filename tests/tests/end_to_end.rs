@@ -7,7 +7,7 @@ use dram_train::data::{Batch, Crops, TextTokenizer, sequential_blocks, split_tex
 use dram_train::eval::{Scorer, evaluate};
 use dram_train::export::{Export, Gate, Limits, verify};
 use dram_train::identity::Identity;
-use dram_train::loss::{LossConfig, Losses, Mapping, Sizes};
+use dram_train::loss::{LossConfig, Losses, Sizes};
 use dram_train::optim::AdamW;
 use dram_train::student::{Config, Decoder, QuantMode, Scheme};
 use dram_train::teacher::{self, Scored, Teacher, Trained};
@@ -112,17 +112,12 @@ fn distilling<'a>(world: &'a World, teacher: &'a dyn Teacher, threads: usize) ->
         teacher: Some((shape.layers, shape.embedding_length)),
         has_teacher: true,
     };
-    let asked = |weight| LossConfig {
-        weight,
-        temperature: 1.0,
-        layers: Mapping::Uniform,
-    };
     let terms = [
-        ("cross_entropy", asked(0.2)),
-        ("forward_kl", asked(0.8)),
-        ("hidden_mse", asked(0.1)),
+        ("cross_entropy", LossConfig::new(0.2)),
+        ("forward_kl", LossConfig::new(0.8)),
+        ("hidden_mse", LossConfig::new(0.1)),
     ];
-    let losses = Losses::new(terms.iter().map(|(name, asked)| (*name, asked)), sizes).unwrap();
+    let losses = Losses::new(terms.iter().map(|(name, config)| (*name, config)), sizes).unwrap();
     let ask: Box<TeacherQuery> = Box::new(|batch, want| teacher.targets(batch, want));
     Trainer::new(
         student,
@@ -173,11 +168,7 @@ fn text_to_teacher_to_student_to_answer() {
         teacher: None,
         has_teacher: false,
     };
-    let labels = LossConfig {
-        weight: 1.0,
-        temperature: 1.0,
-        layers: Mapping::Uniform,
-    };
+    let labels = LossConfig::new(1.0);
     let losses = Losses::new([("cross_entropy", &labels)], sizes).unwrap();
     let mut pretraining = Trainer::new(
         Decoder::random(config, 3).unwrap(),

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use dram_train::data::actions::{self, ActionExamples, Set};
 use dram_train::data::{Batches, Examples, Grouped};
+use dram_train::tasks::actions::{self, ActionExamples, Set};
 
 fn main() -> anyhow::Result<()> {
     let mut numbers = std::env::args().skip(1).map(|a| a.parse::<u64>());

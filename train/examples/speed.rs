@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use dram_train::data::{Batch, Example, Grouped};
-use dram_train::loss::{LossConfig, Losses, Mapping, Sizes};
+use dram_train::loss::{LossConfig, Losses, Sizes};
 use dram_train::optim::AdamW;
 use dram_train::student::{Config, Decoder, Products, Scheme, Want, ops};
 use dram_train::trainer::{Settings, TeacherQuery, Trainer};
@@ -149,11 +149,7 @@ fn measure(row: &Row, teacher: &Config, threads: usize, seconds: f64, peak: f64)
         1,
     )?;
     let mut teacher = Decoder::random(teacher.clone(), 2)?;
-    let asked = LossConfig {
-        weight: 1.0,
-        temperature: 1.0,
-        layers: Mapping::Uniform,
-    };
+    let config = LossConfig::new(1.0);
     let sizes = Sizes {
         vocabulary: row.student.vocabulary,
         layers: row.student.layers,
@@ -162,9 +158,9 @@ fn measure(row: &Row, teacher: &Config, threads: usize, seconds: f64, peak: f64)
         has_teacher: row.taught,
     };
     let terms = if row.taught {
-        vec![("cross_entropy", &asked), ("forward_kl", &asked)]
+        vec![("cross_entropy", &config), ("forward_kl", &config)]
     } else {
-        vec![("cross_entropy", &asked)]
+        vec![("cross_entropy", &config)]
     };
     let losses = Losses::new(terms, sizes)?;
     let mut student = Decoder::random(row.student.clone(), 1)?;

@@ -82,15 +82,15 @@ pub fn save(path: &Path, state: &State, buffers: &[(&str, &[f32])]) -> Result<()
 pub fn load(path: &Path, identity: &Identity, buffers: &mut [(&str, &mut [f32])]) -> Result<State> {
     let attempt = (|| {
         let bytes = fs::read(path)?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).context("no checkpoint")?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).context("not a checkpoint")?;
         let metadata = header
             .metadata()
             .as_ref()
-            .context("no checkpoint: no metadata")?;
+            .context("not a checkpoint: no metadata")?;
         let get = |key: &str| {
             metadata
                 .get(key)
-                .with_context(|| format!("no checkpoint: {key} is missing"))
+                .with_context(|| format!("not a checkpoint: {key} is missing"))
         };
         ensure!(
             get("format")? == FORMAT,
@@ -107,7 +107,7 @@ pub fn load(path: &Path, identity: &Identity, buffers: &mut [(&str, &mut [f32])]
         let differences = state.identity.differences(identity);
         ensure!(
             differences.is_empty(),
-            "it was made with something else:\n  {}\nrestore that to go on, choose another output folder, or delete the checkpoint to start anew",
+            "it belongs to another run:\n  {}\nrestore these to resume, choose another output folder, or delete the checkpoint to start anew",
             differences.join("\n  ")
         );
         let tensors = SafeTensors::deserialize(&bytes).context("damaged")?;

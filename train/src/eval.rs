@@ -8,7 +8,7 @@ mod portions;
 mod reference;
 mod runtime;
 
-pub use exact::{Case, ExactMatch, exact_match};
+pub use exact::{Case, ExactMatch, HeldOut, exact_match};
 pub use portions::LOGITS_BYTES;
 pub(crate) use portions::{most_positions, pieces, portions, scratch_folder};
 pub(crate) use reference::Answers;
@@ -52,7 +52,7 @@ pub trait Scorer {
             let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
             all.get_mut(first * vocabulary..)
                 .and_then(|rest| rest.get_mut(..logits.len()))
-                .context("more logits than positions that count")?
+                .context("more logits than target positions")?
                 .copy_from_slice(logits);
             Ok(())
         })?;
@@ -141,7 +141,7 @@ pub fn evaluate_with(
     watch.at(portions.len(), portions.len())?;
     ensure!(
         sums.iter().all(|s| s.positions > 0),
-        "the held-out data has no position that counts"
+        "the held-out data has no target position"
     );
     let mean = |sum: f64, s: &Sums| sum / s.positions as f64;
     Ok(sums
@@ -329,7 +329,7 @@ mod tests {
             evaluate(&[&student], None, &[empty])
                 .unwrap_err()
                 .to_string()
-                .contains("no position")
+                .contains("no target position")
         );
     }
 }

@@ -1,10 +1,10 @@
-//! Distils a language model into a small quantised one: data, teachers, the differentiable student, losses, training, evaluation, export.
+//! Distils a language model into a small quantised one: data, teachers, the differentiable student, losses, training, evaluation, export;
+//! and the built-in task.
 //!
 //! The way through: [`recipe`] says what is wanted, [`run`] does it with a [`trainer`], the [`export`] room writes the file and checks it against the runtime.
 
 pub mod checkpoint;
 pub mod data;
-pub mod demo;
 pub mod eval;
 pub mod export;
 pub mod identity;
@@ -16,5 +16,6 @@ pub mod report;
 pub mod run;
 pub mod stop;
 pub mod student;
+pub mod tasks;
 pub mod teacher;
 pub mod trainer;

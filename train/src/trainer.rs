@@ -3,21 +3,22 @@
 //! A step's batch is cut into a fixed number of shards. Each runs forward, losses and backward on one thread into its own gradient;
 //! the gradients are added in order. So a run depends on the recipe alone, not on how many threads there were.
 
+mod resume;
+mod shard;
+
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{self, Schedule, State};
 use crate::data::{Batch, Batches};
-use crate::identity::Identity;
-use crate::loss::{Gradients, Inputs, Losses};
+use crate::loss::Losses;
 use crate::optim::{self, AdamW, Moments, Rate};
-use crate::student::{Decoder, Output, QuantMode, Role, Tape, Want};
+use crate::student::{Decoder, Output, QuantMode, Role, Want};
 use dram_files::parallel;
+use shard::Shard;
 
 /// Numbers of the loop; the recipe's `[train]` section says what each is for.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +29,7 @@ pub struct Settings {
     /// The last learning rate as a share of the peak.
     pub final_share: f64,
     pub optimiser: AdamW,
-    /// Gradients longer than this are shortened to it; 0: never.
+    /// Maximum norm of the gradient, which is clipped to it; 0: none.
     pub clip: f64,
     /// Batches per step.
     pub accumulate: u64,
@@ -87,17 +88,6 @@ pub enum Outcome {
     Finished,
     /// The stop flag was set. The state can be saved and resumed.
     Stopped,
-}
-
-/// One shard's memory.
-#[derive(Default)]
-struct Shard {
-    tape: Tape,
-    losses: Gradients,
-    gradient: Vec<f32>,
-    terms: Vec<f64>,
-    tokens: u64,
-    times: Times,
 }
 
 /// A student being trained.
@@ -246,7 +236,7 @@ impl<'a> Trainer<'a> {
         let positions: usize = batches.iter().map(|b| b.targets.len()).sum();
         ensure!(
             positions > 0,
-            "step {}: the batch has no token that counts",
+            "step {}: the batch has no target token",
             self.step + 1
         );
         let scale = 1.0 / positions as f32;
@@ -289,20 +279,7 @@ impl<'a> Trainer<'a> {
                 .for_each(|(t, s)| *t += s);
         }
         let loss = self.losses.total(&terms);
-        let (first, others) = self.shards.split_first_mut().expect("at least one shard");
-        let gradients: Vec<&[f32]> = others.iter().map(|s| &s.gradient[..]).collect();
-        optim::sum_into(&mut first.gradient, &gradients, threads);
-        let mut gradient_norm = optim::norm(&first.gradient, threads);
-        if !self.extra.is_empty() {
-            first.losses.extra.resize(self.extra.len(), 0.0);
-            let gradients: Vec<&[f32]> = others
-                .iter()
-                .map(|s| &s.losses.extra[..])
-                .filter(|g| !g.is_empty())
-                .collect();
-            optim::sum_into(&mut first.losses.extra, &gradients, threads);
-            gradient_norm = gradient_norm.hypot(optim::norm(&first.losses.extra, threads));
-        }
+        let gradient_norm = self.sum_gradients();
         let learning_rate = optim::schedule(
             self.settings.learning_rate,
             self.step,
@@ -324,35 +301,7 @@ impl<'a> Trainer<'a> {
                 .join(", "),
             self.settings.learning_rate,
         );
-        let clip = self.settings.clip;
-        let shrink = if clip > 0.0 && gradient_norm > clip {
-            (clip / gradient_norm) as f32
-        } else {
-            1.0
-        };
-        let (optimiser, rate) = (
-            self.settings.optimiser,
-            Rate {
-                scale: shrink,
-                learning_rate: learning_rate as f32,
-            },
-        );
-        optimiser.update(
-            self.decoder.parameters_mut(),
-            &mut self.moments,
-            &first.gradient,
-            rate,
-            &self.decays,
-            threads,
-        );
-        optimiser.update(
-            &mut self.extra,
-            &mut self.extra_moments,
-            &first.losses.extra,
-            rate,
-            &[],
-            threads,
-        );
+        self.update(learning_rate as f32, gradient_norm);
         self.step += 1;
 
         let wall = started.elapsed();
@@ -378,146 +327,60 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Writes everything that the next steps depend on. `identity` says what decides the run.
-    ///
-    /// # Errors
-    /// When the disk does not take it; the checkpoint that was there is then untouched.
-    pub fn save(&self, path: &Path, identity: &Identity) -> Result<()> {
-        checkpoint::save(
-            path,
-            &State {
-                step: self.step,
-                updates: self.moments.updates,
-                identity: identity.clone(),
-                schedule: Schedule {
-                    steps: self.settings.steps,
-                    warmup: self.settings.warmup,
-                    quantise_from: self.settings.quantise_from,
-                },
-            },
-            &[
-                ("parameters", self.decoder.parameters()),
-                ("first", &self.moments.first),
-                ("second", &self.moments.second),
-                ("extra", &self.extra),
-                ("extra_first", &self.extra_moments.first),
-                ("extra_second", &self.extra_moments.second),
-            ],
-        )
+    /// Adds the shards' gradients in their order into the first's; gives the norm of the sum.
+    fn sum_gradients(&mut self) -> f64 {
+        let threads = self.settings.threads;
+        let (first, others) = self.shards.split_first_mut().expect("at least one shard");
+        let gradients: Vec<&[f32]> = others.iter().map(|s| &s.gradient[..]).collect();
+        optim::sum_into(&mut first.gradient, &gradients, threads);
+        let norm = optim::norm(&first.gradient, threads);
+        if self.extra.is_empty() {
+            return norm;
+        }
+        first.losses.extra.resize(self.extra.len(), 0.0);
+        let gradients: Vec<&[f32]> = others
+            .iter()
+            .map(|s| &s.losses.extra[..])
+            .filter(|g| !g.is_empty())
+            .collect();
+        optim::sum_into(&mut first.losses.extra, &gradients, threads);
+        norm.hypot(optim::norm(&first.losses.extra, threads))
     }
 
-    /// Goes on where [`Trainer::save`] was: the steps that follow are the same, bit for bit, as if nothing had happened.
-    ///
-    /// The run may have more steps than the one that was saved. The steps that follow then have the learning rates that the larger number gives
-    /// them, and rounding begins where it says, unless it has begun: then it stays. Gives the number of steps that the saved run was to have.
-    ///
-    /// # Errors
-    /// When the file is damaged, or belongs to a run that something else decides, or to a longer one.
-    pub fn resume(&mut self, path: &Path, identity: &Identity) -> Result<u64> {
-        let state = checkpoint::load(
-            path,
-            identity,
-            &mut [
-                ("parameters", self.decoder.parameters_mut()),
-                ("first", &mut self.moments.first),
-                ("second", &mut self.moments.second),
-                ("extra", &mut self.extra),
-                ("extra_first", &mut self.extra_moments.first),
-                ("extra_second", &mut self.extra_moments.second),
-            ],
-        )?;
-        let (old, new) = (state.schedule, &mut self.settings);
-        ensure!(
-            new.steps >= old.steps,
-            "checkpoint {}: train.steps: expected {} or more, got {}; the steps of a run may grow, not shrink. Choose another output folder, or \
-             delete the checkpoint to start anew",
-            path.display(),
-            old.steps,
-            new.steps
-        );
-        // Where the recipe does not say, the warm-up is a share of the steps.
-        let follows = new.steps > old.steps && new.warmup == default_warmup(new.steps);
-        ensure!(
-            new.warmup == old.warmup || follows,
-            "checkpoint {}: train.warmup: expected {}, got {}; restore it to go on, choose another output folder, or delete the checkpoint to \
-             start anew",
-            path.display(),
-            old.warmup,
-            new.warmup
-        );
-        if old.quantise_from.is_some_and(|from| state.step > from) {
-            new.quantise_from = old.quantise_from;
-        }
-        self.step = state.step;
-        self.moments.updates = state.updates;
-        self.extra_moments.updates = state.updates;
-        Ok(old.steps)
-    }
-}
-
-impl Shard {
-    /// Forward, losses and backward of one part of a batch, added to this shard's gradient.
-    fn run(
-        &mut self,
-        student: &crate::student::Prepared,
-        losses: &Losses,
-        teacher: Option<&TeacherQuery>,
-        extra: &[f32],
-        batch: &Batch,
-        scale: f32,
-    ) -> Result<()> {
-        if batch.targets.is_empty() {
-            return Ok(());
-        }
-        let (positions, labels): (Vec<usize>, Vec<u32>) = batch.targets.iter().copied().unzip();
-        let clock = Instant::now();
-        let targets = match (losses.teacher_want(positions.clone()), teacher) {
-            (Some(want), Some(ask)) => ask(batch, &want)?,
-            _ => Output::default(),
+    /// The optimiser's update by the first shard's gradients, clipped.
+    fn update(&mut self, learning_rate: f32, gradient_norm: f64) {
+        let Settings {
+            clip,
+            optimiser,
+            threads,
+            ..
+        } = self.settings;
+        let scale = if clip > 0.0 && gradient_norm > clip {
+            (clip / gradient_norm) as f32
+        } else {
+            1.0
         };
-        let asked = clock.elapsed();
-        student.run(
-            &batch.ids,
-            batch.length,
-            &losses.student_want(positions),
-            true,
-            &mut self.tape,
-        )?;
-        let forward = clock.elapsed();
-        let vocabulary = student.decoder().config().vocabulary;
-        if let Some(id) = labels.iter().find(|&&id| id as usize >= vocabulary) {
-            anyhow::bail!(
-                "label {id} in a vocabulary of {vocabulary}; was the data tokenised with another tokenizer?"
-            );
-        }
-        let inputs = Inputs {
-            logits: &self.tape.logits,
-            hidden: &self.tape.hidden,
-            labels: &labels,
-            teacher_logits: &targets.logits,
-            teacher_hidden: &targets.hidden,
-            extra,
+        let rate = Rate {
             scale,
+            learning_rate,
         };
-        let terms = losses.run(&inputs, &mut self.losses);
-        let lost = clock.elapsed();
-        student.backward(
-            &mut self.tape,
-            &self.losses.logits,
-            &self.losses.hidden,
-            &mut self.gradient,
+        let gradients = &self.shards[0];
+        optimiser.update(
+            self.decoder.parameters_mut(),
+            &mut self.moments,
+            &gradients.gradient,
+            rate,
+            &self.decays,
+            threads,
         );
-        let backward = clock.elapsed();
-        self.terms
-            .iter_mut()
-            .zip(terms)
-            .for_each(|(sum, t)| *sum += t);
-        self.tokens += self.tape.tokens() as u64;
-        self.times.teacher += asked;
-        self.times.forward += forward - asked;
-        self.times.losses += lost - forward;
-        self.times.backward += backward - lost;
-        Ok(())
+        optimiser.update(
+            &mut self.extra,
+            &mut self.extra_moments,
+            &gradients.losses.extra,
+            rate,
+            &[],
+            threads,
+        );
     }
 }
 

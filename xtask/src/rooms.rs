@@ -70,12 +70,7 @@ const LONG: &[(&str, &str)] = &[
         "core/src/threads/mod.rs",
         "the pool, whose steps are checked together by loom",
     ),
-    ("train/src/data/actions/values.rs", "a table of values"),
-    (
-        "train/src/recipe.rs",
-        "every field of a recipe with its documentation",
-    ),
-    ("train/src/run.rs", "to be split"),
+    ("train/src/tasks/actions/values.rs", "a table of values"),
     (
         "train/src/student/engine.rs",
         "one layer's forward and backward pass, side by side",
@@ -88,7 +83,6 @@ const LONG: &[(&str, &str)] = &[
         "train/src/teacher/families.rs",
         "a table, one row for each family",
     ),
-    ("train/src/trainer.rs", "to be split"),
     ("xtask/src/mca.rs", "a table of loops"),
 ];
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Row;
 use super::peer::median;
-use crate::common::{bytes, table};
+use crate::output::{bytes, table};
 
 impl Row<'_> {
     pub(super) fn json(&self) -> Value {

@@ -160,7 +160,7 @@ impl Grouped {
             "batch size and window must be at least 1, got {batch} and {window}"
         );
         if let Some(n) = examples.len() {
-            anyhow::ensure!(n > 0, "the training data holds no example");
+            anyhow::ensure!(n > 0, "the training data has no example");
             anyhow::ensure!(
                 n <= u64::from(u32::MAX),
                 "{n} examples are more than a batcher can permute (2^32)"

@@ -1,4 +1,4 @@
-//! From text, records or the built-in task to batches of token ids.
+//! From text, records or a built-in task to batches of token ids.
 //!
 //! Everything here is a pure function of a seed and a step number, so that training resumes bit for bit from two integers.
 //!
@@ -8,7 +8,6 @@
 //! plain text ─► ids ─► crops ──────┘
 //! ```
 
-pub mod actions;
 mod batch;
 mod cache;
 mod corpus;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use dram_core::{Finish, Prompt, Request};
 
 use super::Runtime;
+use crate::data::Batch;
 use crate::stop::{self, Watch};
 
 /// One held-out request.
@@ -17,6 +18,14 @@ pub struct Case {
     pub answer: String,
     /// Most tokens an answer may take; one that has not ended by then is wrong.
     pub max_tokens: usize,
+}
+
+/// One held-out set.
+pub struct HeldOut {
+    pub name: String,
+    pub batches: Vec<Batch>,
+    /// Requests with one right answer, for tasks that have it.
+    pub cases: Vec<Case>,
 }
 
 /// The share of right answers, and the wrong ones to look at.

@@ -85,7 +85,7 @@ impl Answers {
         match self {
             Self::Memory(all) => lock(all)
                 .get_mut(first..first + values.len())
-                .context("more logits than positions that count")?
+                .context("more logits than target positions")?
                 .copy_from_slice(values),
             Self::File(file, start) => {
                 let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -102,7 +102,7 @@ impl Answers {
         match self {
             Self::Memory(all) => Ok(lock(all)
                 .get(first..first + count)
-                .context("more logits than positions that count")?
+                .context("more logits than target positions")?
                 .to_vec()),
             Self::File(file, start) => {
                 let mut bytes = vec![0; 4 * count];

@@ -1,22 +1,32 @@
-//! What is minimised: a weighted sum of rows of [`LOSSES`].
+//! What is minimised: a weighted sum of losses.
 //!
-//! Each row adds its value and its gradient with respect to the student's logits and hidden states; the decoder's backward pass takes it
-//! from there. Values are means over the positions that count in the whole step, whichever shard they are in.
+//! A loss is a file: its settings, its value, its gradient, and the test of both against candle's autograd. [`LOSSES`] has a row for each. A loss adds its
+//! gradient with respect to the student's logits and hidden states; the decoder's backward pass takes it from there. Values are means over the
+//! positions that count in the whole step, whichever shard they are in.
 
 mod cross_entropy;
 mod forward_kl;
 mod hidden;
 
-use std::ops::Range;
-
 use anyhow::{Context, Result, bail, ensure};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::student::{Want, fill_normal};
 use dram_files::Rng;
+use hidden::Layers;
 
-/// One loss.
-pub struct Loss {
+/// Every loss.
+pub static LOSSES: &[Row] = &[
+    cross_entropy::ROW,
+    forward_kl::ROW,
+    hidden::MSE,
+    hidden::COSINE,
+];
+
+/// One loss of the table.
+pub struct Row {
     /// Its key in the recipe.
     pub name: &'static str,
     /// One line for people.
@@ -25,76 +35,94 @@ pub struct Loss {
     pub teacher_logits: bool,
     /// Whether it compares hidden states, through a learnt projection for each pair of layers.
     pub hidden: bool,
-    /// Adds gradients times weight and returns the mean, without weight.
-    run: fn(&Term, Sizes, &Inputs, &mut Gradients) -> f64,
+    /// Reads and checks its settings.
+    read: fn(&toml::Table) -> Result<Box<dyn Loss>>,
 }
 
-/// Every loss.
-pub static LOSSES: &[Loss] = &[
-    cross_entropy::LOSS,
-    forward_kl::LOSS,
-    hidden::MSE,
-    hidden::COSINE,
-];
+/// A loss with its settings.
+trait Loss: Send + Sync {
+    /// The settings with their defaults.
+    fn settings(&self) -> Result<Value>;
+
+    /// Says which hidden states it compares, for losses that do.
+    fn choose_layers(&mut self, _: Sizes, _: &mut Layers) -> Result<()> {
+        Ok(())
+    }
+
+    /// Adds `weight` times the gradient, and gives the mean without the weight.
+    fn run(&self, weight: f32, sizes: Sizes, inputs: &Inputs, gradients: &mut Gradients) -> f64;
+}
 
 /// A loss as the recipe asks for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct LossConfig {
     /// Factor in the sum. Default 1.
     #[serde(default = "one")]
     pub weight: f32,
-    /// `forward_kl`: both distributions are softened by it, and the loss multiplied by its square. Default 1.
-    #[serde(default = "one")]
-    pub temperature: f32,
-    /// Hidden losses: which student layer learns from which teacher layer. Default "uniform".
-    #[serde(default)]
-    pub layers: Mapping,
+    /// The settings that the loss has of its own; its file documents them.
+    #[serde(flatten)]
+    pub settings: toml::Table,
 }
 
 fn one() -> f32 {
     1.0
 }
 
-/// Which layers are compared. Layers count from 1; 0 is the embeddings.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
-pub enum Mapping {
-    /// `"uniform"`: student layer i of m with teacher layer round(i·n/m), for i = 1..=m.
-    #[default]
-    Uniform,
-    /// `[[student, teacher], …]`
-    Pairs(Vec<(usize, usize)>),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Name(String),
-    Pairs(Vec<(usize, usize)>),
-}
-
-impl TryFrom<Written> for Mapping {
-    type Error = String;
-
-    fn try_from(written: Written) -> Result<Self, String> {
-        match written {
-            Written::Name(name) if name == "uniform" => Ok(Mapping::Uniform),
-            Written::Name(name) => Err(format!(
-                "layers = {name:?}; expected \"uniform\" or pairs [[student, teacher], …]"
-            )),
-            Written::Pairs(pairs) => Ok(Mapping::Pairs(pairs)),
+impl LossConfig {
+    /// With default settings.
+    pub fn new(weight: f32) -> Self {
+        LossConfig {
+            weight,
+            settings: toml::Table::new(),
         }
+    }
+
+    /// With one more setting.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<toml::Value>) -> Self {
+        self.settings.insert(name.into(), value.into());
+        self
+    }
+
+    /// # Errors
+    /// When there is no such loss, or it has no such setting, or a number is impossible.
+    pub(crate) fn check(&self, name: &str) -> Result<()> {
+        self.loss(name).map(|_| ())
+    }
+
+    /// What of it decides a run. A checkpoint names temperature and layers of every loss, also of one that has none.
+    pub(crate) fn identity(&self, name: &str) -> Result<Value> {
+        let mut all =
+            serde_json::json!({ "weight": self.weight, "temperature": 1.0, "layers": "uniform" });
+        if let Value::Object(settings) = self.loss(name)?.1.settings()? {
+            for (name, value) in settings {
+                all[name] = value;
+            }
+        }
+        Ok(all)
+    }
+
+    fn loss(&self, name: &str) -> Result<(&'static Row, Box<dyn Loss>)> {
+        let Some(row) = LOSSES.iter().find(|row| row.name == name) else {
+            bail!("[losses] {name}: unknown loss; known are {}", names());
+        };
+        let loss = self.read(row).with_context(|| format!("[losses] {name}"))?;
+        Ok((row, loss))
+    }
+
+    fn read(&self, row: &Row) -> Result<Box<dyn Loss>> {
+        let weight = self.weight;
+        ensure!(
+            weight.is_finite() && weight >= 0.0,
+            "weight = {weight}; expected 0 or more"
+        );
+        (row.read)(&self.settings)
     }
 }
 
-impl From<Mapping> for Written {
-    fn from(mapping: Mapping) -> Self {
-        match mapping {
-            Mapping::Uniform => Written::Name("uniform".into()),
-            Mapping::Pairs(pairs) => Written::Pairs(pairs),
-        }
-    }
+/// A loss's settings out of a recipe.
+fn read<T: DeserializeOwned>(settings: &toml::Table) -> Result<T> {
+    Ok(settings.clone().try_into()?)
 }
 
 /// Widths and depths that a sum of losses is built for.
@@ -109,27 +137,17 @@ pub struct Sizes {
 }
 
 /// One term of the sum.
-pub(crate) struct Term {
-    loss: &'static Loss,
+struct Term {
+    row: &'static Row,
     weight: f32,
-    temperature: f32,
-    pairs: Vec<Pair>,
-}
-
-/// Two layers that are compared: places in the lists of hidden states asked for, and the projection's place among the extra parameters.
-struct Pair {
-    student: usize,
-    teacher: usize,
-    projection: Range<usize>,
+    loss: Box<dyn Loss>,
 }
 
 /// The whole sum.
 pub struct Losses {
     terms: Vec<Term>,
     sizes: Sizes,
-    student_layers: Vec<usize>,
-    teacher_layers: Vec<usize>,
-    extra: usize,
+    layers: Layers,
 }
 
 /// What the terms read. s: positions.
@@ -155,126 +173,71 @@ pub(crate) struct Gradients {
 }
 
 impl Losses {
-    /// Builds the sum that `asked` describes; `asked`: (name, settings).
+    /// Builds the sum of `configs`: (name, what is asked of it). A weight of 0 leaves a loss out.
     ///
     /// # Errors
-    /// When a name is unknown, a number impossible, or a term wants what the teacher cannot give.
+    /// When a name is unknown, a setting impossible, or a term wants what the teacher cannot give.
     pub fn new<'a>(
-        asked: impl IntoIterator<Item = (&'a str, &'a LossConfig)>,
+        configs: impl IntoIterator<Item = (&'a str, &'a LossConfig)>,
         sizes: Sizes,
     ) -> Result<Self> {
         let mut losses = Losses {
             terms: Vec::new(),
             sizes,
-            student_layers: Vec::new(),
-            teacher_layers: Vec::new(),
-            extra: 0,
+            layers: Layers::default(),
         };
-        for (name, asked) in asked {
-            losses
-                .push(name, asked)
-                .with_context(|| format!("[losses] {name}"))?;
+        for (name, config) in configs {
+            let (row, loss) = config.loss(name)?;
+            if config.weight > 0.0 {
+                losses
+                    .push(row, config.weight, loss)
+                    .with_context(|| format!("[losses] {name}"))?;
+            }
         }
         ensure!(
             !losses.terms.is_empty(),
-            "[losses] asks for no loss of positive weight; known are {}",
+            "[losses] has no loss of positive weight; known are {}",
             names()
         );
         Ok(losses)
     }
 
-    fn push(&mut self, name: &str, asked: &LossConfig) -> Result<()> {
-        let Some(loss) = LOSSES.iter().find(|l| l.name == name) else {
-            bail!("unknown loss; known are {}", names());
-        };
-        let LossConfig {
-            weight,
-            temperature,
-            layers,
-        } = asked;
+    fn push(&mut self, row: &'static Row, weight: f32, mut loss: Box<dyn Loss>) -> Result<()> {
         ensure!(
-            weight.is_finite() && *weight >= 0.0,
-            "weight = {weight}; expected 0 or more"
+            self.sizes.has_teacher || !(row.teacher_logits || row.hidden),
+            "the loss needs a teacher, and the recipe names none"
         );
-        ensure!(
-            temperature.is_finite() && *temperature > 0.0,
-            "temperature = {temperature}; expected more than 0"
-        );
-        if *weight == 0.0 {
-            return Ok(());
-        }
-        if loss.teacher_logits || loss.hidden {
-            ensure!(
-                self.sizes.has_teacher,
-                "it compares with a teacher, and the recipe names none"
-            );
-        }
-        let mut term = Term {
-            loss,
-            weight: *weight,
-            temperature: *temperature,
-            pairs: Vec::new(),
-        };
-        if loss.hidden {
-            let Some((teacher_layers, teacher_width)) = self.sizes.teacher else {
-                bail!(
-                    "this teacher gives no hidden states; use a Hugging Face folder or GGUF of a llama model, or drop this loss"
-                );
-            };
-            let m = self.sizes.layers;
-            let pairs = match layers {
-                Mapping::Uniform => (1..=m)
-                    .map(|i| (i, (2 * i * teacher_layers + m) / (2 * m)))
-                    .collect(),
-                Mapping::Pairs(pairs) => pairs.clone(),
-            };
-            ensure!(!pairs.is_empty(), "layers = [] compares nothing");
-            for (s, t) in pairs {
-                ensure!(
-                    s <= m && t <= teacher_layers,
-                    "layers = [{s}, {t}]: the student has {m} layers, the teacher {teacher_layers}"
-                );
-                let projection = self.extra..self.extra + teacher_width * self.sizes.width;
-                self.extra = projection.end;
-                term.pairs.push(Pair {
-                    student: place(&mut self.student_layers, s),
-                    teacher: place(&mut self.teacher_layers, t),
-                    projection,
-                });
-            }
-        }
-        self.terms.push(term);
+        loss.choose_layers(self.sizes, &mut self.layers)?;
+        self.terms.push(Term { row, weight, loss });
         Ok(())
     }
 
     /// The names of the terms, in the order of [`Losses::run`]'s values.
     pub fn names(&self) -> Vec<&'static str> {
-        self.terms.iter().map(|t| t.loss.name).collect()
+        self.terms.iter().map(|t| t.row.name).collect()
     }
 
     /// What to ask the student for.
     pub(crate) fn student_want(&self, positions: Vec<usize>) -> Want {
         Want {
             positions,
-            hidden_layers: self.student_layers.clone(),
+            hidden_layers: self.layers.student.clone(),
         }
     }
 
     /// What to ask the teacher for; `None` when no term looks at one.
     pub(crate) fn teacher_want(&self, positions: Vec<usize>) -> Option<Want> {
-        let asked = self
-            .terms
-            .iter()
-            .any(|t| t.loss.teacher_logits || t.loss.hidden);
-        asked.then(|| Want {
-            positions,
-            hidden_layers: self.teacher_layers.clone(),
-        })
+        let mut rows = self.terms.iter().map(|t| t.row);
+        rows.any(|row| row.teacher_logits || row.hidden)
+            .then(|| Want {
+                positions,
+                hidden_layers: self.layers.teacher.clone(),
+            })
     }
 
     /// Initial projections, drawn so that they keep the scale of what they project.
     pub(crate) fn initial_projections(&self, seed: u64) -> Vec<f32> {
-        let mut extra = vec![0f32; self.extra];
+        let mut extra = vec![0f32; self.layers.projections];
         let std = (1.0 / self.sizes.width as f64).sqrt();
         fill_normal(&mut extra, std, &mut Rng::new(&[seed, 0x7072_6f6a]));
         extra
@@ -290,10 +253,10 @@ impl Losses {
             g.clear();
             g.resize(h.len(), 0.0);
         }
-        gradients.extra.resize(self.extra, 0.0);
+        gradients.extra.resize(self.layers.projections, 0.0);
         self.terms
             .iter()
-            .map(|t| (t.loss.run)(t, self.sizes, inputs, gradients))
+            .map(|t| t.loss.run(t.weight, self.sizes, inputs, gradients))
             .collect()
     }
 
@@ -307,16 +270,59 @@ impl Losses {
     }
 }
 
-fn place(list: &mut Vec<usize>, layer: usize) -> usize {
-    list.iter().position(|l| *l == layer).unwrap_or_else(|| {
-        list.push(layer);
-        list.len() - 1
-    })
-}
-
 fn names() -> String {
     LOSSES.iter().map(|l| l.name).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
-mod tests;
+mod autograd;
+
+#[cfg(test)]
+mod tests {
+    use super::autograd::SIZES;
+    use super::*;
+
+    #[test]
+    fn impossible_sums_are_refused() {
+        let plain = || LossConfig::new(1.0);
+        let alone = Sizes {
+            teacher: None,
+            has_teacher: false,
+            ..SIZES
+        };
+        let logits_only = Sizes {
+            teacher: None,
+            ..SIZES
+        };
+        let pairs = plain().with("layers", vec![vec![3, 1]]);
+        let cold = plain().with("temperature", 0.0);
+        for (name, config, sizes, word) in [
+            ("reverse", plain(), SIZES, "known are cross_entropy"),
+            ("forward_kl", plain(), alone, "names none"),
+            ("hidden_mse", plain(), logits_only, "no hidden states"),
+            ("hidden_mse", pairs, SIZES, "2 layers"),
+            ("forward_kl", cold.clone(), SIZES, "temperature = 0"),
+            ("cross_entropy", cold, SIZES, "unknown field `temperature`"),
+            ("cross_entropy", LossConfig::new(0.0), SIZES, "no loss"),
+            ("cross_entropy", LossConfig::new(-1.0), SIZES, "weight = -1"),
+        ] {
+            let message = format!("{:#}", Losses::new([(name, &config)], sizes).err().unwrap());
+            assert!(message.contains(word), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_names_every_setting() {
+        let identity = |name: &str, config: LossConfig| config.identity(name).unwrap().to_string();
+        let config = LossConfig::new(0.5).with("temperature", 2);
+        assert_eq!(
+            identity("forward_kl", config),
+            r#"{"weight":0.5,"temperature":2.0,"layers":"uniform"}"#
+        );
+        let config = LossConfig::new(1.0).with("layers", vec![vec![1, 2]]);
+        assert_eq!(
+            identity("hidden_mse", config),
+            r#"{"weight":1.0,"temperature":1.0,"layers":[[1,2]]}"#
+        );
+    }
+}

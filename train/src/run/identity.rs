@@ -3,13 +3,11 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::Learnt;
-use super::sources::Sources;
+use super::job::Job;
 use crate::identity::{Identity, hash_of, hash_of_values};
-use crate::recipe::Recipe;
 use crate::student::Decoder;
 
-/// Fields that do not decide anything, or whose effect is seen elsewhere: paths in contents, lengths in [`Sources`], the number of steps in
+/// Fields that do not decide anything, or whose effect is seen elsewhere: paths in contents, lengths in [`super::Sources`], the number of steps in
 /// [`crate::checkpoint::Schedule`].
 const FREE: [(&str, &[&str]); 2] = [
     (
@@ -30,12 +28,8 @@ const FREE: [(&str, &[&str]); 2] = [
 ];
 
 /// Contents of teacher, tokenizer, data and first weights, and the recipe's settings; `first` has not been trained yet.
-pub(super) fn identity(
-    recipe: &Recipe,
-    learnt: Option<&Learnt<'_>>,
-    sources: &Sources,
-    first: &Decoder,
-) -> Result<Identity> {
+pub(super) fn identity(job: &Job<'_>, first: &Decoder) -> Result<Identity> {
+    let (recipe, sources) = (job.recipe, job.sources);
     let mut identity = Identity::default();
     for (section, free) in FREE {
         let mut fields = serde_json::to_value(recipe)?[section].take();
@@ -44,14 +38,16 @@ pub(super) fn identity(
         }
         identity.set_all(section, &fields);
     }
-    identity.set_all("losses", &serde_json::to_value(recipe.asked())?);
+    for (name, config) in recipe.loss_configs() {
+        identity.set_all(&format!("losses.{name}"), &config.identity(&name)?);
+    }
     // Rounding that begins after the last step is rounding of the finished weights.
     if let Some(quant) = recipe.quant.as_ref().filter(|quant| quant.start < 1.0) {
         identity.set_all("quant", &serde_json::to_value(quant)?);
     }
-    if let Some(learnt) = learnt {
-        identity.set("teacher's contents", learnt.contents);
-        let place = match learnt.teacher.decoder() {
+    if let Some(open) = &job.teacher {
+        identity.set("teacher's contents", open.contents);
+        let place = match open.teacher.decoder() {
             Some(_) => "the training decoder, in f32",
             None => "its own runtime",
         };

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value as Json;
 
+use super::LOG;
 use crate::eval::Figures;
 use crate::trainer::Step;
 use dram_files::write_beside;
@@ -67,4 +68,17 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// What the log in `folder` says of one loss: (step, value on the training batch).
+pub(crate) fn loss_of_steps(folder: &Path, loss: &str) -> Result<Vec<(f64, f64)>> {
+    let path = folder.join(LOG);
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lines = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Json>(line).ok());
+    Ok(lines
+        .filter_map(|line| Some((line["step"].as_f64()?, line["terms"][loss].as_f64()?)))
+        .collect())
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Event;
+use super::events::Event;
 use super::render::render;
 use crate::data::{
     Conversation, Example, Records, TextTokenizer, encode_records, pack, read_records,
@@ -133,7 +133,7 @@ fn encoded(
     let mut examples = encoded.examples;
     if encoded.rewritten > 0 {
         listener(Event::Note(&format!(
-            "{set}: the chat template rewrites earlier turns; {} of {} conversations are learnt answer by answer, as inference renders each ({} examples in all)",
+            "{set}: the chat template rewrites earlier turns; {} of {} conversations are trained answer by answer, as inference renders each ({} examples in all)",
             encoded.rewritten,
             records.len(),
             examples.len()
@@ -141,7 +141,7 @@ fn encoded(
     }
     if encoded.unshown > 0 {
         listener(Event::Note(&format!(
-            "{set}: {} answers have reasoning or calls that the chat template does not show; those are not learnt",
+            "{set}: {} answers have reasoning or calls that the chat template does not show; those are not trained on",
             encoded.unshown
         )));
     }
@@ -192,12 +192,12 @@ fn cut(
     let mut note = |text: String| listener(Event::Note(&format!("{set}: {text}")));
     if split > 0 {
         note(format!(
-            "{split} documents are longer than {sequence} tokens and go on in further examples"
+            "{split} documents are longer than {sequence} tokens and are split into several examples"
         ));
     }
     if silent > 0 {
         note(format!(
-            "{silent} of {all} records have no answer to learn and are left out"
+            "{silent} of {all} records have no answer to train on and are left out"
         ));
     }
     if long > 0 {

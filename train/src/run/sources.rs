@@ -4,42 +4,34 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Event;
+use super::events::Event;
 use super::records::{Lengths, RecordFiles};
-use crate::data::actions::{self, ActionExamples, Set};
 use crate::data::{
-    Batch, Batches, Crops, Documents, Example, Examples as _, Grouped, TextTokenizer,
-    evaluation_batches, perplexity_chunks, sequential_blocks,
+    Batches, Crops, Documents, Examples as _, Grouped, TextTokenizer, evaluation_batches,
+    perplexity_chunks, sequential_blocks,
 };
-use crate::eval::Case;
+use crate::eval::HeldOut;
 use crate::identity::hash_of;
 use crate::recipe::{Kind, Recipe};
+use crate::tasks::actions::{self, ActionExamples, Set};
 use crate::teacher::Teacher;
 use dram_files::tokenizer::{Vocabulary, real};
 
 /// Everything a run reads.
-pub(super) struct Sources {
-    pub(super) vocabulary: Vocabulary,
+pub(crate) struct Sources {
+    pub(crate) vocabulary: Vocabulary,
     /// Rows of the output matrix of a student that begins at random.
-    pub(super) logits_length: usize,
+    pub(crate) logits_length: usize,
     /// Ids, from 0 on, that are the same tokens for the teacher.
     pub(super) shared: usize,
     pub(super) training: Box<dyn Batches>,
-    pub(super) held_out: Vec<HeldOut>,
+    pub(crate) held_out: Vec<HeldOut>,
     /// Differs where tokens or merges differ.
     pub(super) tokens_print: String,
     /// Differs where what is learnt from differs.
     pub(super) data_print: String,
     /// Longest sequence in tokens.
     pub(super) sequence: usize,
-}
-
-/// One held-out set.
-pub struct HeldOut {
-    pub name: String,
-    pub batches: Vec<Batch>,
-    /// Requests with one right answer, for tasks that have it.
-    pub cases: Vec<Case>,
 }
 
 /// End of text, when a tokenizer is trained for text or records.
@@ -52,7 +44,7 @@ const EVALUATION_BYTES: usize = 1 << 29;
 const WINDOW: usize = 16;
 
 impl Sources {
-    pub(super) fn new(
+    pub(crate) fn new(
         recipe: &Recipe,
         teacher: Option<&dyn Teacher>,
         listener: &mut dyn FnMut(Event),
@@ -114,13 +106,11 @@ impl Sources {
                     "[student] context_length or [data] sequence: the task's examples take up to {longest} tokens, and sequences are at most {sequence}"
                 );
                 let examples = examples.within(sequence);
-                let sets = [("held-out", Set::HeldOut), ("no function", Set::NoFunction)];
-                let sets = sets.map(|(name, set)| {
-                    actions_held_out(name, set, &tokenizer, recipe.eval.examples)
-                });
+                let sets =
+                    actions::held_out_sets(&tokenizer, recipe.eval.examples, EVALUATION_BATCH)?;
                 (
                     Box::new(Grouped::new(Arc::new(examples), batch, WINDOW, seed)?),
-                    sets.into_iter().collect::<Result<_>>()?,
+                    sets,
                 )
             }
             Kind::Text => {
@@ -139,7 +129,7 @@ impl Sources {
                 drop(training);
                 let bos = vocabulary.bos.filter(|_| vocabulary.add_bos);
                 listener(Event::Note(&format!(
-                    "{} tokens to learn from, {} held out",
+                    "{} training tokens, {} held-out tokens",
                     ids.len(),
                     rest.len()
                 )));
@@ -302,37 +292,4 @@ fn tokenizer(
             None,
         ),
     }
-}
-
-fn actions_held_out(
-    name: &str,
-    set: Set,
-    tokenizer: &Arc<TextTokenizer>,
-    count: usize,
-) -> Result<HeldOut> {
-    // The same questions whatever the seed of the run.
-    const SEED: u64 = 0;
-    let samples = actions::distinct(set, SEED, count);
-    let encoder = ActionExamples::new(tokenizer.clone(), set, SEED)?;
-    let examples = samples
-        .iter()
-        .map(|s| encoder.encode(s))
-        .collect::<Result<Vec<Example>>>()?;
-    let cases = samples.iter().zip(&examples).map(|(sample, example)| {
-        let prompt = example
-            .counts
-            .iter()
-            .position(|&c| c)
-            .unwrap_or(example.ids.len());
-        Case {
-            prompt: example.ids[..prompt].to_vec(),
-            answer: sample.call.clone(),
-            max_tokens: example.ids.len() - prompt + 16,
-        }
-    });
-    Ok(HeldOut {
-        name: name.into(),
-        cases: cases.collect(),
-        batches: evaluation_batches(&examples, EVALUATION_BATCH),
-    })
 }

@@ -1,5 +1,7 @@
 use super::*;
+use crate::export::Export;
 use crate::recipe::{Data, Kind, Quant, Student, Teacher, Train};
+use crate::student::Decoder;
 
 /// A word game small enough for seconds: the text repeats.
 fn recipe(folder: &Path, steps: u64) -> Recipe {

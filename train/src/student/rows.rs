@@ -41,7 +41,7 @@ impl Rows {
     ) -> Result<Self> {
         ensure!(
             length > 0 && ids.len().is_multiple_of(length),
-            "{} ids are no batch of sequences of {length}",
+            "{} ids are not a multiple of the sequence length {length}",
             ids.len()
         );
         ensure!(

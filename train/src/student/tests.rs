@@ -286,7 +286,7 @@ fn refuses_what_it_cannot_run() {
         (vec![1; 8], 8, want(&[3], &[9]), "hidden state 9"),
         (vec![50; 8], 8, want(&[3], &[]), "token 50"),
         (vec![1; 20], 20, want(&[12], &[]), "13 tokens"),
-        (vec![1; 7], 4, want(&[3], &[]), "no batch"),
+        (vec![1; 7], 4, want(&[3], &[]), "not a multiple"),
     ] {
         let message = format!("{:#}", decoder.forward(&ids, length, &want).unwrap_err());
         assert!(message.contains(word), "{message}");

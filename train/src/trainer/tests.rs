@@ -1,7 +1,7 @@
 use super::*;
 use crate::data::{Example, Grouped};
 use crate::identity::Identity;
-use crate::loss::{LOSSES, LossConfig, Mapping, Sizes};
+use crate::loss::{LOSSES, LossConfig, Losses, Sizes};
 use crate::student::{Config, Scheme};
 use std::sync::Arc;
 
@@ -56,14 +56,6 @@ fn settings(steps: u64) -> Settings {
     }
 }
 
-fn asked(weight: f32) -> LossConfig {
-    LossConfig {
-        weight,
-        temperature: 1.5,
-        layers: Mapping::Uniform,
-    }
-}
-
 /// A trainer with every loss, rounding from step 8, against a random teacher.
 fn everything<'a>(data: &'a Grouped, teacher: &'a Decoder, threads: usize) -> Trainer<'a> {
     let mut student = Decoder::random(config(), 3).unwrap();
@@ -78,7 +70,7 @@ fn everything<'a>(data: &'a Grouped, teacher: &'a Decoder, threads: usize) -> Tr
         teacher: Some((c.layers, c.embedding_length)),
         has_teacher: true,
     };
-    let term = asked(0.5);
+    let term = LossConfig::new(0.5);
     let losses = Losses::new(LOSSES.iter().map(|l| (l.name, &term)), sizes).unwrap();
     let ask: Box<TeacherQuery> =
         Box::new(|batch: &Batch, want: &Want| teacher.forward(&batch.ids, batch.length, want));
@@ -155,7 +147,7 @@ fn learns_stops_and_reports_divergence() {
         teacher: None,
         has_teacher: false,
     };
-    let losses = || Losses::new([("cross_entropy", &asked(1.0))], sizes).unwrap();
+    let losses = || Losses::new([("cross_entropy", &LossConfig::new(1.0))], sizes).unwrap();
     let make = |settings| {
         Trainer::new(
             Decoder::random(config(), 3).unwrap(),

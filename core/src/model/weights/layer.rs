@@ -66,7 +66,7 @@ pub(super) fn layer(
             FeedForwardWeights::Dense(mlp(find, config, names, &prefix, *length)?)
         }
         FeedForward::Experts(spec) => {
-            FeedForwardWeights::Experts(experts(find, config, &prefix, spec)?)
+            FeedForwardWeights::Experts(Box::new(experts(find, config, &prefix, spec)?))
         }
     };
     Ok(Layer {

@@ -135,7 +135,7 @@ pub(crate) struct DeltaNetWeights {
 #[derive(Clone, Debug)]
 pub(crate) enum FeedForwardWeights {
     Dense(MlpWeights),
-    Experts(ExpertsWeights),
+    Experts(Box<ExpertsWeights>),
 }
 
 #[derive(Clone, Debug)]

@@ -112,7 +112,7 @@ pub fn read_records(path: &Path) -> Result<Records> {
     }
     ensure!(
         !out.records.is_empty(),
-        "{}: the file holds no record to learn from",
+        "{}: the file has no record to train on",
         path.display()
     );
     Ok(out)

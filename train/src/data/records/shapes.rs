@@ -129,7 +129,7 @@ impl<'a> Fields<'a> {
         }
         ensure!(
             turns.messages.iter().any(|m| m.role == "assistant"),
-            "\"{key}\" has no assistant turn, so nothing to learn"
+            "\"{key}\" has no assistant turn to train on"
         );
         let arguments = match self.find(ARGUMENTS) {
             None => Map::new(),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::actions;
+use crate::tasks::actions;
 use dram_core::tokenizer::Pretokenizer;
 use dram_files::tokenizer::{pre, token_type};
 use serde_json::json;

@@ -346,7 +346,7 @@ fn what_is_cut_is_said_and_documents_go_on() {
     assert_eq!(
         notes,
         [
-            "held out: 1 documents are longer than 20 tokens and go on in further examples",
+            "held out: 1 documents are longer than 20 tokens and are split into several examples",
             "held out: 2 of 4 records are longer than 20 tokens and were cut, 1 of them before their answer, which are left out (longest 1,303); raise data.sequence",
         ]
     );

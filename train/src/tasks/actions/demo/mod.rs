@@ -4,7 +4,7 @@
 //! Every stage leaves its result in the output folder. A run that is stopped goes on where it was; one with other options starts over.
 
 mod measure;
-mod runs;
+mod recipes;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -14,17 +14,21 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use dram_core::{Finish, Model, Prompt, Request, SessionOptions};
 
-use crate::data::actions;
+use crate::eval::Reference;
 use crate::export::Parity;
 use crate::lock::FolderLock;
-use crate::report::{Curve, Table};
+use crate::recipe::Student;
+use crate::report::Table;
 use crate::stop::stopped;
 use crate::student::Config;
+use crate::tasks::actions;
+use crate::teacher::Scored;
 use crate::trainer::Step;
+use recipes::RUNS;
 use world::World;
 
 /// The teacher of the actions task that lies in the program: a GGUF file, made by `dram pretrain recipes/actions-teacher.toml`.
-pub static TEACHER: &[u8] = include_bytes!("../assets/actions-teacher.gguf");
+pub static TEACHER: &[u8] = include_bytes!("../../../../assets/actions-teacher.gguf");
 
 /// Where the teacher comes from.
 #[derive(Clone, Debug)]
@@ -49,7 +53,7 @@ pub struct DemoOptions {
     pub batch: usize,
     pub learning_rate: f64,
     /// Shape of the students; vocabulary and context come from the teacher.
-    pub student: Config,
+    pub student: Student,
     /// Requests in each held-out set.
     pub held_out: usize,
     pub threads: usize,
@@ -57,37 +61,40 @@ pub struct DemoOptions {
 
 impl DemoOptions {
     /// The demo as it is timed: six to fifteen minutes on two cores, by their speed.
-    #[must_use]
-    pub fn new(teacher: Source, out_dir: PathBuf) -> Self {
-        DemoOptions {
+    ///
+    /// # Errors
+    /// Never for the recipes that lie in the program.
+    pub fn new(teacher: Source, out_dir: PathBuf) -> Result<Self> {
+        let recipe = recipes::student()?;
+        Ok(DemoOptions {
             teacher,
             out_dir,
-            seed: 0,
-            steps: 1800,
-            batch: 32,
-            learning_rate: 2e-3,
-            student: Config::default(),
-            held_out: 500,
+            seed: recipe.train.seed,
+            steps: recipe.train.steps,
+            batch: recipe.train.batch,
+            learning_rate: recipe.train.learning_rate,
+            student: recipe.student,
+            held_out: recipe.eval.examples,
             threads: std::thread::available_parallelism().map_or(2, usize::from),
-        }
+        })
     }
 
     /// Everything that the results depend on.
-    fn fingerprint(&self, teacher: u64) -> String {
+    fn fingerprint(&self, teacher: &str) -> Result<String> {
         let DemoOptions {
             seed,
             steps,
             batch,
             learning_rate,
-            student,
             held_out,
             ..
         } = self;
-        format!(
-            "dram demo {}: teacher {teacher:016x}, seed {seed}, steps {steps}, batch {batch}, learning rate {learning_rate}, held out {held_out}, \
+        let student = self.student.config(Config::default().vocabulary)?;
+        Ok(format!(
+            "dram demo {}: teacher {teacher}, seed {seed}, steps {steps}, batch {batch}, learning rate {learning_rate}, held out {held_out}, \
              student {student:?}",
             env!("CARGO_PKG_VERSION")
-        )
+        ))
     }
 }
 
@@ -188,12 +195,17 @@ fn stages(
 
     begin("teacher and data", listener);
     let world = World::new(options, listener)?;
-    let mut models = Vec::with_capacity(runs::RUNS.len());
-    for run in runs::RUNS {
-        if !begin(run.title, listener) {
+    let scored = Scored {
+        teacher: &*world.teacher,
+        threads: options.threads,
+    };
+    let reference = Reference::new(&scored, Some(&options.out_dir));
+    let mut models = Vec::with_capacity(RUNS.len());
+    for at in 0..RUNS.len() {
+        if !begin(&world.recipes[at].name, listener) {
             return Ok(Outcome::Stopped);
         }
-        match world.train(run, stop, listener)? {
+        match world.train(at, &reference, stop, listener)? {
             Some(model) => models.push(model),
             None => return Ok(Outcome::Stopped),
         }
@@ -211,19 +223,13 @@ fn stages(
         stop,
         listener,
     )?;
-    let table = world.measure(&exported, stop, listener)?;
+    let table = world.measure(&exported, &reference, stop, listener)?;
 
     if !begin("three requests", listener) {
         return Ok(Outcome::Stopped);
     }
     let answers = ask(&exported.student, listener)?;
-    let curves = models
-        .iter()
-        .map(|m| Curve {
-            name: m.title.into(),
-            points: m.losses.clone(),
-        })
-        .collect();
+    let curves = models.into_iter().map(|model| model.curve).collect();
     let demo = Demo {
         table,
         answers,

@@ -1,58 +1,58 @@
-//! Options of `run` and `chat` that choose the next token.
+//! The choice of the next token.
 
 use anyhow::Result;
 use dram_core::{Model, Sampling, SamplingSource};
 
-/// Options of `run` and `chat` that choose the next token, in the order in which they act.
+/// In the order in which they act.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
-    /// Add BIAS to the logit of token ID (-inf bans it); may be given several times
+    /// Add BIAS to the logit of token ID (-inf bans it); may be repeated
     #[arg(long, value_name = "ID=BIAS", value_parser = logit_bias, allow_hyphen_values = true)]
     pub logit_bias: Vec<(u32, f32)>,
-    /// Divide the logits of tokens among the last ones by this (1: off)
+    /// Repetition penalty: divides the logits of recent tokens (1: off)
     #[arg(long)]
     pub repeat_penalty: Option<f32>,
-    /// Take this off the logits of tokens among the last ones (0: off)
+    /// Presence penalty: subtracted from the logits of recent tokens (0: off)
     #[arg(long, allow_hyphen_values = true)]
     pub presence_penalty: Option<f32>,
-    /// Take this off for each time that a token came up among the last ones (0: off)
+    /// Frequency penalty: subtracted for each occurrence among recent tokens (0: off)
     #[arg(long, allow_hyphen_values = true)]
     pub frequency_penalty: Option<f32>,
-    /// How many last tokens the penalties look at
+    /// Number of recent tokens that the penalties consider
     #[arg(long)]
     pub repeat_last_n: Option<usize>,
-    /// Make going on with a repetition unlikely (DRY; 0: off, 0.8 is usual)
+    /// DRY: penalty on continuing a repetition (0: off, 0.8 is usual)
     #[arg(long)]
     pub dry_multiplier: Option<f32>,
-    /// How fast DRY grows with the length of the repetition
+    /// DRY: how fast the penalty grows with the length of the repetition
     #[arg(long, default_value_t = 1.75)]
     pub dry_base: f32,
-    /// The longest repetition that DRY lets pass
+    /// DRY: longest repetition without a penalty
     #[arg(long, default_value_t = 2)]
     pub dry_allowed_length: usize,
-    /// Keep only the K most likely tokens (0: all)
+    /// Top-k: keep the K most likely tokens (0: all)
     #[arg(long)]
     pub top_k: Option<usize>,
-    /// Keep the tokens nearest to the usual surprise that together reach this probability (1: all)
+    /// Locally typical sampling: keep the tokens nearest to the expected surprise that together reach this probability (1: all)
     #[arg(long)]
     pub typical_p: Option<f32>,
-    /// Keep the most likely tokens that together reach this probability (1: all)
+    /// Top-p (nucleus): keep the most likely tokens that together reach this probability (1: all)
     #[arg(long)]
     pub top_p: Option<f32>,
-    /// Drop tokens less likely than this share of the most likely one (0: none)
+    /// Min-p: drop tokens less likely than this share of the most likely one (0: none)
     #[arg(long)]
     pub min_p: Option<f32>,
-    /// How often to drop all but the least likely token above the threshold (XTC; 0: never)
+    /// XTC: probability of dropping all but the least likely token above the threshold (0: never)
     #[arg(long)]
     pub xtc_probability: Option<f32>,
-    /// XTC's threshold
+    /// XTC: the threshold
     #[arg(long)]
     pub xtc_threshold: Option<f32>,
-    /// 0 always takes the most likely token; 0.7 to 1.0 is usual for free text
+    /// Temperature; 0 is greedy, 0.7 to 1.0 is usual for free text
     #[arg(long)]
     pub temperature: Option<f32>,
-    /// The same seed gives the same text
+    /// Random seed
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }
@@ -90,11 +90,11 @@ impl SamplingArgs {
         let source = match source {
             SamplingSource::File => "from the file".to_owned(),
             SamplingSource::Family(name) => format!("usual for {name}"),
-            SamplingSource::Usual => "Dram's own default; the file says nothing".to_owned(),
+            SamplingSource::Usual => "Dram's default; the file has none".to_owned(),
         };
         if sampling.temperature == 0.0 {
             let source = match self.temperature {
-                Some(_) => "as asked for".to_owned(),
+                Some(_) => "by option".to_owned(),
                 None => source,
             };
             return Ok(format!("greedy, temperature 0 ({source})"));
@@ -122,7 +122,7 @@ impl SamplingArgs {
         let rest = if self.is_default() {
             ""
         } else {
-            "; the rest as asked for"
+            "; others by option"
         };
         Ok(format!(
             "{} ({source}{rest}), seed {}",

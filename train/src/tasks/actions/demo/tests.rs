@@ -2,9 +2,9 @@ use std::fs;
 
 use super::*;
 use crate::data::TextTokenizer;
-use crate::data::actions::SPECIAL_TOKENS;
 use crate::export::Export;
 use crate::student::{Decoder, Scheme};
+use crate::tasks::actions::SPECIAL_TOKENS;
 
 /// An untrained teacher of the task with a vocabulary of 320.
 fn teacher(folder: &Path) -> PathBuf {
@@ -12,12 +12,12 @@ fn teacher(folder: &Path) -> PathBuf {
         .map(|i| actions::train(0, i))
         .flat_map(|s| [s.request, s.call]);
     let tokenizer = TextTokenizer::train(texts, 320, &SPECIAL_TOKENS, None).unwrap();
-    let config = Config {
-        vocabulary: tokenizer.len(),
+    let teacher = Student {
         embedding_length: 64,
         layers: 2,
         ..small()
     };
+    let config = teacher.config(tokenizer.len()).unwrap();
     let decoder = Decoder::random(config, 9).unwrap();
     let scheme = Scheme::by_name("f16", "f16", "f16").unwrap();
     let path = folder.join("teacher.gguf");
@@ -34,16 +34,16 @@ fn teacher(folder: &Path) -> PathBuf {
     path
 }
 
-fn small() -> Config {
-    Config {
+fn small() -> Student {
+    Student {
         embedding_length: 32,
         layers: 1,
         heads: 2,
-        kv_heads: 1,
-        head_dim: 16,
+        kv_heads: Some(1),
+        head_dim: Some(16),
         feed_forward_length: 64,
         context_length: 512,
-        ..Config::default()
+        ..Student::default()
     }
 }
 
@@ -54,7 +54,7 @@ fn options(teacher: &Path, out_dir: PathBuf) -> DemoOptions {
         held_out: 6,
         threads: 2,
         student: small(),
-        ..DemoOptions::new(Source::Path(teacher.to_owned()), out_dir)
+        ..DemoOptions::new(Source::Path(teacher.to_owned()), out_dir).unwrap()
     }
 }
 
@@ -124,7 +124,7 @@ fn a_stopped_demo_goes_on_to_the_same_student() {
     run(&DemoOptions { seed: 1, ..stopped }, &never, &mut listen).unwrap();
     assert_eq!(trained, 30);
     assert!(
-        notes.contains("going on") && notes.contains("starting over"),
+        notes.contains("resuming") && notes.contains("starting over"),
         "{notes}"
     );
 }

@@ -12,21 +12,21 @@ use dram_train::recipe::{Data, Eval, Kind, Recipe};
 use dram_train::run::held_out_sets;
 use serde_json::{Value, json};
 
-use crate::bench::model_name;
-use crate::common::table;
+use super::model_name;
+use crate::output::table;
 
 /// Requests of the built-in task that are answered.
 const EXAMPLES: usize = 50;
 
-pub(crate) struct Work<'a> {
-    pub(crate) speculation: Speculation,
+pub(super) struct Work<'a> {
+    pub(super) speculation: Speculation,
     /// What the table calls it.
-    pub(crate) note: String,
+    pub(super) note: String,
     /// Prompts, one a line; without, the built-in task's.
-    pub(crate) prompts: Option<&'a Path>,
+    pub(super) prompts: Option<&'a Path>,
     /// Most tokens of an answer to one of those prompts.
-    pub(crate) max_tokens: usize,
-    pub(crate) repetitions: usize,
+    pub(super) max_tokens: usize,
+    pub(super) repetitions: usize,
 }
 
 /// One model on one number of threads.
@@ -46,7 +46,7 @@ struct Row {
 }
 
 /// Answers every prompt greedily, once without and once with drafts, in turns, and prints what that gained.
-pub(crate) fn compare(
+pub(super) fn compare(
     models: &[PathBuf],
     threads: &[Option<usize>],
     work: &Work<'_>,

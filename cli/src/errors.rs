@@ -28,8 +28,8 @@ const FLAGS: &[(&str, &str)] = &[
     ("adapter scale", "--lora FILE:SCALE"),
 ];
 
-/// What an error says. Flags stand for options, and commands for what the library calls its parts.
-pub(crate) fn say(error: &Error) -> String {
+/// What an error says: flags instead of options, commands instead of the library's methods.
+pub(crate) fn describe(error: &Error) -> String {
     match error {
         Error::InvalidOption {
             option,
@@ -42,26 +42,43 @@ pub(crate) fn say(error: &Error) -> String {
             format!("{flag}: expected {expected}, got {got}")
         }
         Error::ContextFull { tokens, context } => format!(
-            "{tokens} tokens do not fit the context of {context}: shorten the prompt, make room with --context, or go on without the oldest part with --slide 0"
+            "{tokens} tokens exceed the context length {context}: shorten the prompt, raise --context, or drop the oldest tokens with --slide 0"
         ),
         Error::TurnTooLong { tokens, context } => format!(
-            "the last message and what the system says have {tokens} tokens, which do not fit the context of {context}: shorten the message or make room with --context"
+            "the last message and the system prompt have {tokens} tokens, which exceed the context length {context}: shorten the message or raise --context"
         ),
         Error::NoChatTemplate { file } => format!(
             "{file} has no chat template: give one with --chat-template FILE, or use `dram run --raw` for plain continuation"
         ),
         Error::WrongUse { file, expected } if expected.starts_with("generates") => {
-            format!("{file} turns texts into vectors and generates nothing: use `dram embed`")
+            format!("{file} is an embedding model: use `dram embed`")
         }
-        Error::WrongUse { file, .. } => format!(
-            "{file} generates text and turns none into vectors: use `dram run` or `dram chat`"
-        ),
+        Error::WrongUse { file, .. } => {
+            format!("{file} is not an embedding model: use `dram run` or `dram chat`")
+        }
         Error::OutOfMemory { bytes, context } => format!(
-            "a context of {context} takes {bytes} bytes of memory, which the system does not have: take a shorter one with --context"
+            "a context of {context} tokens needs {bytes} bytes, more memory than the system has: lower --context"
         ),
         Error::EmptyPrompt => "the prompt is empty".into(),
         Error::Tools { expected, got } => format!("--tools: expected {expected}, got {got}"),
         Error::DraftVocabulary { .. } => format!("--draft {error}"),
         other => other.to_string(),
     }
+}
+
+/// The error and its causes on one line; a cause that the message before it already tells is left out.
+pub(crate) fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = match cause.downcast_ref::<Error>() {
+            Some(error) => describe(error),
+            None => cause.to_string(),
+        };
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

@@ -12,9 +12,11 @@
 //! `25 minutes`, levels a JSON number; a closing full stop or question mark is never part of a value. Keys stand in the order
 //! of [`Function::arguments`], and arguments that the request does not mention are absent.
 
+pub mod demo;
 mod examples;
 mod functions;
 mod grammar;
+mod held_out;
 mod out_of_scope;
 mod pools;
 mod render;
@@ -28,6 +30,7 @@ use std::sync::LazyLock;
 
 pub use examples::{ActionExamples, tokenizer};
 pub use functions::{FUNCTIONS, Function};
+pub(crate) use held_out::held_out_sets;
 pub use score::{Score, exact_match};
 pub use values::Argument;
 

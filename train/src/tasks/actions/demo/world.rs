@@ -2,21 +2,21 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
 use dram_core::hash::fnv1a;
 use dram_files::write::Value;
 
-use super::{Demo, DemoOptions, Event, Source, runs};
-use crate::data::actions::{self, ActionExamples, Sample, Set};
-use crate::data::{Batch, Example, Grouped, TextTokenizer, evaluation_batches};
-use crate::eval::Case;
+use super::recipes::RUNS;
+use super::{Demo, DemoOptions, Event, Source};
 use crate::export::{Export, Gate, Limits, Parity};
+use crate::recipe::Recipe;
 use crate::report::{Curve, Page, duration};
+use crate::run::{self, Sources};
 use crate::stop::Watch;
 use crate::student::{Config, Decoder, QuantMode, Scheme};
+use crate::tasks::actions;
 use crate::teacher::{self, Teacher, Trained};
 use dram_files::write_beside;
 
@@ -25,19 +25,12 @@ pub(super) struct World<'a> {
     pub(super) options: &'a DemoOptions,
     pub(super) fingerprint: String,
     pub(super) teacher: Box<dyn Teacher>,
-    pub(super) config: Config,
-    pub(super) scheme: Scheme,
-    pub(super) data: Grouped,
-    pub(super) sets: Vec<HeldOut>,
-    /// First step that rounds.
-    pub(super) quantise_from: u64,
-}
-
-/// One held-out set, encoded.
-pub(super) struct HeldOut {
-    pub(super) name: &'static str,
-    pub(super) cases: Vec<Case>,
-    pub(super) batches: Vec<Batch>,
+    pub(super) teacher_hash: String,
+    /// Of [`RUNS`].
+    pub(super) recipes: Vec<Recipe>,
+    pub(super) sources: Sources,
+    config: Config,
+    scheme: Scheme,
 }
 
 impl<'a> World<'a> {
@@ -49,26 +42,22 @@ impl<'a> World<'a> {
             options.steps > 0 && options.batch > 0 && options.held_out > 0,
             "steps, batch and held-out requests must be at least 1"
         );
-        let (path, hash) = place_teacher(options)?;
+        let (path, teacher_hash) = place_teacher(options)?;
         let teacher = teacher::open(&path, options.threads)?;
-        let tokenizer = Arc::new(TextTokenizer::from_vocabulary(
-            teacher.vocabulary().clone(),
-        )?);
-        let config = Config {
-            vocabulary: teacher.logits_length(),
-            context_length: teacher.context_length().min(options.student.context_length),
-            ..options.student.clone()
+        let recipes = RUNS
+            .iter()
+            .map(|run| run.recipe(options, &path, &*teacher))
+            .collect::<Result<Vec<Recipe>>>()?;
+        let recipe = &recipes[0];
+        let mut hear = |event: run::Event<'_>| {
+            if let run::Event::Note(note) = event {
+                listener(Event::Note(note));
+            }
         };
-        config.check()?;
-        let training = ActionExamples::new(tokenizer.clone(), Set::Train, options.seed)
-            .with_context(|| format!("{} was not made for the actions task", path.display()))?;
-        let sets = [
-            ("new phrasings", Set::HeldOut),
-            ("no function fits", Set::NoFunction),
-        ];
-        let sets =
-            sets.map(|(name, set)| HeldOut::new(name, set, tokenizer.clone(), options.held_out));
-        let fingerprint = options.fingerprint(hash);
+        let sources = Sources::new(recipe, Some(&*teacher), &mut hear)
+            .with_context(|| format!("{} is not a teacher of the actions task", path.display()))?;
+        let config = recipe.student.config(sources.logits_length)?;
+        let fingerprint = options.fingerprint(&teacher_hash)?;
         start_over_if_other(&options.out_dir, &fingerprint, listener)?;
         listener(Event::Note(&format!(
             "teacher {}: {} parameters; student: {}",
@@ -80,11 +69,11 @@ impl<'a> World<'a> {
             options,
             fingerprint,
             teacher,
+            teacher_hash,
+            scheme: recipe.scheme()?,
+            recipes,
+            sources,
             config,
-            scheme: Scheme::by_name("q4_0", "q8_0", "q8_0")?,
-            data: Grouped::new(Arc::new(training), options.batch, 16, options.seed)?,
-            sets: sets.into_iter().collect::<Result<_>>()?,
-            quantise_from: options.steps / 2,
         })
     }
 
@@ -119,7 +108,7 @@ impl<'a> World<'a> {
         let reference = Trained::new(name, decoder, QuantMode::On, self.options.threads)?;
         let gate = Gate {
             reference: &reference,
-            batches: &self.sets[0].batches,
+            batches: &self.sources.held_out[0].batches,
             limits: Limits::default(),
             workers: self.options.threads,
         };
@@ -219,43 +208,8 @@ pub(super) struct Exported {
     pub(super) parity: Parity,
 }
 
-impl HeldOut {
-    fn new(
-        name: &'static str,
-        set: Set,
-        tokenizer: Arc<TextTokenizer>,
-        count: usize,
-    ) -> Result<Self> {
-        // The same questions whatever the seed of a run.
-        const SEED: u64 = 0;
-        let samples: Vec<Sample> = actions::distinct(set, SEED, count);
-        let encoder = ActionExamples::new(tokenizer, set, SEED)?;
-        let examples = samples
-            .iter()
-            .map(|s| encoder.encode(s))
-            .collect::<Result<Vec<Example>>>()?;
-        let cases = samples.iter().zip(&examples).map(|(sample, example)| {
-            let prompt = example
-                .counts
-                .iter()
-                .position(|&c| c)
-                .unwrap_or(example.ids.len());
-            Case {
-                prompt: example.ids[..prompt].to_vec(),
-                answer: sample.call.clone(),
-                max_tokens: example.ids.len() - prompt + 16,
-            }
-        });
-        Ok(HeldOut {
-            name,
-            cases: cases.collect(),
-            batches: evaluation_batches(&examples, 16),
-        })
-    }
-}
-
 /// Puts the teacher in the output folder where the measuring runtime finds it as a GGUF file; returns it and a hash of its bytes.
-fn place_teacher(options: &DemoOptions) -> Result<(PathBuf, u64)> {
+fn place_teacher(options: &DemoOptions) -> Result<(PathBuf, String)> {
     let target = options.out_dir.join("teacher.gguf");
     let bytes = match &options.teacher {
         Source::Bytes(bytes) => std::borrow::Cow::Borrowed(*bytes),
@@ -284,7 +238,7 @@ fn place_teacher(options: &DemoOptions) -> Result<(PathBuf, u64)> {
         write_beside(&target, |beside| Ok(fs::write(beside, &bytes)?))?;
     }
     let hash = fnv1a(bytes.iter().copied());
-    Ok((target, hash))
+    Ok((target, format!("{hash:016x}")))
 }
 
 /// Removes what an earlier run with other options left.
@@ -296,14 +250,14 @@ fn start_over_if_other(
     let path = out_dir.join("demo.txt");
     match fs::read_to_string(&path) {
         Ok(text) if text == fingerprint => {
-            listener(Event::Note("going on with the run in the output folder"));
+            listener(Event::Note("resuming the run in the output folder"));
             return Ok(());
         }
         Ok(_) => {
             listener(Event::Note(
                 "the output folder holds a run with other options: starting over",
             ));
-            for name in runs::RUNS.iter().map(|r| r.name).chain(["measured"]) {
+            for name in RUNS.iter().map(|r| r.name).chain(["measured"]) {
                 let folder = out_dir.join(name);
                 if folder.exists() {
                     fs::remove_dir_all(&folder)

@@ -8,18 +8,21 @@ use anyhow::{Context, Result};
 
 use super::Event;
 use super::world::{Exported, World};
-use crate::data::actions;
 use crate::eval::{Case, Reference};
 use crate::report::{Measure, Row, Table};
 use crate::stop::{self, Watch};
-use crate::teacher::Scored;
+use crate::tasks::actions;
 use dram_files::write_beside;
+
+/// What the held-out sets are called.
+const SETS: [&str; 2] = ["new phrasings", "no function fits"];
 
 impl World<'_> {
     /// Measures every file; rows that an interrupted start measured are taken from the output folder.
     pub(super) fn measure(
         &self,
         files: &Exported,
+        reference: &Reference<'_>,
         stop: &AtomicBool,
         listener: &mut dyn FnMut(Event<'_>),
     ) -> Result<Table> {
@@ -30,13 +33,9 @@ impl World<'_> {
             ("student, Q4_0 by rounding", &files.rounded, true),
             ("student, Q4_0 by QAT", &files.student, true),
         ];
-        let scored = Scored {
-            teacher: self.teacher.as_ref(),
-            threads: self.options.threads,
-        };
-        let reference = Reference::new(&scored, Some(&self.options.out_dir));
-        let cases: Vec<&[Case]> = self.sets.iter().map(|s| &s.cases[..]).collect();
-        let held = &self.sets[0];
+        let sets = &self.sources.held_out;
+        let cases: Vec<&[Case]> = sets.iter().map(|s| &s.cases[..]).collect();
+        let held = &sets[0];
         let measure = |teacher| Measure {
             teacher,
             batches: &held.batches,
@@ -67,8 +66,7 @@ impl World<'_> {
                         });
                     };
                     let mut watch = Watch::new(stop, &mut tell);
-                    let row =
-                        measure(compared.then_some(&reference)).row(name, path, &mut watch)?;
+                    let row = measure(compared.then_some(reference)).row(name, path, &mut watch)?;
                     let text = serde_json::to_string_pretty(&row)?;
                     write_beside(&kept, |beside| Ok(fs::write(beside, text)?))?;
                     row
@@ -87,14 +85,14 @@ impl World<'_> {
             rows.push(row);
         }
         Ok(Table {
-            sets: self.sets.iter().map(|s| s.name.to_owned()).collect(),
+            sets: SETS.map(String::from).into(),
             rows,
             notes: vec![
                 format!(
                     "exact match: {} held-out requests in each set; NLL, KL and top-1 against the teacher over the {} answer tokens of \"{}\"",
                     held.cases.len(),
                     held.batches.iter().map(|b| b.targets.len()).sum::<usize>(),
-                    held.name
+                    SETS[0]
                 ),
                 "Q4_0: matrices of the layers Q4_0, embeddings (also the output matrix) Q8_0"
                     .to_owned(),
