@@ -14,6 +14,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use dram_files::tokenizer::{add_tokenizer, shared_tokens};
+use dram_files::write_beside;
 use serde::Serialize;
 
 use self::log::Log;
@@ -31,8 +33,6 @@ use crate::stop::{self, Watch, stopped};
 use crate::student::{Decoder, Products, QuantMode};
 use crate::teacher::{self, Scored, Teacher, Trained};
 use crate::trainer::{Outcome, Step, Trainer};
-use dram_files::tokenizer::{add_tokenizer, shared_tokens};
-use dram_files::write_beside;
 pub use sources::HeldOut;
 use sources::Sources;
 

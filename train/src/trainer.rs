@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use dram_files::parallel;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{self, Schedule, State};
@@ -17,7 +18,6 @@ use crate::identity::Identity;
 use crate::loss::{Gradients, Inputs, Losses};
 use crate::optim::{self, AdamW, Moments, Rate};
 use crate::student::{Decoder, Output, QuantMode, Role, Tape, Want};
-use dram_files::parallel;
 
 /// Numbers of the loop; the recipe's `[train]` section says what each is for.
 #[derive(Debug, Clone, PartialEq)]

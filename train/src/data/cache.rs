@@ -5,9 +5,9 @@ use std::io::{BufReader, BufWriter, Read as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use dram_files::write_beside;
 
 use crate::checkpoint::fingerprint;
-use dram_files::write_beside;
 
 /// Texts of fewer bytes are encoded faster than looked up.
 pub(super) const MIN: usize = 1 << 20;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
+use dram_files::write_beside;
 
 use super::Event;
 use super::world::{Exported, World};
@@ -13,7 +14,6 @@ use crate::eval::{Case, Reference};
 use crate::report::{Measure, Row, Table};
 use crate::stop::{self, Watch};
 use crate::teacher::Scored;
-use dram_files::write_beside;
 
 impl World<'_> {
     /// Measures every file; rows that an interrupted start measured are taken from the output folder.

@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use dram_files::tokenizer::add_tokenizer;
+use dram_files::write_beside;
 
 use super::Event;
 use super::world::World;
@@ -15,8 +17,6 @@ use crate::optim::AdamW;
 use crate::student::{Decoder, Products, bf16_is_native};
 use crate::teacher;
 use crate::trainer::{Outcome, Settings, Trainer};
-use dram_files::tokenizer::add_tokenizer;
-use dram_files::write_beside;
 
 /// One training.
 pub(super) struct Run {

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
 use dram_files::write::Value;
+use dram_files::write_beside;
 
 use super::{Demo, DemoOptions, Event, Source, runs};
 use crate::data::actions::{self, ActionExamples, Sample, Set};
@@ -17,7 +18,6 @@ use crate::report::{Curve, Page, duration};
 use crate::stop::Watch;
 use crate::student::{Config, Decoder, QuantMode, Scheme};
 use crate::teacher::{self, Teacher, Trained};
-use dram_files::write_beside;
 
 /// Things that every stage reads.
 pub(super) struct World<'a> {

@@ -10,10 +10,10 @@ mod hidden;
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
+use dram_files::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::student::{Want, fill_normal};
-use dram_files::Rng;
 
 /// One loss.
 pub struct Loss {
