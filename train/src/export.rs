@@ -20,14 +20,14 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use dram_files::tokenizer::Vocabulary;
+use dram_files::write::{Entry, Head, Value, write_file};
+use dram_files::write_beside;
 
 use crate::data::Batch;
 use crate::stop::Watch;
 use crate::student::{Config, Layout, Scheme};
 use crate::teacher::Trained;
-use dram_files::tokenizer::Vocabulary;
-use dram_files::write::{Entry, Head, Value, write_file};
-use dram_files::write_beside;
 
 /// A model to be written.
 pub struct Export<'a> {

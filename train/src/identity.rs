@@ -8,11 +8,11 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
+use dram_files::folder::{read_json, weight_files};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::stop;
-use dram_files::folder::{read_json, weight_files};
 
 /// Parts and what they are: a setting's value, or the hash of contents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,15 +23,15 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, bail, ensure};
+use dram_files::parallel;
+use dram_files::tokenizer::Vocabulary;
+use dram_files::tokenizer::shared_tokens;
 
 use crate::data::Batch;
 use crate::eval::{Scorer, Take, most_positions, pieces};
 use crate::stop;
 use crate::student::{Decoder, Prepared, Products, QuantMode, Want};
 use crate::trainer::TeacherQuery;
-use dram_files::parallel;
-use dram_files::tokenizer::Vocabulary;
-use dram_files::tokenizer::shared_tokens;
 
 /// How a training asks `teacher`: itself, or for bf16 products a twin of its decoder, where it has one.
 pub fn ask(teacher: &dyn Teacher, products: Products) -> Box<TeacherQuery<'_>> {

@@ -1,11 +1,11 @@
 //! Factors that the frequencies of rotation are divided by: tensors that the folder has as fields of `config.json`.
 
 use anyhow::{Context, Result, ensure};
+use dram_core::gguf::names::tensor::{self, weight};
+use dram_core::model::folder::{Fields, rope_type, same_for_all_lengths};
 
 use super::planner::Planner;
 use super::tensors::Make;
-use dram_core::gguf::names::tensor::{self, weight};
-use dram_core::model::folder::{Fields, rope_type, same_for_all_lengths};
 
 impl Planner<'_> {
     /// Factors that the frequencies of rotation are divided by.

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use dram_core::tokenizer::Pretokenizer;
+use dram_files::tokenizer::token_type;
 use rayon::prelude::*;
 
 use super::TextTokenizer;
 use super::cache::{self, Cache};
 use super::text::{read_text, split_text};
-use dram_files::tokenizer::token_type;
 
 /// Bytes of text that are encoded at once by one thread.
 const PIECE: usize = 1 << 18;

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use dram_files::Rng;
 
 use super::{Batch, Batches, Example};
-use dram_files::Rng;
 
 /// The files' texts, one after another.
 ///

@@ -6,17 +6,17 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use dram_core::Tokenizer;
 use dram_core::gguf::File;
+use dram_files::tokenizer::{
+    Vocabulary, describe, tokenizer_keys, tokenizer_keys_of_json, vocabulary_of_gguf,
+    vocabulary_of_keys,
+};
+use dram_files::write::{Entry, Head};
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::BpeTrainer;
 use tokenizers::models::{TrainerWrapper, bpe::BPE};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use crate::checkpoint::checksum;
-use dram_files::tokenizer::{
-    Vocabulary, describe, tokenizer_keys, tokenizer_keys_of_json, vocabulary_of_gguf,
-    vocabulary_of_keys,
-};
-use dram_files::write::{Entry, Head};
 
 /// Text to ids and back, by the runtime's tokenizer: a student reads in an app what it was trained on.
 pub struct TextTokenizer {

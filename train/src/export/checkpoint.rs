@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use dram_core::Model;
+use dram_files::tokenizer::{Vocabulary, same_tokens, vocabulary_of_folder, vocabulary_of_gguf};
 
 use super::{Export, Gate, Limits, Parity, import, scheme_of, verify};
 use crate::data::Batch;
 use crate::student::{Decoder, QuantMode, Scheme};
 use crate::teacher::Trained;
-use dram_files::tokenizer::{Vocabulary, same_tokens, vocabulary_of_folder, vocabulary_of_gguf};
 
 /// A model and its tokenizer.
 pub struct Checkpoint {

@@ -2,6 +2,9 @@ use std::fs;
 use std::path::Path;
 
 use dram_core::Model;
+use dram_files::quantize::{Mixture, Requantize};
+use dram_files::tokenizer::{same_tokens, shared_tokens, vocabulary_of_folder, vocabulary_of_gguf};
+use dram_files::{FILE_TYPES, Rng};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
@@ -9,9 +12,6 @@ use super::*;
 use crate::data::{Example, TextTokenizer, evaluation_batches};
 use crate::student::{Decoder, QuantMode};
 use crate::teacher::{Engine, Gguf, HuggingFace, Placement, Scored, Teacher, Trained};
-use dram_files::quantize::{Mixture, Requantize};
-use dram_files::tokenizer::{same_tokens, shared_tokens, vocabulary_of_folder, vocabulary_of_gguf};
-use dram_files::{FILE_TYPES, Rng};
 
 /// Bytes, two merges, three special tokens: 261 tokens.
 fn tokenizer() -> Json {

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use dram_files::write_beside;
 
 use super::{Curve, Table, svg};
-use dram_files::write_beside;
 
 /// What a report tells.
 #[derive(Clone, Debug, Default)]

@@ -6,12 +6,12 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use dram_files::write_beside;
 use serde_json::Value as Json;
 
 use super::LOG;
 use crate::eval::Figures;
 use crate::trainer::Step;
-use dram_files::write_beside;
 
 /// One JSON object a line: steps, and held-out figures.
 pub(super) struct Log {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use dram_files::tokenizer::{Vocabulary, real};
 
 use super::events::Event;
 use super::records::{Lengths, RecordFiles};
@@ -15,7 +16,6 @@ use crate::identity::hash_of;
 use crate::recipe::{Kind, Recipe};
 use crate::tasks::actions::{self, ActionExamples, Set};
 use crate::teacher::Teacher;
-use dram_files::tokenizer::{Vocabulary, real};
 
 /// Everything a run reads.
 pub(crate) struct Sources {

@@ -5,11 +5,11 @@
 
 use anyhow::{Context, Result, ensure};
 use dram_core::quant::{self, Format};
+use dram_files::parallel;
 
 use super::engine::Rounding;
 use super::layout::{Layout, Role};
 use super::ops::per_isa;
-use dram_files::parallel;
 
 /// Whether a forward pass rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

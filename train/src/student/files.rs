@@ -7,11 +7,11 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor, safetensors::MmapedSafetensors};
 use dram_core::model::folder;
+use dram_files::folder::weight_files;
+use dram_files::write_beside;
 use serde_json::Value as Json;
 
 use super::{Config, Decoder, Layout};
-use dram_files::folder::weight_files;
-use dram_files::write_beside;
 
 impl Config {
     /// The longest sequence of the model in a Hugging Face folder or a GGUF file, in tokens.

@@ -5,14 +5,14 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use dram_core::Model;
+use dram_files::tokenizer::Vocabulary;
+use dram_files::tokenizer::vocabulary_of_gguf;
 
 use super::{Targets, Teacher, decoder_targets, only_logits, stream};
 use crate::data::Batch;
 use crate::eval::{Runtime, Scorer, Take};
 use crate::export::import;
 use crate::student::{Decoder, QuantMode, Want};
-use dram_files::tokenizer::Vocabulary;
-use dram_files::tokenizer::vocabulary_of_gguf;
 
 /// See [`super`].
 pub struct Gguf {

@@ -5,6 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
+use dram_files::folder::{read_json, weight_files};
+use dram_files::tokenizer::Vocabulary;
+use dram_files::tokenizer::vocabulary_of_folder;
 use serde_json::Value as Json;
 
 use super::families::{self, Family};
@@ -12,9 +15,6 @@ use super::network::Network;
 use super::{Targets, Teacher, decoder_targets, only_logits};
 use crate::data::Batch;
 use crate::student::{Decoder, Want};
-use dram_files::folder::{read_json, weight_files};
-use dram_files::tokenizer::Vocabulary;
-use dram_files::tokenizer::vocabulary_of_folder;
 
 /// See [`super`].
 pub struct HuggingFace {

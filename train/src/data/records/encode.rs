@@ -6,12 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use dram_core::chat::Chat;
 use dram_core::prompt::{MarkedText, Marks, ReservedTokens};
+use dram_files::tokenizer::token_type;
 use rayon::prelude::*;
 
 use super::thinking::{self, empty_block, is_closed, open_block, thought};
 use super::{Conversation, Record, Records};
 use crate::data::{Example, TextTokenizer};
-use dram_files::tokenizer::token_type;
 
 /// A chat template: renders the first so many messages of a conversation, with the opening of an assistant's turn at the end where the flag says so.
 pub type Render<'a> = dyn Fn(&Conversation, usize, bool) -> Result<String> + Sync + 'a;

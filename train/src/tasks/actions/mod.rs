@@ -34,10 +34,10 @@ pub(crate) use held_out::held_out_sets;
 pub use score::{Score, exact_match};
 pub use values::Argument;
 
+use dram_files::Rng;
 use dram_files::write::{Entry, Value};
 
 use self::grammar::Template;
-use dram_files::Rng;
 
 /// Ends a call; also padding and end of text. Id 0.
 pub const END: &str = "<|end|>";

@@ -1,12 +1,12 @@
 //! From a template to a request as a speech recogniser would write it, and to its call.
 
+use dram_files::Rng;
 use serde_json::json;
 
 use super::grammar::{Node, Template};
 use super::spelling::capital_i;
 use super::values::{Argument, Draw, Style, opening};
 use super::{Sample, Split};
-use dram_files::Rng;
 
 /// Fillers before anything: (train, held out).
 const FILLERS: [&[&str]; 2] = [

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, ensure};
 use dram_core::hash::fnv1a;
 use dram_files::write::Value;
+use dram_files::write_beside;
 
 use super::recipes::RUNS;
 use super::{Demo, DemoOptions, Event, Source};
@@ -18,7 +19,6 @@ use crate::stop::Watch;
 use crate::student::{Config, Decoder, QuantMode, Scheme};
 use crate::tasks::actions;
 use crate::teacher::{self, Teacher, Trained};
-use dram_files::write_beside;
 
 /// Things that every stage reads.
 pub(super) struct World<'a> {
