@@ -235,7 +235,7 @@ impl Draw<'_> {
             } else {
                 altered(self.pool(pool), self.rng)
             };
-            if reserved("word", hash(&word)) == held_out
+            if reserved("word", fnv1a(word.bytes())) == held_out
                 && !KNOWN.contains(word.as_str())
                 && (held_out || !HELD_OUT.contains(word.as_str()))
             {
@@ -447,7 +447,8 @@ impl Draw<'_> {
             } else {
                 spliced(self.rng)
             };
-            let kept = HELD_OUT.contains(word.as_str()) || !known && reserved("word", hash(&word));
+            let kept =
+                HELD_OUT.contains(word.as_str()) || !known && reserved("word", fnv1a(word.bytes()));
             if !kept && !FUNCTION_WORDS.contains(&word.as_str()) {
                 return word;
             }

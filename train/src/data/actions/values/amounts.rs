@@ -2,7 +2,8 @@
 
 use super::super::spelling::number_words;
 use super::Split;
-use super::{Argument, Draw, Value, hash, owned};
+use super::{Argument, Draw, Value, owned};
+use dram_core::hash::fnv1a;
 
 impl Draw<'_> {
     /// A number 0..=100 as the style writes it.
@@ -87,7 +88,7 @@ impl Draw<'_> {
                 })
                 .collect();
             let number = format!("{prefix}{}", parts.join(separator));
-            (hash(&number), number)
+            (fnv1a(number.bytes()), number)
         });
         Value::copied(number)
     }
@@ -111,7 +112,7 @@ impl Draw<'_> {
                 let units = *r.pick(&[("hour", "minute"), ("minute", "second")]);
                 let (first, second) = (1 + r.below(9), 5 * (1 + r.below(11)));
                 (
-                    hash(units.0) ^ (first * 100 + second) as u64,
+                    fnv1a(units.0.bytes()) ^ (first * 100 + second) as u64,
                     (units, first, second),
                 )
             });
@@ -134,7 +135,7 @@ impl Draw<'_> {
                 ("hour", 24),
             ]);
             let n = 1 + r.below(most);
-            (hash(unit) ^ n as u64, (n, unit))
+            (fnv1a(unit.bytes()) ^ n as u64, (n, unit))
         });
         let (spoken, written) = self.amount(n, unit, adjective);
         Value::text(spoken, written)
