@@ -63,7 +63,7 @@ pub(super) fn layer(
     };
     let feed_forward = match &spec.feed_forward {
         FeedForward::Dense { length } => {
-            FeedForwardWeights::Dense(mlp(find, config, names, &prefix, *length)?)
+            FeedForwardWeights::Dense(Box::new(mlp(find, config, names, &prefix, *length)?))
         }
         FeedForward::Experts(spec) => {
             FeedForwardWeights::Experts(Box::new(experts(find, config, &prefix, spec)?))

@@ -134,7 +134,7 @@ pub(crate) struct DeltaNetWeights {
 /// See [`FeedForward`](super::config::FeedForward).
 #[derive(Clone, Debug)]
 pub(crate) enum FeedForwardWeights {
-    Dense(MlpWeights),
+    Dense(Box<MlpWeights>),
     Experts(Box<ExpertsWeights>),
 }
 
@@ -337,7 +337,8 @@ impl Layer {
             ],
         };
         let feed_forward = match &mut self.feed_forward {
-            FeedForwardWeights::Dense(MlpWeights { gate, up, down }) => {
+            FeedForwardWeights::Dense(mlp) => {
+                let MlpWeights { gate, up, down } = &mut **mlp;
                 vec![gate.iter_mut().chain([up]).collect(), vec![down]]
             }
             FeedForwardWeights::Experts(experts) => {
