@@ -83,7 +83,6 @@ const LONG: &[(&str, &str)] = &[
         "train/src/teacher/families.rs",
         "a table, one row for each family",
     ),
-    ("xtask/src/mca.rs", "a table of loops"),
 ];
 
 /// Checks both rules.

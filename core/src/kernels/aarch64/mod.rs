@@ -11,6 +11,7 @@ mod limits;
 mod many_tokens_i8mm;
 pub(super) mod neon;
 mod one_token_dotprod;
+mod row_pairs;
 mod superblocks;
 mod unpacked_neon;
 

@@ -3,11 +3,12 @@
 mod finder;
 mod layer;
 mod names;
+mod turns;
 
 pub(super) use finder::Finder;
 pub(crate) use names::Names;
 
-use super::config::{Config, DeltaNet, Experts, NormKind, Rope, Scope};
+use super::config::{Config, DeltaNet, Experts, NormKind, Scope};
 use crate::gguf;
 use crate::gguf::names::tensor::{self, weight};
 use crate::kernels::Weight;
@@ -15,6 +16,7 @@ use crate::quant::Format;
 use crate::{Error, Result};
 use layer::layer;
 use std::ops::Range;
+use turns::{Turns, turns};
 
 /// A matrix in the map.
 #[derive(Clone, Debug)]
@@ -174,23 +176,6 @@ pub(crate) struct Weights {
     pub(crate) output: Matrix, // [vocabulary, embedding]
     /// Turns per position of each pair, for each of the config's rotary embeddings
     pub(crate) turns: Vec<Turns>,
-}
-
-/// Turns per position of each pair, with scaling and factors applied.
-#[derive(Clone, Debug)]
-pub(crate) struct Turns {
-    short: Vec<f32>,        // [rope dimensions / 2]
-    long: Option<Vec<f32>>, // [rope dimensions / 2]: in contexts longer than the original one
-}
-
-impl Turns {
-    /// `[rope dimensions / 2]`, for a session of `context` positions.
-    pub(crate) fn of(&self, rope: &Rope, context: usize) -> &[f32] {
-        match &self.long {
-            Some(long) if context > rope.original_context => long,
-            _ => &self.short,
-        }
-    }
 }
 
 impl Weights {
@@ -362,40 +347,4 @@ impl MlpWeights {
     fn linears(&self) -> impl Iterator<Item = &Linear> {
         self.gate.iter().chain([&self.up, &self.down])
     }
-}
-
-/// The turns of every rotary embedding. Factors lie in the file for all contexts, or for short and long ones; local layers take none.
-fn turns(find: &mut Finder<'_>, config: &Config) -> Result<Vec<Turns>> {
-    let pairs = config.rope.dimensions / 2;
-    if pairs == 0 {
-        return Ok(Vec::new());
-    }
-    let mut factors = |name: &str| -> Result<Option<Vec<f32>>> {
-        let Some(tensor) = find.get(name) else {
-            return Ok(None);
-        };
-        find.shaped(tensor, &[pairs])?;
-        let factors = tensor.dequantize();
-        match factors.iter().find(|f| !(f.is_finite() && **f > 0.0)) {
-            None => Ok(Some(factors)),
-            Some(bad) => Err(Error::Corrupt {
-                file: find.file.name().into(),
-                what: format!("tensor `{name}`"),
-                expected: "finite factors greater than 0".into(),
-                got: bad.to_string(),
-            }),
-        }
-    };
-    let every = factors(&weight(tensor::ROPE_FREQS))?;
-    let short = factors(&weight(tensor::ROPE_FACTORS_SHORT))?.or(every);
-    let long = factors(&weight(tensor::ROPE_FACTORS_LONG))?;
-    let mut turns = vec![Turns {
-        short: config.rope.frequencies(short.as_deref()),
-        long: long.map(|long| config.rope.frequencies(Some(&long))),
-    }];
-    turns.extend(config.local_rope.iter().map(|rope| Turns {
-        short: rope.frequencies(None),
-        long: None,
-    }));
-    Ok(turns)
 }
