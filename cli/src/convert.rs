@@ -16,8 +16,8 @@ use crate::output::bytes;
 /// and its tokens are compared with those of the folder's tokenizer.json.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Families: Llama 2 and 3, Mistral, Qwen 2, 2.5 and 3, StableLM, Gemma 2 and 3 (text), Phi 3 and 4, SmolLM 3, OLMo 2 and 3, Granite 3, LFM2, BERT;
-with experts: Qwen 3, LFM2
+Families: Llama 2 and 3, Mistral, Qwen 2, 2.5, 3 and 3.5 (text), StableLM, Gemma 2 and 3 (text), Phi 3 and 4, SmolLM 3, OLMo 2 and 3, Granite 3, LFM2, BERT;
+with experts: Qwen 3 and 3.5, LFM2, OLMoE, Granite 3
 
 Examples:
   dram convert Qwen3-0.6B --out qwen3.gguf                  the folder's own type

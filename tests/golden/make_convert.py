@@ -76,6 +76,11 @@ CASES = {
     "bert-cls": ("wordpiece", "bert-bge", "f32", "f32"),
     "lfm2": ("llama3", "lfm2", "bf16", "f16"),
     "lfm2-moe": ("llama3", "lfm2", "f32", "bf16"),
+    "qwen3.5": ("qwen2", "qwen2", "bf16", "f16"),
+    "qwen3.5-moe": ("qwen2", "qwen2", "f32", "bf16"),
+    "olmoe": ("digits", "smollm", "bf16", "f16"),
+    "granite-moe": ("digits", "refact", "f32", "f16"),
+    "granite-moe-shared": ("digits", "refact", "bf16", "bf16"),
     "qwen3-moe": ("qwen2", "qwen2", "bf16", "f16"),
     "qwen3-moe-stacked": ("qwen2", "qwen2", "f32", "f16"),
 }
@@ -268,7 +273,8 @@ def convert(name, folder, llama_cpp, path):
         rest = yield from converter.modify_tensors(self, data_torch, name, bid) or ()
         yield from rest or ()
     changed = type(converter.__name__, (converter,), dict(
-        get_vocab_base_pre=lambda self, tokenizer: CASES[name][1], modify_tensors=modify_tensors, model_arch=converter.model_arch))
+        get_vocab_base_pre=lambda self, tokenizer: CASES[name][1], modify_tensors=modify_tensors, model_arch=converter.model_arch,
+        no_mtp=True))
     ftype = dict(f32=gguf.LlamaFileType.ALL_F32, f16=gguf.LlamaFileType.MOSTLY_F16, bf16=gguf.LlamaFileType.MOSTLY_BF16)[CASES[name][3]]
     changed(folder, ftype, path, eager=True).write()
 

@@ -31,6 +31,7 @@ pub mod key {
     pub const LOGIT_CAP: &str = "final_logit_softcapping";
 
     pub const ROPE_DIMENSION_COUNT: &str = "rope.dimension_count";
+    pub const ROPE_DIMENSION_SECTIONS: &str = "rope.dimension_sections";
     pub const ROPE_FREQ_BASE: &str = "rope.freq_base";
     /// Of layers that see a window.
     pub const ROPE_FREQ_BASE_LOCAL: &str = "rope.freq_base_swa";

@@ -1,10 +1,11 @@
 //! Plans the tensors of the file one after the other: which weights of the folder each is made of.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 use dram_core::gguf::names::tensor::{self, weight};
-use dram_core::model::folder::{Family, Fields, Form, OUTPUT, Part, Shape};
+use dram_core::model::folder::{Dim, Family, Fields, Form, Heads, OUTPUT, Part, Shape};
 use dram_core::quant::{Format, format_by_name};
 
 use super::source::{Source, Stored};
@@ -103,6 +104,19 @@ impl<'a> Planner<'a> {
                 let parts = self.numbered(&name, rows, &[cols])?;
                 return self.push_parts(format!("{target}.weight"), vec![cols, rows], parts);
             }
+            Form::Piece {
+                cols,
+                piece,
+                pieces,
+            } => {
+                let cols = cols.of(self.shape);
+                let stored = self.required(&format!("{name}.weight"), &[pieces * rows, cols])?;
+                let parts = vec![Rows {
+                    stored,
+                    rows: piece * rows..(piece + 1) * rows,
+                }];
+                return self.push_parts(format!("{target}.weight"), vec![cols, rows], parts);
+            }
             Form::Experts {
                 cols,
                 whole,
@@ -114,8 +128,17 @@ impl<'a> Planner<'a> {
                 return self.experts(&name, &target, [rows, cols], whole);
             }
             Form::Bias => {
-                let parts = vec![Rows::all(self.required(&name, &[rows])?, rows)];
-                return self.push_parts(format!("{target}.bias"), vec![rows], parts);
+                let stored = self.required(&name, &[rows])?;
+                let (parts, cols) = self.in_order(part, stored, rows, rows);
+                return self.push_rows(format!("{target}.bias"), vec![rows], parts, cols);
+            }
+            Form::NegativeExp => {
+                let stored = self.required(&name, &[rows])?;
+                let (parts, cols) = self.in_order(part, stored, rows, rows);
+                let values = self.source.values(&parts, cols);
+                let negative_exp = |x: &f32| -f64::from(*x).exp() as f32;
+                let values = values.iter().map(negative_exp).collect();
+                return self.push(target, vec![rows], Make::Values(values));
             }
             Form::Vector => (vec![rows], rows, vec![rows]),
             Form::Matrix(cols) => {
@@ -138,7 +161,9 @@ impl<'a> Planner<'a> {
             ("weight", "bias")
         };
         let stored = self.required(&format!("{name}.{weight}"), &stored)?;
-        let shift = if self.family.shifted_norms && is_vector {
+        let (parts, cols) = self.in_order(part, stored, rows, width);
+        let gated = part.to == tensor::SSM_NORM; // a norm of another kind
+        let shift = if self.family.shifted_norms && is_vector && !gated {
             1.0
         } else {
             0.0
@@ -147,16 +172,19 @@ impl<'a> Planner<'a> {
             format!("{target}.weight"),
             shape,
             Make::Weights {
-                parts: vec![Rows::all(stored, width)],
-                cols: width,
+                parts,
+                cols,
                 head_dim,
                 shift,
             },
         )?;
         if let Some(stored) = self.find(&format!("{name}.{bias}"), &[rows])? {
-            let cols = if rotated { 1 } else { rows };
+            let (parts, cols) = match rotated {
+                true => (vec![Rows::all(stored, 1)], 1),
+                false => self.in_order(part, stored, rows, rows),
+            };
             let make = Make::Weights {
-                parts: vec![Rows::all(stored, cols)],
+                parts,
                 cols,
                 head_dim,
                 shift: 0.0,
@@ -201,11 +229,59 @@ impl<'a> Planner<'a> {
         self.push_parts(format!("{target}.weight"), vec![cols, rows, count], parts)
     }
 
+    /// All of `stored`, `[rows, cols]` or a vector, with value heads in the file's order: see [`Heads`]. With the length of the rows that it is taken by.
+    fn in_order(
+        &self,
+        part: &Part,
+        stored: &'a Stored,
+        rows: usize,
+        cols: usize,
+    ) -> (Vec<Rows<'a>>, usize) {
+        let Shape {
+            delta_key_heads: keys,
+            delta_value_heads: values,
+            delta_head: length,
+            ..
+        } = *self.shape;
+        let is_vector = stored.shape.len() == 1;
+        if part.heads == Heads::None || keys == values || part.heads == Heads::Cols && is_vector {
+            return (vec![Rows::all(stored, cols)], cols);
+        }
+        let heads = (0..values).map(|head| head % keys * (values / keys) + head / keys);
+        let some = |rows: Range<usize>| Rows { stored, rows };
+        if part.heads == Heads::Cols {
+            let row = |row: usize| heads.clone().map(move |head| row * values + head);
+            let heads = (0..rows).flat_map(row);
+            return (heads.map(|at| some(at..at + 1)).collect(), cols / values);
+        }
+        let before = match part.rows {
+            Dim::DeltaConv => 2 * keys * length,
+            _ => 0,
+        };
+        let own = (rows - before) / values;
+        let heads = heads.map(|head| some(before + head * own..before + (head + 1) * own));
+        let first = (before > 0).then(|| some(0..before));
+        let cols = if is_vector { 1 } else { cols };
+        (first.into_iter().chain(heads).collect(), cols)
+    }
+
     /// A tensor whose rows are those of `parts`, as they are.
     fn push_parts(&mut self, name: String, shape: Vec<usize>, parts: Vec<Rows<'a>>) -> Result<()> {
+        let cols = shape[0];
+        self.push_rows(name, shape, parts, cols)
+    }
+
+    /// The same, of parts whose rows have `cols` values.
+    fn push_rows(
+        &mut self,
+        name: String,
+        shape: Vec<usize>,
+        parts: Vec<Rows<'a>>,
+        cols: usize,
+    ) -> Result<()> {
         let make = Make::Weights {
             parts,
-            cols: shape[0],
+            cols,
             head_dim: None,
             shift: 0.0,
         };

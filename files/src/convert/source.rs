@@ -9,6 +9,7 @@ use dram_core::quant::{Format, format_by_name};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
+use super::tensors::Rows;
 use crate::folder::weight_files;
 
 /// Every tensor of a folder, by its name without the beginnings that only some folders have.
@@ -112,6 +113,19 @@ impl Source {
     /// The values as stored, row after row.
     pub(super) fn bytes(&self, stored: &Stored) -> &[u8] {
         &self.files[stored.file].1[stored.start..stored.end]
+    }
+
+    /// The values of these rows of `cols` values.
+    pub(super) fn values(&self, parts: &[Rows<'_>], cols: usize) -> Vec<f32> {
+        let mut values = Vec::new();
+        for Rows { stored, rows } in parts {
+            let row = stored.format.bytes(cols).unwrap_or_default();
+            let mut some = vec![0.0; rows.len() * cols];
+            let bytes = &self.bytes(stored)[rows.start * row..rows.end * row];
+            stored.format.dequantize(bytes, &mut some);
+            values.extend(some);
+        }
+        values
     }
 
     /// What to call the place where tensors are missed.

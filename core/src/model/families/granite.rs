@@ -33,7 +33,7 @@ pub(super) fn config(keys: &Keys<'_>) -> Result<Config> {
 }
 
 #[cfg(feature = "folders")]
-mod folder {
+pub(super) mod folder {
     use super::super::LLAMA;
     use crate::gguf::names::key;
     use crate::model::folder::*;
@@ -46,7 +46,7 @@ mod folder {
         ..LLAMA.folder
     };
 
-    fn keys(fields: &Fields, shape: &Shape, entries: &mut Entries) -> Result<()> {
+    pub(crate) fn keys(fields: &Fields, shape: &Shape, entries: &mut Entries) -> Result<()> {
         decoder(fields, shape, entries)?;
         entries.number(key::VOCAB_SIZE, shape.vocabulary)?;
         entries.number(key::ROPE_DIMENSION_COUNT, shape.head_dim)?;

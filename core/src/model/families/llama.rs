@@ -49,6 +49,8 @@ mod folder {
         layer: "layers",
         layers: alike,
         feed_forward: stated,
+        expert_length: "moe_intermediate_size",
+        shared_length: "shared_expert_intermediate_size",
         parts: &[ATTENTION, FEED_FORWARD, NORMS],
         unused: &[],
         shifted_norms: false,

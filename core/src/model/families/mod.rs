@@ -47,14 +47,6 @@ pub(super) struct Architecture {
 /// What most families vary.
 pub(super) const LLAMA: Architecture = llama::FAMILY;
 
-/// Of families whose folders are not read.
-#[cfg(feature = "folders")]
-const NO_FOLDER: Folder = Folder {
-    classes: &[],
-    model_type: "",
-    ..LLAMA.folder
-};
-
 /// Every family.
 pub(super) static ARCHITECTURES: &[Architecture] = &[
     llama::FAMILY,
@@ -128,7 +120,7 @@ fn shape_of(keys: &Keys<'_>, kv_heads: Option<usize>) -> Result<Config> {
     let layer = LayerSpec {
         mixer: Mixer::Attention(Scope::ALL),
         feed_forward: FeedForward::Dense {
-            length: keys.length(key::FEED_FORWARD_LENGTH)?,
+            length: dense_length(keys)?,
         },
     };
     Ok(Config {
@@ -157,6 +149,15 @@ fn shape_of(keys: &Keys<'_>, kv_heads: Option<usize>) -> Result<Config> {
         logit_cap: None,
         pooling: None,
     })
+}
+
+/// The inner length of a dense feed-forward part; models with experts alone may leave it out.
+fn dense_length(keys: &Keys<'_>) -> Result<usize> {
+    let own = keys.opt_length(key::FEED_FORWARD_LENGTH)?;
+    match own.or(keys.opt_length(key::EXPERT_FEED_FORWARD_LENGTH)?) {
+        Some(length) => Ok(length),
+        None => keys.length(key::FEED_FORWARD_LENGTH),
+    }
 }
 
 /// The layers named by `local` see a window and rotate as `rotation` says.

@@ -13,7 +13,7 @@ pub(super) const FAMILY: Architecture = Architecture {
     pairs: Pairs::Halves,
     config,
     #[cfg(feature = "folders")]
-    folder: super::NO_FOLDER,
+    folder: folder::FOLDER,
     ..LLAMA
 };
 
@@ -31,4 +31,43 @@ fn config(keys: &Keys<'_>) -> Result<Config> {
         ..experts(keys, ExpertScores::Softmax)?
     };
     Ok(with_experts(config, experts))
+}
+
+#[cfg(feature = "folders")]
+mod folder {
+    use super::super::LLAMA;
+    use crate::gguf::names::tensor;
+    use crate::model::folder::*;
+
+    pub(super) const FOLDER: Folder = Folder {
+        classes: &["OlmoeForCausalLM"],
+        model_type: "olmoe",
+        defaults: &[("rope_theta", 10_000.0)],
+        keys,
+        layers: all_experts,
+        expert_length: "intermediate_size",
+        parts: &[ATTENTION, EXPERTS, NORMS, WHOLE_NORMS],
+        pre: "olmo",
+        ..LLAMA.folder
+    };
+
+    /// All heads are one vector.
+    const WHOLE_NORMS: Group = every(&[
+        vector("self_attn.q_norm", tensor::ATTN_Q_NORM, Dim::Queries),
+        vector("self_attn.k_norm", tensor::ATTN_K_NORM, Dim::Keys),
+    ]);
+
+    fn keys(fields: &Fields, shape: &Shape, entries: &mut Entries) -> Result<()> {
+        ensure!(
+            fields["clip_qkv"].is_null(),
+            "clip_qkv = {}, which the runtime's olmoe does not have",
+            fields["clip_qkv"]
+        );
+        ensure!(
+            !fields.flag("norm_topk_prob"),
+            "norm_topk_prob = true; the runtime's olmoe does not normalise over the chosen experts"
+        );
+        decoder(fields, shape, entries)?;
+        expert_counts(fields, shape, entries)
+    }
 }

@@ -255,15 +255,25 @@ pub(crate) fn expert_keys(
     entries: &mut Entries,
     normalized: bool,
 ) -> Result<()> {
-    entries.number(key::EXPERT_COUNT, shape.experts)?;
-    entries.number(
-        key::EXPERT_USED_COUNT,
-        fields.length("num_experts_per_tok")?,
-    )?;
+    expert_counts(fields, shape, entries)?;
     entries.number(key::EXPERT_FEED_FORWARD_LENGTH, shape.expert_length)?;
     // The converter leaves it out: llama.cpp always divides.
     if !fields["norm_topk_prob"].as_bool().unwrap_or(normalized) {
         entries.own(key::EXPERT_WEIGHTS_NORM, Value::Flag(false));
     }
     Ok(())
+}
+
+/// How many experts there are, and how many a token takes.
+pub(crate) fn expert_counts(fields: &Fields, shape: &Shape, entries: &mut Entries) -> Result<()> {
+    entries.number(key::EXPERT_COUNT, shape.experts)?;
+    entries.number(
+        key::EXPERT_USED_COUNT,
+        fields.length("num_experts_per_tok")?,
+    )
+}
+
+/// Attention and experts in every layer.
+pub(crate) fn all_experts(_: &Fields, layers: usize) -> Result<Vec<Layer>> {
+    Ok(vec![[Kind::Attention, Kind::Experts]; layers])
 }

@@ -31,8 +31,14 @@ pub struct Shape {
     /// Experts, and the inner length of one; 0 where there are none.
     pub experts: usize,
     pub expert_length: usize,
-    /// Positions that a short convolution sees; 0 where there are none.
+    /// Inner length of the expert that all tokens take; 0 where there is none.
+    pub shared_length: usize,
+    /// Positions that a convolution sees; 0 where there are none.
     pub kernel: usize,
+    /// A delta net's heads of keys and of values, and the length of one; 0 where there is none.
+    pub delta_key_heads: usize,
+    pub delta_value_heads: usize,
+    pub delta_head: usize,
 }
 
 /// RoPE as newer folders keep it in `rope_parameters` and older ones beside `rope_scaling`.
@@ -214,8 +220,19 @@ impl Fields {
             context: self.length("max_position_embeddings")?,
             token_types: or("type_vocab_size", 1)?,
             experts: of(Kind::Experts, experts.unwrap_or("num_experts"))?,
-            expert_length: of(Kind::Experts, "moe_intermediate_size")?,
-            kernel: of(Kind::ShortConv, "conv_L_cache")?,
+            expert_length: of(Kind::Experts, family.expert_length)?,
+            shared_length: match self.opt_number(family.shared_length)? {
+                Some(1..) if has(Kind::Experts) => self.length(family.shared_length)?,
+                _ => 0,
+            },
+            kernel: if has(Kind::DeltaNet) {
+                self.length("linear_conv_kernel_dim")?
+            } else {
+                of(Kind::ShortConv, "conv_L_cache")?
+            },
+            delta_key_heads: of(Kind::DeltaNet, "linear_num_key_heads")?,
+            delta_value_heads: of(Kind::DeltaNet, "linear_num_value_heads")?,
+            delta_head: of(Kind::DeltaNet, "linear_value_head_dim")?,
             layers,
         })
     }

@@ -8,10 +8,12 @@ mod parts;
 
 pub use entries::{Entries, Entry, Value};
 pub use fields::{Fields, MAX_LENGTH, RopeFields, Shape, rope_type, same_for_all_lengths};
-pub use parts::{Dim, Form, Group, Kind, Layer, Need, Part};
+pub use parts::{Dim, Form, Group, Heads, Kind, Layer, Need, Part};
 
 pub(super) use common::*;
-pub(super) use parts::{bias, every, experts, kernels, matrix, only, rows, vector};
+pub(super) use parts::{
+    bias, every, experts, kernels, matrix, negative_exp, only, piece, rows, vector,
+};
 
 use super::families::{ARCHITECTURES, Architecture};
 use crate::gguf::names::tensor::{self, weight};
@@ -64,6 +66,9 @@ pub struct Folder {
     pub layers: fn(&Fields, usize) -> Result<Vec<Layer>>,
     /// The inner length of a dense feed-forward part.
     pub feed_forward: fn(&Fields) -> Result<usize>,
+    /// The fields with the inner length of one expert, and of the one that all tokens take.
+    pub expert_length: &'static str,
+    pub shared_length: &'static str,
     /// Weights of a layer.
     pub parts: &'static [Group],
     /// Beginnings of names of tensors that are left out: nothing reads them.

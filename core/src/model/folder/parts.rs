@@ -14,6 +14,7 @@ pub struct Group {
 pub enum Kind {
     Attention,
     ShortConv,
+    DeltaNet,
     Dense,
     Experts,
 }
@@ -29,6 +30,19 @@ pub struct Part {
     pub rows: Dim,
     pub form: Form,
     pub need: Need,
+    pub heads: Heads,
+}
+
+/// In which order the value heads of a delta net lie in a weight. Folders have those together that share a key head; GGUF has one of each key head after
+/// the other, so that value head h reads key head h modulo their number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Heads {
+    /// It has none.
+    None,
+    /// The last rows are theirs.
+    Rows,
+    /// The columns are theirs.
+    Cols,
 }
 
 /// How a weight lies in the folder.
@@ -38,12 +52,20 @@ pub enum Form {
     Vector,
     /// `[rows, cols]`
     Matrix(Dim),
+    /// Piece `piece` of a matrix `[pieces · rows, cols]`.
+    Piece {
+        cols: Dim,
+        piece: usize,
+        pieces: usize,
+    },
     /// Numbered vectors `[cols]`, which are the rows of the file's matrix.
     Rows(Dim),
     /// A depthwise convolution's kernels `[rows, 1, cols]`, a matrix in the file.
     Kernels(Dim),
     /// `[rows]`, a bias without a weight, under `from` itself.
     Bias,
+    /// `[rows]` under `from` itself, of which the file has −exp under `to` itself.
+    NegativeExp,
     /// Numbered matrices `[rows, cols]`, which are one tensor `[experts, rows, cols]` in the file.
     Experts {
         cols: Dim,
@@ -75,16 +97,31 @@ pub enum Dim {
     Experts,
     /// Inner length of one expert.
     Expert,
+    /// Inner length of the expert that all tokens take.
+    SharedExpert,
     /// A short convolution's two gates and input.
     ConvInput,
-    /// Positions that a short convolution sees.
+    /// Positions that a convolution sees.
     Kernel,
+    /// All heads of queries, each with its gate.
+    GatedQueries,
+    /// A delta net's queries, keys and values.
+    DeltaConv,
+    /// All value heads of a delta net.
+    DeltaValues,
+    /// A delta net's value heads, counted.
+    DeltaHeads,
+    /// One value head of a delta net.
+    DeltaHead,
+    One,
 }
 
 /// When a weight must be there; otherwise it must not.
 #[derive(Clone, Copy)]
 pub enum Need {
     Always,
+    /// When this field is a number above 0.
+    IfAny(&'static str),
     /// When this field has this value (absent: false).
     If(&'static str, bool),
     /// When this field is not false.
@@ -97,6 +134,7 @@ impl Need {
     pub fn holds(self, fields: &Fields) -> bool {
         match self {
             Need::Always => true,
+            Need::IfAny(field) => fields[field].as_u64().is_some_and(|n| n > 0),
             Need::If(field, value) => fields.flag(field) == value,
             Need::Unless(field) => fields[field] != false,
         }
@@ -111,6 +149,7 @@ impl Dim {
             shape.heads * shape.head_dim,
             shape.kv_heads * shape.head_dim,
         );
+        let delta_values = shape.delta_value_heads * shape.delta_head;
         match self {
             Dim::Vocabulary => shape.vocabulary,
             Dim::Width => shape.width,
@@ -126,8 +165,15 @@ impl Dim {
             Dim::TokenTypes => shape.token_types,
             Dim::Experts => shape.experts,
             Dim::Expert => shape.expert_length,
+            Dim::SharedExpert => shape.shared_length,
             Dim::ConvInput => 3 * shape.width,
             Dim::Kernel => shape.kernel,
+            Dim::GatedQueries => 2 * queries,
+            Dim::DeltaConv => 2 * shape.delta_key_heads * shape.delta_head + delta_values,
+            Dim::DeltaValues => delta_values,
+            Dim::DeltaHeads => shape.delta_value_heads,
+            Dim::DeltaHead => shape.delta_head,
+            Dim::One => 1,
         }
     }
 }
@@ -150,6 +196,7 @@ const fn part(from: &'static str, to: &'static str, rows: Dim, form: Form) -> Pa
         rows,
         form,
         need: Need::Always,
+        heads: Heads::None,
     }
 }
 
@@ -167,6 +214,21 @@ pub(crate) const fn rows(from: &'static str, to: &'static str, rows: Dim, cols: 
 
 pub(crate) const fn kernels(from: &'static str, to: &'static str, rows: Dim, cols: Dim) -> Part {
     part(from, to, rows, Form::Kernels(cols))
+}
+
+/// Piece `piece` of a matrix of `pieces`.
+pub(crate) const fn piece(
+    from: &'static str,
+    to: &'static str,
+    [rows, cols]: [Dim; 2],
+    [piece, pieces]: [usize; 2],
+) -> Part {
+    let form = Form::Piece {
+        cols,
+        piece,
+        pieces,
+    };
+    part(from, to, rows, form)
 }
 
 pub(crate) const fn bias(from: &'static str, to: &'static str, rows: Dim) -> Part {
@@ -189,10 +251,25 @@ pub(crate) const fn experts(
     part(from, to, rows, form)
 }
 
+pub(crate) const fn negative_exp(from: &'static str, to: &'static str, rows: Dim) -> Part {
+    part(from, to, rows, Form::NegativeExp)
+}
+
 impl Part {
+    pub(crate) const fn heads(self, heads: Heads) -> Part {
+        Part { heads, ..self }
+    }
+
     pub(crate) const fn when(self, field: &'static str, value: bool) -> Part {
         Part {
             need: Need::If(field, value),
+            ..self
+        }
+    }
+
+    pub(crate) const fn when_any(self, field: &'static str) -> Part {
+        Part {
+            need: Need::IfAny(field),
             ..self
         }
     }
