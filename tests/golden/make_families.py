@@ -79,7 +79,7 @@ MODELS = {
                                            linear_num_value_heads=2, linear_key_head_dim=8, linear_value_head_dim=8, num_experts=8,
                                            num_experts_per_tok=3, moe_intermediate_size=24, shared_expert_intermediate_size=40,
                                            rope_parameters=rope(1e6, partial_rotary_factor=0.5, mrope_section=[2, 1, 1])), 1),
-    "olmoe": ("Olmoe", dict(rms_norm_eps=1e-5, num_experts=8, num_experts_per_tok=3, norm_topk_prob=False, rope_parameters=rope(1e4)), 1),
+    "olmoe": ("Olmoe", dict(rms_norm_eps=1e-5, num_key_value_heads=4, num_experts=8, num_experts_per_tok=3, norm_topk_prob=False, rope_parameters=rope(1e4)), 1),
     "granite-moe": ("GraniteMoe", dict(rms_norm_eps=1e-5, num_local_experts=8, num_experts_per_tok=2, embedding_multiplier=6.0,
                                        residual_multiplier=0.3, attention_multiplier=0.2, logits_scaling=3.0, rope_parameters=rope(1e4)), 0.3),
     "granite-moe-shared": ("GraniteMoeShared", dict(rms_norm_eps=1e-5, num_local_experts=8, num_experts_per_tok=2, shared_intermediate_size=40,

@@ -32,14 +32,25 @@ impl Default for Lora {
     }
 }
 
+/// Layers of `base` that make the next token.
+fn layers(base: &File) -> u32 {
+    let metadata = base.metadata();
+    let architecture = metadata.str("general.architecture").unwrap();
+    let number = |key| metadata.opt_u32(&format!("{architecture}.{key}")).unwrap();
+    number("block_count").unwrap() - number("nextn_predict_layers").unwrap_or(0)
+}
+
 /// Matrices of `base` that a vector is multiplied with, or that are looked up.
 fn adapted(base: &File, embedding: bool) -> impl Iterator<Item = dram_core::gguf::Tensor<'_>> {
+    let layers = layers(base);
     base.tensors().filter(move |tensor| {
         let name = tensor.name();
         let matrix = tensor.shape().len() == 2 && name.ends_with(".weight");
         let other = ["norm", "shortconv.conv.", "ssm_conv1d."];
         let other = other.iter().any(|part| name.contains(part));
-        let inside = name.starts_with("blk.") && !other || name == OUTPUT;
+        let block = name.strip_prefix("blk.").and_then(|n| n.split('.').next());
+        let in_layer = block.is_some_and(|number| number.parse::<u32>().unwrap() < layers);
+        let inside = in_layer && !other || name == OUTPUT;
         matrix && (inside || embedding && name == EMBEDDING)
     })
 }
