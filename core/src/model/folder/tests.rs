@@ -38,7 +38,7 @@ fn a_family_says_the_same_to_the_runtime_and_of_the_folder() {
         for name in read.into_iter().flatten() {
             assert!(written.contains(name), "{}: {name}", family.name);
         }
-        let of_heads = [tensor::ATTN_Q_NORM, tensor::ATTN_K_NORM];
+        let of_heads = [tensor::ATTN_Q_NORM, tensor::ATTN_K_NORM, tensor::SSM_NORM];
         for name in written.iter().filter(|name| name.ends_with("_norm")) {
             let known = read.contains(&&Some(name)) || of_heads.contains(name);
             assert!(known, "{}: {name}", family.name);
