@@ -105,6 +105,7 @@ impl RecurrentState {
         let spec = layer.spec;
         let (width, heads) = (spec.conv_length(), 2 * spec.value_heads);
         let (start, tokens) = (layer.end, rows.len() / width);
+        let source = layer.source(start);
         layer.end += tokens;
         let kept = tokens.min(LOG);
         for number in tokens - kept..tokens {
@@ -115,13 +116,14 @@ impl RecurrentState {
         }
         layer.first = layer.first.max(layer.end.saturating_sub(LOG));
 
-        let positions = layer.snapshots.each_ref().map(|s| s.position);
-        let newest = usize::from(positions[1] > positions[0]);
+        let newest = source.flatten().unwrap_or(1);
+        let from = source.map(|number| number.map_or(0, |_| layer.position(newest)));
+        let is_far = from.is_none_or(|from| layer.end - from >= SPACING);
         let mut due = [None; 2]; // before which token of the run
         if tokens > NEAR {
             due[1 - newest] = Some(0);
             due[newest] = Some(tokens - NEAR);
-        } else if layer.end - positions[newest].unwrap_or(0) >= SPACING {
+        } else if is_far {
             due[1 - newest] = Some(0);
         }
         for (snapshot, due) in layer.snapshots.iter_mut().zip(due) {
@@ -221,6 +223,11 @@ impl RecurrentState {
 }
 
 impl LayerState {
+    /// Where a snapshot was made.
+    fn position(&self, snapshot: usize) -> usize {
+        self.snapshots[snapshot].position.unwrap_or(0)
+    }
+
     /// The number of the snapshot from which the log leads to `position`, or of none from the beginning; `None`: neither leads there.
     fn source(&self, position: usize) -> Option<Option<usize>> {
         let leads = |from: usize| from == position || (from < position && from >= self.first);
@@ -238,9 +245,8 @@ impl LayerState {
     fn rewind(&mut self, kernels: &Kernels, position: usize) {
         let from = match self.source(position).flatten() {
             Some(number) => {
-                let snapshot = &self.snapshots[number];
-                self.current.copy_from_slice(&snapshot.state);
-                snapshot.position.unwrap_or(0)
+                self.current.copy_from_slice(&self.snapshots[number].state);
+                self.position(number)
             }
             None => {
                 self.current.fill(0.0);
@@ -291,5 +297,110 @@ pub(crate) fn delta_token<'a>(
         value: &values[2 * keys + head * spec.value_length..][..spec.value_length],
         decay: gates[head],
         beta: gates[spec.value_heads + head],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Model;
+
+    /// splitmix64
+    fn random(state: &mut u64) -> u64 {
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    /// A token's values and gates, of length at most 1 and between 0 and 1.
+    fn token(spec: &DeltaNet, seed: u64) -> [Vec<f32>; 2] {
+        let mut state = seed;
+        let mut unit = || (random(&mut state) >> 40) as f32 / (1 << 24) as f32;
+        let values = (0..spec.conv_length()).map(|_| (unit() - 0.5) * 0.5);
+        let values = values.collect();
+        [values, (0..2 * spec.value_heads).map(|_| unit()).collect()]
+    }
+
+    /// What the forward pass does with a run of tokens.
+    fn run(state: &mut RecurrentState, tokens: &[[Vec<f32>; 2]]) {
+        let [rows, gates] = [0, 1].map(|part| -> Vec<f32> {
+            tokens
+                .iter()
+                .flat_map(|token| token[part].clone())
+                .collect()
+        });
+        for layer in 0..state.layers.len() {
+            let spec = state.layers[layer].spec;
+            let head = spec.key_length * spec.value_length;
+            let mut run = state.run(layer, &rows, &gates);
+            for (number, [values, gates]) in tokens.iter().enumerate() {
+                for (due, copy) in &mut run.copies {
+                    if *due == Some(number) {
+                        copy.copy_from_slice(run.state);
+                    }
+                }
+                for (head, state) in run.state.chunks_exact_mut(head).enumerate() {
+                    let token = delta_token(&spec, values, gates, head);
+                    let mut out = vec![0.0; spec.value_length];
+                    kernels::selected().delta_rule(state, token, &mut out);
+                }
+            }
+        }
+    }
+
+    /// However a sequence came about, its state is that of a fresh one.
+    #[test]
+    fn any_way_to_a_sequence_gives_its_state() {
+        let file = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/golden/families/qwen3.5.gguf"
+        );
+        let model = Model::open(file).unwrap();
+        let spec = *model.config().delta_nets().next().unwrap();
+        let (mut seed, mut exact, mut rewound) = (7, 0, 0);
+        for _ in 0..40 {
+            let mut state = RecurrentState::new(model.config());
+            let mut tokens: Vec<[Vec<f32>; 2]> = Vec::new();
+            let mut within = 0; // reached by itself: what lies after the last run's beginning, if that was short
+            for _ in 0..30 {
+                match random(&mut seed) % 8 {
+                    0 => state.checkpoint(Mark::Prompt, tokens.len()),
+                    1..=3 if !tokens.is_empty() => {
+                        let back = 1 + random(&mut seed) as usize % 60;
+                        let wanted = tokens.len().saturating_sub(back);
+                        let kept = state.truncate(kernels::selected(), wanted);
+                        assert!(kept == wanted || kept < wanted && wanted < within);
+                        within = within.min(kept);
+                        *if kept == wanted {
+                            &mut exact
+                        } else {
+                            &mut rewound
+                        } += 1;
+                        tokens.truncate(kept);
+                    }
+                    kind => {
+                        let most = if kind == 7 { 100 } else { 20 };
+                        let count = 1 + random(&mut seed) as usize % most;
+                        let new: Vec<_> = (0..count)
+                            .map(|_| token(&spec, random(&mut seed)))
+                            .collect();
+                        run(&mut state, &new);
+                        within = tokens.len() + count - count.min(NEAR);
+                        tokens.extend(new);
+                    }
+                }
+                let mut fresh = RecurrentState::new(model.config());
+                tokens
+                    .iter()
+                    .for_each(|token| run(&mut fresh, std::slice::from_ref(token)));
+                for (layer, fresh) in state.layers.iter().zip(&fresh.layers) {
+                    assert_eq!(layer.end, tokens.len());
+                    assert!(layer.current == fresh.current, "{} tokens", tokens.len());
+                }
+            }
+        }
+        println!("{exact} times to the position asked for, {rewound} times to one before");
+        assert!(exact > 30 && rewound > 5);
     }
 }
