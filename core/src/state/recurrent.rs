@@ -305,6 +305,11 @@ mod tests {
     use super::*;
     use crate::Model;
 
+    fn model() -> Model {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/families");
+        Model::open(format!("{folder}/qwen3.5.gguf")).unwrap()
+    }
+
     /// splitmix64
     fn random(state: &mut u64) -> u64 {
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -352,11 +357,7 @@ mod tests {
     /// However a sequence came about, its state is that of a fresh one.
     #[test]
     fn any_way_to_a_sequence_gives_its_state() {
-        let file = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../tests/golden/families/qwen3.5.gguf"
-        );
-        let model = Model::open(file).unwrap();
+        let model = model();
         let spec = *model.config().delta_nets().next().unwrap();
         let (mut seed, mut exact, mut rewound) = (7, 0, 0);
         for _ in 0..40 {
@@ -402,5 +403,27 @@ mod tests {
         }
         println!("{exact} times to the position asked for, {rewound} times to one before");
         assert!(exact > 30 && rewound > 5);
+    }
+
+    /// Behind a checkpoint there is neither a snapshot nor a log, and a draft can be dropped at once.
+    #[test]
+    fn a_draft_behind_a_checkpoint_is_dropped() {
+        let model = model();
+        let spec = *model.config().delta_nets().next().unwrap();
+        let tokens = |count: u64| (0..count).map(|n| token(&spec, n)).collect::<Vec<_>>();
+        let mut state = RecurrentState::new(model.config());
+        run(&mut state, &tokens(10));
+        state.checkpoint(Mark::Prompt, 10);
+        run(&mut state, &tokens(40));
+        run(&mut state, &tokens(40));
+        assert_eq!(state.truncate(kernels::selected(), 20), 10);
+        run(&mut state, &tokens(16));
+        assert_eq!(state.truncate(kernels::selected(), 12), 12);
+        let mut fresh = RecurrentState::new(model.config());
+        run(&mut fresh, &tokens(10));
+        run(&mut fresh, &tokens(2));
+        for (layer, fresh) in state.layers.iter().zip(&fresh.layers) {
+            assert!(layer.current == fresh.current);
+        }
     }
 }
