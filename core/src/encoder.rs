@@ -4,7 +4,7 @@ use crate::model::{Adapter, Model, Pooling};
 use crate::session::{Session, SessionOptions};
 use crate::{CancelToken, Result};
 
-/// Turns texts into vectors whose dot product says how alike they are. See [`Model::encoder`].
+/// Embeds texts: vectors whose dot product says how alike the texts are. See [`Model::encoder`].
 pub struct Encoder {
     session: Session,
     pooling: Pooling,

@@ -3,7 +3,7 @@
 mod bits;
 
 use bits::{Random, assert_same, others, scalar};
-use dram_core::kernels::{self, Activations, DeltaToken, Kernels, Pairs, Product, Weight};
+use dram_core::kernels::{self, Activations, DeltaToken, Kernels, Product, RopeLayout, Weight};
 use dram_core::quant::{FORMATS, Format, activation};
 use dram_core::threads::Pool;
 use half::f16;
@@ -495,15 +495,15 @@ fn rope_equals_the_scalar_code_and_keeps_lengths() {
             .iter()
             .map(|angle| (angle.cos(), angle.sin()))
             .unzip();
-        for pairs in [Pairs::Interleaved, Pairs::Halves] {
+        for layout in [RopeLayout::Interleaved, RopeLayout::Halves] {
             let mut expected = x.clone();
-            scalar().rope(&mut expected, head_dim, &cos, &sin, pairs);
+            scalar().rope(&mut expected, head_dim, &cos, &sin, layout);
             let length =
                 |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
             assert!((length(&expected) - length(&x)).abs() < 1e-4);
             for kernels in others() {
                 let mut got = x.clone();
-                kernels.rope(&mut got, head_dim, &cos, &sin, pairs);
+                kernels.rope(&mut got, head_dim, &cos, &sin, layout);
                 assert_same(kernels.name(), "rope", &got, &expected);
             }
         }

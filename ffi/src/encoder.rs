@@ -5,7 +5,7 @@ use crate::error::{DramError, contain};
 use crate::types::count;
 use std::sync::{Arc, Mutex};
 
-/// Turns texts into vectors whose dot product says how alike they are. Calls wait for each other.
+/// Embeds texts: vectors whose dot product says how alike the texts are. Calls wait for each other.
 #[derive(uniffi::Object)]
 pub struct NativeEncoder {
     inner: Mutex<dram_core::Encoder>,

@@ -108,7 +108,7 @@ impl NativeModel {
         contain(|| Ok(NativeSession::new(self.inner.session(options.into())?)))
     }
 
-    /// Opens what turns texts into vectors, if the model is an encoder.
+    /// Opens an embedding model: it has an encoder instead of sessions.
     ///
     /// # Errors
     /// As `session`; `InvalidRequest` when the model generates.

@@ -2,7 +2,7 @@
 //! `tests/golden/make_llama.py` made the values.
 
 use dram_tests::golden::{compare, goldens};
-use dram_train::student::{Decoder, QuantMode, Want};
+use dram_train::student::{Decoder, OutputSpec, QuantMode};
 use dram_train::teacher;
 
 #[test]
@@ -12,14 +12,14 @@ fn decoder_equals_transformers() {
         let folder = tempfile::tempdir().unwrap();
         golden.shape.write_hugging_face(folder.path()).unwrap();
         let decoder = Decoder::from_hugging_face(folder.path()).unwrap();
-        let want = Want {
+        let outputs = OutputSpec {
             positions: golden.positions.clone(),
             hidden_layers: Vec::new(),
         };
         let run = |decoder: &Decoder| {
             let prepared = decoder.prepare(QuantMode::Off, 1).unwrap();
             prepared
-                .forward(&golden.ids, golden.ids.len(), &want)
+                .forward(&golden.ids, golden.ids.len(), &outputs)
                 .unwrap()
                 .logits
         };

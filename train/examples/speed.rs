@@ -12,7 +12,7 @@ use anyhow::Result;
 use dram_train::data::{Batch, Example, Grouped};
 use dram_train::loss::{LossConfig, Losses, Sizes};
 use dram_train::optim::AdamW;
-use dram_train::student::{Config, Decoder, Products, Scheme, Want, ops};
+use dram_train::student::{Config, Decoder, OutputSpec, Products, Scheme, ops};
 use dram_train::trainer::{Settings, TeacherQuery, Trainer};
 
 struct Row {
@@ -168,8 +168,9 @@ fn measure(row: &Row, teacher: &Config, threads: usize, seconds: f64, peak: f64)
     teacher.set_products(row.products);
     student.set_scheme(Some(Scheme::by_name("q4_0", "q8_0", "q8_0")?))?;
     let ask: Option<Box<TeacherQuery>> = row.taught.then(|| {
-        Box::new(|batch: &Batch, want: &Want| teacher.forward(&batch.ids, batch.length, want))
-            as Box<TeacherQuery>
+        Box::new(|batch: &Batch, outputs: &OutputSpec| {
+            teacher.forward(&batch.ids, batch.length, outputs)
+        }) as Box<TeacherQuery>
     });
     let settings = Settings {
         steps: u64::MAX,

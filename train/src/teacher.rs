@@ -1,4 +1,4 @@
-//! Teachers: models that say, for every position that counts, how likely each token is.
+//! Teachers: models that say, for every position that has a loss, how likely each token is.
 //!
 //! | source | logits | hidden states |
 //! | --- | --- | --- |
@@ -30,7 +30,7 @@ use dram_files::tokenizer::shared_tokens;
 use crate::data::Batch;
 use crate::eval::{Scorer, Take, most_positions, pieces};
 use crate::stop;
-use crate::student::{Decoder, Prepared, Products, QuantMode, Want};
+use crate::student::{Decoder, OutputSpec, Prepared, Products, QuantMode};
 use crate::trainer::TeacherQuery;
 
 /// How a training asks `teacher`: itself, or for bf16 products a twin of its decoder, where it has one.
@@ -40,14 +40,14 @@ pub fn ask(teacher: &dyn Teacher, products: Products) -> Box<TeacherQuery<'_>> {
             let mut twin = decoder.clone();
             twin.set_products(products);
             let (rows, shared) = (decoder.config().vocabulary, teacher.logits_length());
-            Box::new(move |batch, want| {
+            Box::new(move |batch, outputs| {
                 known(batch, rows, shared)?;
-                let mut targets = twin.forward(&batch.ids, batch.length, want)?;
+                let mut targets = twin.forward(&batch.ids, batch.length, outputs)?;
                 keep_first(&mut targets.logits, rows, shared);
                 Ok(targets)
             })
         }
-        None => Box::new(move |batch, want| teacher.targets(batch, want)),
+        None => Box::new(move |batch, outputs| teacher.targets(batch, outputs)),
     }
 }
 
@@ -68,12 +68,12 @@ pub trait Teacher: Send + Sync {
     /// The decoder behind it, where there is one: the layers and width of hidden states, and weights to start a student from.
     fn decoder(&self) -> Option<&Decoder>;
 
-    /// Logits at `want.positions` (flat indices into `batch.ids`, ascending), and hidden states after `want.hidden_layers` layers (0: the
+    /// Logits at `outputs.positions` (flat indices into `batch.ids`, ascending), and hidden states after `outputs.hidden_layers` layers (0: the
     /// embeddings). Computes on the calling thread where it can, so that shards of a batch may ask at the same time.
     ///
     /// # Errors
     /// When the batch does not fit the model, or hidden states are wanted of a teacher that has none to give.
-    fn targets(&self, batch: &Batch, want: &Want) -> Result<Targets>;
+    fn targets(&self, batch: &Batch, outputs: &OutputSpec) -> Result<Targets>;
 
     /// Hands over the logits at `batch.targets` as [`Scorer::visit`] does, on up to `threads` threads.
     ///
@@ -168,10 +168,10 @@ impl Teacher for Sharing<'_> {
         self.teacher.decoder()
     }
 
-    fn targets(&self, batch: &Batch, want: &Want) -> Result<Targets> {
+    fn targets(&self, batch: &Batch, outputs: &OutputSpec) -> Result<Targets> {
         let rows = self.teacher.logits_length();
         known(batch, rows, self.shared)?;
-        let mut targets = self.teacher.targets(batch, want)?;
+        let mut targets = self.teacher.targets(batch, outputs)?;
         keep_first(&mut targets.logits, rows, self.shared);
         Ok(targets)
     }
@@ -219,24 +219,24 @@ fn keep_first(logits: &mut Vec<f32>, rows: usize, kept: usize) {
 }
 
 /// Logits and hidden states of the project's own decoder.
-fn decoder_targets(decoder: &Decoder, batch: &Batch, want: &Want) -> Result<Targets> {
+fn decoder_targets(decoder: &Decoder, batch: &Batch, outputs: &OutputSpec) -> Result<Targets> {
     decoder
         .prepare(QuantMode::Off, 1)?
-        .forward(&batch.ids, batch.length, want)
+        .forward(&batch.ids, batch.length, outputs)
 }
 
 /// Refuses hidden states.
-fn only_logits(name: &str, want: &Want) -> Result<()> {
+fn only_logits(name: &str, outputs: &OutputSpec) -> Result<()> {
     ensure!(
-        want.hidden_layers.is_empty(),
+        outputs.hidden_layers.is_empty(),
         "{name} gives logits only: take the hidden-state losses out of the recipe, or use a llama-family teacher that fits memory as f32"
     );
     Ok(())
 }
 
 /// All positions that count.
-fn wanted(batch: &Batch) -> Want {
-    Want {
+fn wanted(batch: &Batch) -> OutputSpec {
+    OutputSpec {
         positions: batch.targets.iter().map(|t| t.0).collect(),
         hidden_layers: Vec::new(),
     }

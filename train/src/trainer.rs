@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Batch, Batches};
 use crate::loss::Losses;
 use crate::optim::{self, AdamW, Moments, Rate};
-use crate::student::{Decoder, Output, QuantMode, Role, Want};
+use crate::student::{Decoder, Output, OutputSpec, QuantMode, Role};
 use dram_files::parallel;
 use shard::Shard;
 
@@ -46,7 +46,7 @@ pub(crate) fn default_warmup(steps: u64) -> u64 {
 }
 
 /// What answers when losses compare with a teacher: given a batch and what is wanted, logits and hidden states.
-pub type TeacherQuery<'a> = dyn Fn(&Batch, &Want) -> Result<Output> + Send + Sync + 'a;
+pub type TeacherQuery<'a> = dyn Fn(&Batch, &OutputSpec) -> Result<Output> + Send + Sync + 'a;
 
 /// One finished step.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -127,7 +127,7 @@ impl<'a> Trainer<'a> {
             "at least one shard and one batch per step"
         );
         ensure!(
-            teacher.is_some() || losses.teacher_want(Vec::new()).is_none(),
+            teacher.is_some() || losses.teacher_outputs(Vec::new()).is_none(),
             "a loss compares with a teacher, and there is none"
         );
         let n = decoder.layout().total;

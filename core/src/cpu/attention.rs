@@ -58,7 +58,7 @@ pub(super) fn rotate(cpu: &mut Cpu, rope: usize, query: View, key: View) {
                 .zip(key.chunks_exact_mut(keys));
             let angles = cosine.chunks_exact(pairs).zip(sine.chunks_exact(pairs));
             for ((query, key), (cosine, sine)) in rows.zip(angles) {
-                let (length, order) = (c.key_length, c.rope.pairs);
+                let (length, order) = (c.key_length, c.rope.layout);
                 o.kernels.rope(query, length, cosine, sine, order);
                 o.kernels.rope(key, length, cosine, sine, order);
             }

@@ -25,8 +25,8 @@ use std::ops::Range;
 
 /// Which positions' logits are wanted after a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Want {
-    Nothing,
+pub(crate) enum Outputs {
+    None,
     Last,
     All,
 }
@@ -56,7 +56,7 @@ impl<'a, S: Steps> Decoder<'a, S> {
         &mut self,
         ids: &[u32],
         start: usize,
-        want: Want,
+        outputs: Outputs,
         cancellation: &Cancellation,
     ) -> Result<()> {
         self.steps.begin(start, ids.len());
@@ -68,11 +68,11 @@ impl<'a, S: Steps> Decoder<'a, S> {
             }
             self.steps.check_read()?;
             // Once the last layer's state is stored, only the wanted positions go on.
-            let unwanted = match want {
-                Want::All => 0,
+            let unwanted = match outputs {
+                Outputs::All => 0,
                 _ if number + 1 < layers.len() => 0,
-                Want::Last => ids.len() - 1,
-                Want::Nothing => ids.len(),
+                Outputs::Last => ids.len() - 1,
+                Outputs::None => ids.len(),
             };
             let wanted = unwanted..ids.len();
             match &layer.mixer {

@@ -80,7 +80,7 @@ impl File {
     /// [`Error::Io`] when the system refuses, [`Error::SplitFile`] where parts are missing, otherwise what is wrong with the file.
     pub fn open(path: impl AsRef<Path>) -> Result<File> {
         let path = path.as_ref();
-        split::join(File::open_one(path)?, path, File::open_one)
+        split::open_parts(File::open_one(path)?, path, File::open_one)
     }
 
     fn open_one(path: &Path) -> Result<File> {

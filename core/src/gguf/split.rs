@@ -55,7 +55,11 @@ pub(super) fn refuse(file: File) -> Result<File> {
 }
 
 /// The model that `file`, opened at `path`, is one part of; `file` itself where it is a whole. `open` opens one file.
-pub(super) fn join(file: File, path: &Path, open: impl Fn(&Path) -> Result<File>) -> Result<File> {
+pub(super) fn open_parts(
+    file: File,
+    path: &Path,
+    open: impl Fn(&Path) -> Result<File>,
+) -> Result<File> {
     let Some(part) = Part::of(&file)? else {
         return Ok(file);
     };

@@ -1,6 +1,6 @@
 //! What is done to vectors: norms, activations, rotation, and the steps of attention and of delta nets between products.
 
-use super::{Kernels, Pairs};
+use super::{Kernels, RopeLayout};
 use half::f16;
 
 /// What one token brings to one head of a gated delta net.
@@ -146,7 +146,14 @@ impl Kernels {
     ///
     /// `x`: `[heads, head_dim]`; `cos`, `sin`: `[rotated / 2]`, the angle of each pair at this position. The first `rotated` values of a
     /// head are rotated, the others stay.
-    pub fn rope(&self, x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: Pairs) {
+    pub fn rope(
+        &self,
+        x: &mut [f32],
+        head_dim: usize,
+        cos: &[f32],
+        sin: &[f32],
+        layout: RopeLayout,
+    ) {
         assert!(
             head_dim > 0 && x.len().is_multiple_of(head_dim),
             "whole heads"
@@ -156,6 +163,6 @@ impl Kernels {
             "one angle per pair, within a head"
         );
         // SAFETY: the processor has this table's instructions, and the lengths agree.
-        unsafe { (self.rope)(x, head_dim, cos, sin, pairs) }
+        unsafe { (self.rope)(x, head_dim, cos, sin, layout) }
     }
 }

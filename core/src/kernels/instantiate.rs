@@ -69,7 +69,7 @@ macro_rules! table {
             soft_cap: table!(@fn $features, crate::kernels::scalar::soft_cap, (x: &mut [f32], cap: f32)),
             add: table!(@fn $features, crate::kernels::scalar::add, (x: &mut [f32], y: &[f32])),
             scale: table!(@fn $features, crate::kernels::scalar::scale, (x: &mut [f32], factor: f32)),
-            rope: table!(@fn $features, crate::kernels::scalar::rope, (x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: crate::kernels::Pairs)),
+            rope: table!(@fn $features, crate::kernels::scalar::rope, (x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], layout: crate::kernels::RopeLayout)),
             read: table!(@fn $features, crate::kernels::limits::read::<$lanes>, (memory: &[crate::kernels::Words]) -> f32),
             multiply_adds: table!(@fn $features, crate::kernels::limits::multiply_adds::<$multiply, $sums>, (rounds: usize) -> u64),
         };

@@ -81,14 +81,14 @@ pub struct Kernels {
     soft_cap: unsafe fn(&mut [f32], f32),
     add: unsafe fn(&mut [f32], &[f32]),
     scale: unsafe fn(&mut [f32], f32),
-    rope: unsafe fn(&mut [f32], usize, &[f32], &[f32], Pairs),
+    rope: unsafe fn(&mut [f32], usize, &[f32], &[f32], RopeLayout),
     read: unsafe fn(&[Words]) -> f32,
     multiply_adds: unsafe fn(usize) -> u64,
 }
 
 /// Which values of a head RoPE rotates together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pairs {
+pub enum RopeLayout {
     /// `(2i, 2i + 1)`, as GGUF files of the llama family hold their rows.
     Interleaved,
     /// `(i, i + d / 2)`, as Hugging Face checkpoints and the NeoX family do.

@@ -4,7 +4,7 @@
 //! cannot vectorise by itself is written by hand there.
 
 use super::product::Tile;
-use super::{DeltaToken, Kernels, Pairs, attention, attention_q8_0};
+use super::{DeltaToken, Kernels, RopeLayout, attention, attention_q8_0};
 use crate::quant::float16::f32_to_f16;
 use crate::quant::{Dot, activation, blocks, sum16};
 use half::f16;
@@ -307,15 +307,15 @@ pub(super) fn add(x: &mut [f32], y: &[f32]) {
 }
 
 #[inline(always)]
-pub(super) fn rope(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: Pairs) {
+pub(super) fn rope(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], layout: RopeLayout) {
     for head in x.chunks_exact_mut(head_dim) {
-        match pairs {
-            Pairs::Interleaved => {
+        match layout {
+            RopeLayout::Interleaved => {
                 for ((pair, cos), sin) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
                     *pair = rotate(*pair, *cos, *sin);
                 }
             }
-            Pairs::Halves => {
+            RopeLayout::Halves => {
                 let (first, second) = head[..cos.len() * 2].split_at_mut(cos.len());
                 for (((first, second), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin)
                 {

@@ -167,7 +167,7 @@ unsafe fn bits<V: RowLanes>(bytes: &[V::Bytes; 8], shift: u32, mask: u8) -> [V::
 
 /// The codes of which `low` has the lower bits; the others are bits `from ..` of `high`, and come to where `mask` is.
 #[inline(always)]
-unsafe fn join<V: RowLanes>(
+unsafe fn combine<V: RowLanes>(
     low: [V::Bytes; 8],
     high: &[V::Bytes; 8],
     from: u32,
@@ -310,7 +310,7 @@ lanewise!(Q5K, q5_k, 8, Minimums, |rows, sink| {
         for above in 0..2 {
             let part = pair * 2 + above;
             let low = bits::<V>(&bytes, above as u32 * 4, 15);
-            sink.values(part, join::<V>(low, &fifth, part as u32, 1 << 4));
+            sink.values(part, combine::<V>(low, &fifth, part as u32, 1 << 4));
         }
     }
 });
@@ -325,7 +325,7 @@ lanewise!(Q6K, q6_k, 8, Halves, |rows, sink| {
             for above in 0..2 {
                 let quarter = above * 2 + side;
                 let low = bits::<V>(&bytes, above as u32 * 4, 15);
-                let codes = join::<V>(low, &high, quarter as u32 * 2, 3 << 4);
+                let codes = combine::<V>(low, &high, quarter as u32 * 2, 3 << 4);
                 sink.values(eighth * 4 + quarter, signed::<V, kinds::Halves>(codes, 32));
             }
         }
@@ -384,7 +384,7 @@ lanewise!(Q3K, q3_k, 8, Halves, |rows, sink| {
     let mask = bytes32::<V>(rows);
     let low = [bytes32::<V>(rows.at(32)), bytes32::<V>(rows.at(64))];
     for part in 0..8 {
-        let codes = join::<V>(two_bits::<V>(&low, part), &mask, part as u32, 1 << 2);
+        let codes = combine::<V>(two_bits::<V>(&low, part), &mask, part as u32, 1 << 2);
         sink.values(part, signed::<V, kinds::Halves>(codes, 4));
     }
 });

@@ -3,7 +3,7 @@
 use super::keys::Keys;
 use crate::Result;
 use crate::gguf::names::key;
-use crate::kernels::Pairs;
+use crate::kernels::RopeLayout;
 use std::f64::consts::PI;
 
 /// Rotary position embedding (RoFormer, arXiv:2104.09864): pair `i` of a head turns by `position · scale · base^(-2i / dimensions)`.
@@ -22,7 +22,7 @@ pub struct Rope {
     /// Positions before the context was extended: a longer session takes the factors for long texts, where the file has them.
     pub original_context: usize,
     /// Which values make a pair.
-    pub pairs: Pairs,
+    pub layout: RopeLayout,
 }
 
 /// YaRN (arXiv:2309.00071): a pair that turns more often than `fast` times over the original context keeps its frequency, one that turns less
@@ -45,7 +45,7 @@ impl Rope {
             yarn: None,
             attention_factor: 1.0,
             original_context: 0,
-            pairs: Pairs::Halves,
+            layout: RopeLayout::Halves,
         }
     }
 
@@ -66,7 +66,7 @@ impl Rope {
             original_context: keys
                 .opt_length(key::ROPE_ORIGINAL_CONTEXT)?
                 .unwrap_or(context),
-            pairs: keys.family.pairs,
+            layout: keys.family.layout,
             ..Rope::none()
         };
         plain.scaled(keys)

@@ -1,10 +1,10 @@
 //! Completions: prompt in, pieces of text out.
 
-use super::overflow::{Overflow, Prepared, Room};
+use super::overflow::{Overflow, Prepared, Shift};
 use super::speculation::Speculator;
 use super::{MemoryQuery, Session};
 use crate::constraint::Guide;
-use crate::decoder::{Decoder, Want};
+use crate::decoder::{Decoder, Outputs};
 use crate::model::Model;
 use crate::output::{Found, Output};
 use crate::request::{Completion, Event, Finish, Limit, Request};
@@ -344,7 +344,7 @@ impl Session {
             let drafted = self.evaluate_with_draft(more)?;
             return Ok(Step::Done { drafted });
         }
-        let Room::Made { dropped } = overflow.make_room(self, made, new, more)? else {
+        let Shift::Shifted { dropped } = overflow.shift(self, made, new, more)? else {
             return Ok(Step::Over(Finish::ContextFull));
         };
         let kept = self.ids.len();
@@ -379,7 +379,7 @@ impl Session {
         let mut decoder = Decoder::new(&self.model, &mut self.cpu);
         let rows = end - 1 - start..self.ids.len() - start;
         let evaluated = decoder
-            .run(&self.ids[start..], start, Want::All, &self.cancellation)
+            .run(&self.ids[start..], start, Outputs::All, &self.cancellation)
             .and_then(|()| decoder.logits(rows).map(|_| ()));
         if evaluated.is_err() {
             self.ids.truncate(start);

@@ -12,7 +12,7 @@ pub use speculation::Speculation;
 
 use crate::cancel::{CancelToken, Cancellation};
 use crate::cpu::{Cpu, ImportanceSums};
-use crate::decoder::{Decoder, Place, Steps, Want};
+use crate::decoder::{Decoder, Outputs, Place, Steps};
 use crate::model::{Adapter, Model};
 use crate::output::Output;
 use crate::sampling::Sampler;
@@ -376,7 +376,7 @@ impl Session {
         let (tokens, logit_rows) = (self.cpu.max_tokens(), self.cpu.max_logit_rows());
         for part in ids.chunks(tokens) {
             let mut decoder = Decoder::new(&self.model, &mut self.cpu);
-            decoder.run(part, self.position, Want::All, &self.cancellation)?;
+            decoder.run(part, self.position, Outputs::All, &self.cancellation)?;
             for first in (0..part.len()).step_by(logit_rows) {
                 let rows = first..part.len().min(first + logit_rows);
                 let logits = decoder.logits(rows.clone())?;
@@ -397,7 +397,7 @@ impl Session {
             session.check(ids)?;
             session.check_room(ids.len())?;
             let mut decoder = Decoder::new(&session.model, &mut session.cpu);
-            decoder.run(ids, 0, Want::All, &session.cancellation)
+            decoder.run(ids, 0, Outputs::All, &session.cancellation)
         })?;
         let length = self.model.config().embedding_length;
         Ok(self.cpu.values(Place::Stream.view(ids.len(), length)))
@@ -452,9 +452,13 @@ impl Session {
                 self.cpu.state.checkpoint(mark, self.position);
             }
             let mut decoder = Decoder::new(&self.model, &mut self.cpu);
-            let want = if is_last { Want::Last } else { Want::Nothing };
+            let outputs = if is_last {
+                Outputs::Last
+            } else {
+                Outputs::None
+            };
             let part = &self.ids[self.position..end];
-            if let Err(error) = decoder.run(part, self.position, want, &self.cancellation) {
+            if let Err(error) = decoder.run(part, self.position, outputs, &self.cancellation) {
                 self.ids.truncate(self.position);
                 return Err(error);
             }

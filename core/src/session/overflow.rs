@@ -27,13 +27,12 @@ pub(super) struct Prepared<'a> {
     pub(super) overflow: Overflow<'a>,
 }
 
-/// What was made room for.
-pub(super) enum Room {
+/// What a context shift did.
+pub(super) enum Shift {
     /// The sequence's first tokens stay in the cache, and the others wait to be evaluated.
-    Made {
-        dropped: usize,
-    },
-    None,
+    Shifted { dropped: usize },
+    /// Nothing can be dropped: the context is full.
+    Full,
 }
 
 impl<'a> Prepared<'a> {
@@ -97,18 +96,18 @@ impl Overflow<'_> {
         }
     }
 
-    /// Room for the last `waiting` of the answer's tokens `made`, and for as many `more` as can be.
-    pub(super) fn make_room(
+    /// Shift for the last `waiting` of the answer's tokens `made`, and for as many `more` as can be.
+    pub(super) fn shift(
         &mut self,
         session: &mut Session,
         made: &[u32],
         waiting: usize,
         more: usize,
-    ) -> Result<Room> {
+    ) -> Result<Shift> {
         let context = session.context();
         let new = &made[made.len() - waiting..];
         let keep_first = match self {
-            Overflow::Stop => return Ok(Room::None),
+            Overflow::Stop => return Ok(Shift::Full),
             Overflow::Tokens { keep_first } => *keep_first,
             Overflow::Turns { turns, prompt } => {
                 let before = turns.dropped();
@@ -128,10 +127,10 @@ impl Overflow<'_> {
                     session.ids.extend_from_slice(&ids[same..]);
                     session.ids.extend_from_slice(made);
                     let dropped = old.saturating_sub(session.ids.len());
-                    return Ok(Room::Made { dropped });
+                    return Ok(Shift::Shifted { dropped });
                 }
                 if context - *prompt < (context / 8).max(2) {
-                    return Ok(Room::None);
+                    return Ok(Shift::Full);
                 }
                 *prompt
             }
@@ -140,6 +139,6 @@ impl Overflow<'_> {
         session.rewind(keep_first);
         session.ids.drain(keep_first..keep_first + dropped);
         session.ids.extend_from_slice(new);
-        Ok(Room::Made { dropped })
+        Ok(Shift::Shifted { dropped })
     }
 }

@@ -70,7 +70,7 @@ public final class DramModel: Sendable {
         return try await offPool { DramSession(try native.session(options: options)) }
     }
 
-    /// Opens what turns texts into vectors, if the model is an encoder (`info.isEncoder`), for texts of at most `context` tokens.
+    /// Opens an embedding model (`info.isEncoder`) for texts of at most `context` tokens.
     ///
     /// - Throws: `DramError.OutOfMemory` as `session`, `.InvalidRequest` when the model generates.
     public func encoder(context: UInt32? = nil, threads: UInt32? = nil) async throws -> DramEncoder {

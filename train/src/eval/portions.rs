@@ -18,7 +18,7 @@ pub(crate) fn most_positions(vocabulary: usize, threads: usize) -> usize {
     (LOGITS_BYTES / 4 / threads.max(1) / vocabulary.max(1)).max(1)
 }
 
-/// The batch in parts of whole sequences, those without a position that counts left out; `kept`: logits for this many tokens are.
+/// The batch in parts of whole sequences, those whose positions are all masked left out; `kept`: logits for this many tokens are.
 pub(crate) fn portions(batch: &Batch, kept: Option<usize>) -> Vec<Batch> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let tokens = PORTION_TOKENS.max(cores * batch.length);

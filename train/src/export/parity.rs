@@ -213,7 +213,7 @@ pub fn compare_with(
     watch.at(portions.len(), portions.len())?;
     ensure!(
         parity.positions > 0,
-        "the held-out data has no position that counts"
+        "the held-out data has no position with a loss (all are masked)"
     );
     let logits = parity.positions as f64 * vocabulary as f64;
     parity.top1 = same as f64 / parity.positions as f64;

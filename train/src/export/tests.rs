@@ -227,7 +227,7 @@ fn shards_are_found_by_their_index() {
     .unwrap();
     assert!(parity.max_difference < 1e-3, "{parity}");
 
-    let wanted = crate::student::Want {
+    let wanted = crate::student::OutputSpec {
         positions: vec![0],
         hidden_layers: vec![1],
     };

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::student::{Want, fill_normal};
+use crate::student::{OutputSpec, fill_normal};
 use dram_files::Rng;
 use hidden::Layers;
 
@@ -218,18 +218,18 @@ impl Losses {
     }
 
     /// What to ask the student for.
-    pub(crate) fn student_want(&self, positions: Vec<usize>) -> Want {
-        Want {
+    pub(crate) fn student_outputs(&self, positions: Vec<usize>) -> OutputSpec {
+        OutputSpec {
             positions,
             hidden_layers: self.layers.student.clone(),
         }
     }
 
     /// What to ask the teacher for; `None` when no term looks at one.
-    pub(crate) fn teacher_want(&self, positions: Vec<usize>) -> Option<Want> {
+    pub(crate) fn teacher_outputs(&self, positions: Vec<usize>) -> Option<OutputSpec> {
         let mut rows = self.terms.iter().map(|t| t.row);
         rows.any(|row| row.teacher_logits || row.hidden)
-            .then(|| Want {
+            .then(|| OutputSpec {
                 positions,
                 hidden_layers: self.layers.teacher.clone(),
             })

@@ -31,7 +31,7 @@ use rows::Rows;
 
 /// What a forward pass is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Want {
+pub struct OutputSpec {
     /// Flat positions in the batch whose logits are wanted, ascending.
     pub positions: Vec<usize>,
     /// Layers whose hidden states are wanted at these positions: 0 the embeddings, `layers` the last.
@@ -233,8 +233,9 @@ impl Decoder {
     ///
     /// # Errors
     /// When positions, layers or tokens are out of range.
-    pub fn forward(&self, ids: &[u32], length: usize, want: &Want) -> Result<Output> {
-        self.prepare(QuantMode::Off, 1)?.forward(ids, length, want)
+    pub fn forward(&self, ids: &[u32], length: usize, outputs: &OutputSpec) -> Result<Output> {
+        self.prepare(QuantMode::Off, 1)?
+            .forward(ids, length, outputs)
     }
 }
 
@@ -272,9 +273,9 @@ impl Prepared<'_> {
     ///
     /// # Errors
     /// When positions, layers or tokens are out of range.
-    pub fn forward(&self, ids: &[u32], length: usize, want: &Want) -> Result<Output> {
+    pub fn forward(&self, ids: &[u32], length: usize, outputs: &OutputSpec) -> Result<Output> {
         let mut tape = Tape::default();
-        self.run(ids, length, want, false, &mut tape)?;
+        self.run(ids, length, outputs, false, &mut tape)?;
         Ok(Output {
             logits: tape.logits,
             hidden: tape.hidden,
@@ -286,20 +287,20 @@ impl Prepared<'_> {
         &self,
         ids: &[u32],
         length: usize,
-        want: &Want,
+        outputs: &OutputSpec,
         keep: bool,
         tape: &mut Tape,
     ) -> Result<()> {
         let c = &self.decoder.config;
-        for &layer in &want.hidden_layers {
+        for &layer in &outputs.hidden_layers {
             ensure!(
                 layer <= c.layers,
                 "hidden state {layer} of a decoder with {} layers (0 is the embeddings)",
                 c.layers
             );
         }
-        let rows = self.rows(ids, length, &want.positions)?;
-        self.net().forward(rows, &want.hidden_layers, keep, tape);
+        let rows = self.rows(ids, length, &outputs.positions)?;
+        self.net().forward(rows, &outputs.hidden_layers, keep, tape);
         Ok(())
     }
 

@@ -141,10 +141,10 @@ impl<'a> Plain<'a> {
     }
 }
 
-fn close(name: &str, got: &[f32], want: &[f32], tolerance: f32) {
-    assert_eq!(got.len(), want.len(), "{name}");
-    let scale = want.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
-    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+fn close(name: &str, got: &[f32], outputs: &[f32], tolerance: f32) {
+    assert_eq!(got.len(), outputs.len(), "{name}");
+    let scale = outputs.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
+    for (i, (g, w)) in got.iter().zip(outputs).enumerate() {
         assert!(
             (g - w).abs() <= tolerance * scale,
             "{name}[{i}]: {g} expected {w} (scale {scale})"
@@ -168,15 +168,17 @@ fn check(config: Config) -> Result<()> {
     }
     let decoder = Decoder::new(config, noisy).unwrap();
     let ids: Vec<u32> = (0..3 * length).map(|_| rng.below(v) as u32).collect();
-    let want = Want {
+    let outputs = OutputSpec {
         positions: vec![0, 3, 4, 11, 17, length * 2 + 1, length * 2 + 20],
         hidden_layers: vec![0, 1, decoder.config.layers],
     };
-    let s = want.positions.len();
+    let s = outputs.positions.len();
 
     let prepared = decoder.prepare(QuantMode::Off, 1).unwrap();
     let mut tape = Tape::default();
-    prepared.run(&ids, length, &want, true, &mut tape).unwrap();
+    prepared
+        .run(&ids, length, &outputs, true, &mut tape)
+        .unwrap();
     assert_eq!(tape.tokens(), 18 + 21);
     let mut dlogits = vec![0f32; s * v];
     let mut dhidden = vec![vec![0f32; s * d]; 3];
@@ -193,7 +195,7 @@ fn check(config: Config) -> Result<()> {
     let mut row = 0;
     for sequence in [0, 2] {
         let (states, plain_logits) = plain.forward(&ids[sequence * length..][..length])?;
-        for at in want
+        for at in outputs
             .positions
             .iter()
             .filter(|p| *p / length == sequence)
@@ -204,7 +206,7 @@ fn check(config: Config) -> Result<()> {
             loss = (loss
                 + (got * Tensor::from_slice(&dlogits[row * v..][..v], v, &Device::Cpu)?)?
                     .sum_all()?)?;
-            for (h, &layer) in want.hidden_layers.iter().enumerate() {
+            for (h, &layer) in outputs.hidden_layers.iter().enumerate() {
                 let got = states[layer].get(at)?;
                 close("hidden", &hidden[h][row * d..][..d], &got.to_vec1()?, 2e-5);
                 loss = (loss
@@ -216,18 +218,20 @@ fn check(config: Config) -> Result<()> {
     }
     let grads = loss.backward()?;
     for (p, var) in decoder.layout.parameters.iter().zip(&plain.vars) {
-        let want = grads
+        let outputs = grads
             .get(var)
             .expect("every parameter is used")
             .flatten_all()?
             .to_vec1::<f32>()?;
-        close(&p.name, &gradient[p.range.clone()], &want, 5e-5);
+        close(&p.name, &gradient[p.range.clone()], &outputs, 5e-5);
     }
 
     // Without keeping the tape, the same values; and asked again on the same tape, too.
-    let output = decoder.forward(&ids, length, &want).unwrap();
+    let output = decoder.forward(&ids, length, &outputs).unwrap();
     assert_eq!((output.logits, output.hidden), (logits.clone(), hidden));
-    prepared.run(&ids, length, &want, true, &mut tape).unwrap();
+    prepared
+        .run(&ids, length, &outputs, true, &mut tape)
+        .unwrap();
     assert_eq!(tape.logits, logits);
     Ok(())
 }
@@ -276,25 +280,25 @@ fn refuses_what_it_cannot_run() {
         1,
     )
     .unwrap();
-    let want = |positions: &[usize], hidden_layers: &[usize]| Want {
+    let outputs = |positions: &[usize], hidden_layers: &[usize]| OutputSpec {
         positions: positions.to_vec(),
         hidden_layers: hidden_layers.to_vec(),
     };
-    for (ids, length, want, word) in [
-        (vec![1; 8], 8, want(&[8], &[]), "position 8"),
-        (vec![1; 8], 8, want(&[3, 2], &[]), "ascend"),
-        (vec![1; 8], 8, want(&[3], &[9]), "hidden state 9"),
-        (vec![50; 8], 8, want(&[3], &[]), "token 50"),
-        (vec![1; 20], 20, want(&[12], &[]), "13 tokens"),
-        (vec![1; 7], 4, want(&[3], &[]), "not a multiple"),
+    for (ids, length, outputs, word) in [
+        (vec![1; 8], 8, outputs(&[8], &[]), "position 8"),
+        (vec![1; 8], 8, outputs(&[3, 2], &[]), "ascend"),
+        (vec![1; 8], 8, outputs(&[3], &[9]), "hidden state 9"),
+        (vec![50; 8], 8, outputs(&[3], &[]), "token 50"),
+        (vec![1; 20], 20, outputs(&[12], &[]), "13 tokens"),
+        (vec![1; 7], 4, outputs(&[3], &[]), "not a multiple"),
     ] {
-        let message = format!("{:#}", decoder.forward(&ids, length, &want).unwrap_err());
+        let message = format!("{:#}", decoder.forward(&ids, length, &outputs).unwrap_err());
         assert!(message.contains(word), "{message}");
     }
     assert!(decoder.prepare(QuantMode::On, 1).is_err());
     assert!(
         decoder
-            .forward(&[1; 8], 8, &Want::default())
+            .forward(&[1; 8], 8, &OutputSpec::default())
             .unwrap()
             .logits
             .is_empty()

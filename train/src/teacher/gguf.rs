@@ -12,7 +12,7 @@ use super::{Targets, Teacher, decoder_targets, only_logits, stream};
 use crate::data::Batch;
 use crate::eval::{Runtime, Scorer, Take};
 use crate::export::import;
-use crate::student::{Decoder, QuantMode, Want};
+use crate::student::{Decoder, OutputSpec, QuantMode};
 
 /// See [`super`].
 pub struct Gguf {
@@ -113,14 +113,14 @@ impl Teacher for Gguf {
         }
     }
 
-    fn targets(&self, batch: &Batch, want: &Want) -> Result<Targets> {
+    fn targets(&self, batch: &Batch, outputs: &OutputSpec) -> Result<Targets> {
         match &self.engine {
-            Running::Decoder(decoder) => decoder_targets(decoder, batch, want),
+            Running::Decoder(decoder) => decoder_targets(decoder, batch, outputs),
             Running::Runtime(runtime) => {
-                only_logits(&self.name, want)?;
+                only_logits(&self.name, outputs)?;
                 // The runtime answers at a batch's targets: those are the positions wanted.
                 let asked = Batch {
-                    targets: want.positions.iter().map(|&p| (p, 0)).collect(),
+                    targets: outputs.positions.iter().map(|&p| (p, 0)).collect(),
                     ..batch.clone()
                 };
                 Ok(Targets {

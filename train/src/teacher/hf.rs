@@ -14,7 +14,7 @@ use super::families::{self, Family};
 use super::network::Network;
 use super::{Targets, Teacher, decoder_targets, only_logits};
 use crate::data::Batch;
-use crate::student::{Decoder, Want};
+use crate::student::{Decoder, OutputSpec};
 
 /// See [`super`].
 pub struct HuggingFace {
@@ -135,15 +135,15 @@ impl Teacher for HuggingFace {
         }
     }
 
-    fn targets(&self, batch: &Batch, want: &Want) -> Result<Targets> {
+    fn targets(&self, batch: &Batch, outputs: &OutputSpec) -> Result<Targets> {
         match &self.model {
-            Model::Own(decoder) => decoder_targets(decoder, batch, want),
+            Model::Own(decoder) => decoder_targets(decoder, batch, outputs),
             Model::Candle {
                 network,
                 window,
                 family,
             } => {
-                only_logits(&self.name, want)?;
+                only_logits(&self.name, outputs)?;
                 let longest = window.unwrap_or(usize::MAX).min(self.context_length);
                 ensure!(
                     batch.length <= longest,
@@ -152,7 +152,7 @@ impl Teacher for HuggingFace {
                     batch.length,
                     family.model_type
                 );
-                if want.positions.is_empty() {
+                if outputs.positions.is_empty() {
                     return Ok(Targets::default());
                 }
                 let most = batch.ids.iter().max().copied().unwrap_or(0) as usize;
@@ -165,7 +165,7 @@ impl Teacher for HuggingFace {
                 let ids =
                     Tensor::from_slice(&batch.ids, (batch.batch, batch.length), &Device::Cpu)?;
                 let logits = network
-                    .logits(&ids, &want.positions)?
+                    .logits(&ids, &outputs.positions)?
                     .flatten_all()?
                     .to_vec1::<f32>()?; // [s, vocabulary]
                 Ok(Targets {

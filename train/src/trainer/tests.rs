@@ -72,8 +72,9 @@ fn everything<'a>(data: &'a Grouped, teacher: &'a Decoder, threads: usize) -> Tr
     };
     let term = LossConfig::new(0.5);
     let losses = Losses::new(LOSSES.iter().map(|l| (l.name, &term)), sizes).unwrap();
-    let ask: Box<TeacherQuery> =
-        Box::new(|batch: &Batch, want: &Want| teacher.forward(&batch.ids, batch.length, want));
+    let ask: Box<TeacherQuery> = Box::new(|batch: &Batch, outputs: &OutputSpec| {
+        teacher.forward(&batch.ids, batch.length, outputs)
+    });
     let settings = Settings {
         quantise_from: Some(8),
         accumulate: 2,

@@ -165,7 +165,7 @@ impl Terminal {
                     let mut sequence = EMPTY;
                     for &part in parts {
                         let part = self.add(grammar, part)?;
-                        sequence = self.join(sequence, part);
+                        sequence = self.concatenate(sequence, part);
                     }
                     any.first.extend(sequence.first);
                     any.last.extend(sequence.last);
@@ -180,7 +180,7 @@ impl Terminal {
                     Some(most) => {
                         for _ in *least..*most {
                             let one = self.add(grammar, *part)?;
-                            tail = self.join(one, tail);
+                            tail = self.concatenate(one, tail);
                             tail.is_nullable = true;
                         }
                     }
@@ -192,14 +192,14 @@ impl Terminal {
                 }
                 for _ in 0..*least {
                     let one = self.add(grammar, *part)?;
-                    tail = self.join(one, tail);
+                    tail = self.concatenate(one, tail);
                 }
                 Some(tail)
             }
         }
     }
 
-    fn join(&mut self, mut a: Ends, b: Ends) -> Ends {
+    fn concatenate(&mut self, mut a: Ends, b: Ends) -> Ends {
         self.link(&a.last, &b.first);
         if a.is_nullable {
             a.first.extend(&b.first);

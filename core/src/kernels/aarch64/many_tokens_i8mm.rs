@@ -223,7 +223,7 @@ unsafe fn rearrange<K: PartKind>(
             let values = at.map(|at| tile.int8.values.as_ptr().add(at * BLOCK));
             for half in 0..2 {
                 let [a, b] = values.map(|from| vld1q_s8(from.add(half * 16)));
-                let [low, high] = join(a, b);
+                let [low, high] = combine(a, b);
                 x.values[block][pair][half * 2] = low;
                 x.values[block][pair][half * 2 + 1] = high;
             }
@@ -323,7 +323,7 @@ unsafe fn some_tokens<K: PartKind, const P: usize>(
 
 /// The first eight bytes of both, and the last eight bytes of both.
 #[inline(always)]
-pub(super) unsafe fn join(a: int8x16_t, b: int8x16_t) -> [int8x16_t; 2] {
+pub(super) unsafe fn combine(a: int8x16_t, b: int8x16_t) -> [int8x16_t; 2] {
     // SAFETY: NEON is part of aarch64.
     unsafe {
         let (a, b) = (vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b));

@@ -1,6 +1,6 @@
 //! Q8_0 and Q4_0 as the int8 matrix multiply takes them: rows in pairs, eight bytes of each side by side.
 
-use super::many_tokens_i8mm::join;
+use super::many_tokens_i8mm::combine;
 use super::widen;
 use crate::quant::{q4_0, q8_0};
 use std::arch::aarch64::*;
@@ -57,7 +57,7 @@ impl Block for Q4_0 {
 unsafe fn side_by_side(rows: [int8x16_t; 4]) -> [int8x16_t; 4] {
     // SAFETY: the caller's.
     unsafe {
-        let ([a, b], [c, d]) = (join(rows[0], rows[1]), join(rows[2], rows[3]));
+        let ([a, b], [c, d]) = (combine(rows[0], rows[1]), combine(rows[2], rows[3]));
         [a, b, c, d]
     }
 }

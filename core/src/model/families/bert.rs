@@ -6,11 +6,11 @@ use super::super::weights::Names;
 use super::{Architecture, shape};
 use crate::Result;
 use crate::gguf::names::{key, tensor};
-use crate::kernels::Pairs;
+use crate::kernels::RopeLayout;
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "bert",
-    pairs: Pairs::Halves,
+    layout: RopeLayout::Halves,
     config,
     names: &Names {
         token_types: Some(tensor::TOKEN_TYPES),

@@ -7,11 +7,11 @@ use super::super::weights::Names;
 use super::{Architecture, decoder, windowed};
 use crate::Result;
 use crate::gguf::names::{key, tensor};
-use crate::kernels::Pairs;
+use crate::kernels::RopeLayout;
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "gemma2",
-    pairs: Pairs::Halves,
+    layout: RopeLayout::Halves,
     config,
     names: &NAMES,
     #[cfg(feature = "folders")]

@@ -6,11 +6,11 @@ use super::super::weights::Names;
 use super::{Architecture, rms_and_rope, shape_of};
 use crate::Result;
 use crate::gguf::names::{key, tensor};
-use crate::kernels::Pairs;
+use crate::kernels::RopeLayout;
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "lfm2",
-    pairs: Pairs::Halves,
+    layout: RopeLayout::Halves,
     config,
     names: &NAMES,
     #[cfg(feature = "folders")]

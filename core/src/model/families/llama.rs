@@ -7,11 +7,11 @@ use super::super::weights::Names;
 use super::{Architecture, decoder, windowed};
 use crate::Result;
 use crate::gguf::names::key;
-use crate::kernels::Pairs;
+use crate::kernels::RopeLayout;
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "llama",
-    pairs: Pairs::Interleaved,
+    layout: RopeLayout::Interleaved,
     config,
     names: &Names::LLAMA,
     #[cfg(feature = "folders")]

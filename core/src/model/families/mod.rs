@@ -30,14 +30,14 @@ use super::keys::Keys;
 use super::weights::Names;
 use crate::Result;
 use crate::gguf::names::key;
-use crate::kernels::Pairs;
+use crate::kernels::RopeLayout;
 
 /// A family of models: how its metadata becomes a [`Config`], and what it calls its tensors.
 pub(super) struct Architecture {
     /// `general.architecture`.
     pub(super) name: &'static str,
     /// Which values of a head make a pair to rotate.
-    pub(super) pairs: Pairs,
+    pub(super) layout: RopeLayout,
     pub(super) config: fn(&Keys<'_>) -> Result<Config>,
     pub(super) names: &'static Names,
     #[cfg(feature = "folders")]

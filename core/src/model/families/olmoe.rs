@@ -6,11 +6,11 @@ use super::super::keys::Keys;
 use super::{Architecture, LLAMA, decoder, experts, with_experts};
 use crate::Result;
 use crate::gguf::names::key;
-use crate::kernels::Pairs;
+use crate::kernels::RopeLayout;
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "olmoe",
-    pairs: Pairs::Halves,
+    layout: RopeLayout::Halves,
     config,
     #[cfg(feature = "folders")]
     folder: folder::FOLDER,

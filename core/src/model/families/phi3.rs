@@ -7,11 +7,11 @@ use super::super::weights::Names;
 use super::{Architecture, decoder, windowed};
 use crate::Result;
 use crate::gguf::names::key;
-use crate::kernels::Pairs;
+use crate::kernels::RopeLayout;
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "phi3",
-    pairs: Pairs::Halves,
+    layout: RopeLayout::Halves,
     config,
     names: &Names {
         gate: None,

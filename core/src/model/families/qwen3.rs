@@ -4,11 +4,11 @@ use super::super::config::{Config, HeadNorm};
 use super::super::keys::Keys;
 use super::{Architecture, LLAMA, decoder};
 use crate::Result;
-use crate::kernels::Pairs;
+use crate::kernels::RopeLayout;
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "qwen3",
-    pairs: Pairs::Halves,
+    layout: RopeLayout::Halves,
     config,
     #[cfg(feature = "folders")]
     folder: folder::FOLDER,

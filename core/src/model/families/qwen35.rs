@@ -6,11 +6,11 @@ use super::super::weights::Names;
 use super::{Architecture, decoder};
 use crate::Result;
 use crate::gguf::names::{key, tensor};
-use crate::kernels::{MAX_DELTA_COLS, Pairs};
+use crate::kernels::{MAX_DELTA_COLS, RopeLayout};
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "qwen35",
-    pairs: Pairs::Halves,
+    layout: RopeLayout::Halves,
     config,
     names: &Names {
         feed_forward_norm: Some(tensor::POST_ATTENTION_NORM),

@@ -6,11 +6,11 @@ use super::super::keys::Keys;
 use super::{Architecture, LLAMA, shape};
 use crate::Result;
 use crate::gguf::names::key;
-use crate::kernels::Pairs;
+use crate::kernels::RopeLayout;
 
 pub(super) const FAMILY: Architecture = Architecture {
     name: "stablelm",
-    pairs: Pairs::Halves,
+    layout: RopeLayout::Halves,
     config,
     #[cfg(feature = "folders")]
     folder: folder::FOLDER,

@@ -17,7 +17,7 @@ pub(super) use parts::{
 
 use super::families::{ARCHITECTURES, Architecture};
 use crate::gguf::names::tensor::{self, weight};
-use crate::kernels::Pairs;
+use crate::kernels::RopeLayout;
 use std::ops::Deref;
 
 /// Why a folder's `config.json` is refused: what it lacks, or asks for that the runtime does not have.
@@ -104,7 +104,7 @@ impl Family {
     fn of(architecture: &'static Architecture) -> Family {
         Family {
             name: architecture.name,
-            interleaved: architecture.pairs == Pairs::Interleaved,
+            interleaved: architecture.layout == RopeLayout::Interleaved,
             folder: &architecture.folder,
         }
     }

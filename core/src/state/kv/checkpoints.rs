@@ -1,7 +1,7 @@
 //! What the rings held at certain positions, to go back to.
 
 use super::KvCache;
-use super::room::{Room, window};
+use super::layout::{LayerLayout, window};
 use super::store::Store;
 use crate::kernels::KEYS;
 use crate::model::Config;
@@ -23,9 +23,9 @@ pub(super) struct Checkpoint {
 }
 
 /// Rows of a checkpoint: of each head that has a ring, the blocks that hold a window.
-pub(super) fn checkpoint_rows(config: &Config, rooms: &[Room]) -> usize {
-    let rings = rooms.iter().filter(|room| room.is_ring).count();
-    rings * config.kv_heads * checkpoint_positions(window(config, rooms))
+pub(super) fn checkpoint_rows(config: &Config, layouts: &[LayerLayout]) -> usize {
+    let rings = layouts.iter().filter(|layout| layout.is_ring).count();
+    rings * config.kv_heads * checkpoint_positions(window(config, layouts))
 }
 
 /// A window, and what the blocks at its ends hold besides.
@@ -83,7 +83,7 @@ impl KvCache {
             return;
         }
         let mut checkpoint = std::mem::take(&mut self.checkpoints[mark as usize]);
-        let rings = self.layers.iter().filter(|room| room.is_ring).count();
+        let rings = self.layers.iter().filter(|layout| layout.is_ring).count();
         let rows = rings * self.kv_heads * checkpoint_positions(self.window);
         let saved = checkpoint.rows.get_or_insert_with(|| {
             Store::new(self.format(), rows, self.key_length, self.value_length)
@@ -98,13 +98,13 @@ impl KvCache {
     /// What a checkpoint at `position` consists of: rows in it, rows in the rings, and how many.
     fn checkpoint_runs(&self, position: usize) -> Vec<(usize, usize, usize)> {
         let positions = position.saturating_sub(self.window)..position;
-        let rings = self.layers.iter().filter(|room| room.is_ring);
-        let heads = rings.flat_map(|room| (0..self.kv_heads).map(move |head| (room, head)));
+        let rings = self.layers.iter().filter(|layout| layout.is_ring);
+        let heads = rings.flat_map(|layout| (0..self.kv_heads).map(move |head| (layout, head)));
         let per = checkpoint_positions(self.window);
         let mut runs = Vec::new();
-        for (number, (room, head)) in heads.enumerate() {
+        for (number, (layout, head)) in heads.enumerate() {
             let mut at = number * per;
-            for (row, count) in room.runs(head, positions.clone()) {
+            for (row, count) in layout.runs(head, positions.clone()) {
                 runs.push((at, row, count));
                 at += count;
             }

@@ -1,7 +1,7 @@
 //! The KV cache: what attention has seen so far, in f16 or Q8_0.
 
 mod checkpoints;
-mod room;
+mod layout;
 mod store;
 
 pub(crate) use checkpoints::Mark;
@@ -17,7 +17,7 @@ use std::io;
 use std::ops::Range;
 
 use checkpoints::{Checkpoint, checkpoint_rows};
-use room::{Room, window};
+use layout::{LayerLayout, window};
 use store::Store;
 
 /// Positions of a segment, in which attention takes them: whole blocks of keys, and few enough that a head's keys and values stay in a core's own cache.
@@ -34,7 +34,7 @@ pub(crate) const SLACK: usize = 256;
 /// itself, and farther to a checkpoint.
 pub(crate) struct KvCache {
     store: Store,
-    layers: Vec<Room>, // [layers with attention]
+    layers: Vec<LayerLayout>, // [layers with attention]
     kv_heads: usize,
     context: usize,
     key_length: usize,
@@ -48,9 +48,9 @@ pub(crate) struct KvCache {
 
 /// Bytes of a cache for `context` positions; saturates instead of overflowing, so that a refusal can name a number.
 pub(super) fn bytes(config: &Config, context: usize, format: CacheFormat) -> u64 {
-    let (rooms, rows) = Room::all(config, context.min(usize::MAX - KEYS));
+    let (layouts, rows) = LayerLayout::all(config, context.min(usize::MAX - KEYS));
     let row = format.row(config.key_length) + format.row(config.value_length);
-    let rows = rows.saturating_add(2 * checkpoint_rows(config, &rooms));
+    let rows = rows.saturating_add(2 * checkpoint_rows(config, &layouts));
     (rows as u64).saturating_mul(row as u64)
 }
 
@@ -68,7 +68,7 @@ impl KvCache {
     /// A cache for `context` positions. The pages are the system's zero pages until they are written, so a long context costs memory only as it fills.
     pub(super) fn new(config: &Config, context: usize, format: CacheFormat) -> Self {
         let (key_length, value_length) = (config.key_length, config.value_length);
-        let (layers, rows) = Room::all(config, context);
+        let (layers, rows) = LayerLayout::all(config, context);
         KvCache {
             store: Store::new(format, rows, key_length, value_length),
             window: window(config, &layers),
@@ -108,17 +108,17 @@ impl KvCache {
         keys: &[f32],
         values: &[f32],
     ) {
-        let (heads, room) = (self.kv_heads, self.layers[layer]);
+        let (heads, layout) = (self.kv_heads, self.layers[layer]);
         let rows = keys
             .chunks_exact(self.key_length)
             .zip(values.chunks_exact(self.value_length));
-        if room.is_ring {
+        if layout.is_ring {
             let end = start + rows.len() / heads;
-            self.first = self.first.max(end.saturating_sub(room.positions));
+            self.first = self.first.max(end.saturating_sub(layout.positions));
         }
         for (number, (key, value)) in rows.enumerate() {
             let position = start + number / heads;
-            let at = room.row(number % heads, position);
+            let at = layout.row(number % heads, position);
             let block = at - position % KEYS;
             match &mut self.store {
                 Store::F16(rows) => {
@@ -197,8 +197,8 @@ impl KvCache {
     }
 
     /// The positions that a layer has of the first `position`.
-    fn kept(&self, room: &Room, position: usize) -> Range<usize> {
-        let first = if room.is_ring {
+    fn kept(&self, layout: &LayerLayout, position: usize) -> Range<usize> {
+        let first = if layout.is_ring {
             position.saturating_sub(self.window)
         } else {
             0
@@ -211,11 +211,11 @@ impl KvCache {
         let rows = self
             .layers
             .last()
-            .map_or(0, |room| room.first + self.kv_heads * room.positions);
+            .map_or(0, |layout| layout.first + self.kv_heads * layout.positions);
         let mut store = Store::new(self.format(), rows, self.key_length, self.value_length);
-        for room in &self.layers {
+        for layout in &self.layers {
             for head in 0..self.kv_heads {
-                for (row, count) in room.runs(head, self.kept(room, position)) {
+                for (row, count) in layout.runs(head, self.kept(layout, position)) {
                     store.copy(row, &self.store, row..row + count);
                 }
             }
@@ -234,17 +234,17 @@ impl KvCache {
         let positions = self
             .layers
             .iter()
-            .map(|room| self.kept(room, position).len());
+            .map(|layout| self.kept(layout, position).len());
         positions.sum::<usize>() * self.kv_heads * self.position_bytes()
     }
 
     /// Each layer's heads' positions, of the first `position`, with their rows.
     fn places(&self, position: usize) -> impl Iterator<Item = (usize, usize)> {
-        self.layers.iter().flat_map(move |room| {
-            let kept = self.kept(room, position);
+        self.layers.iter().flat_map(move |layout| {
+            let kept = self.kept(layout, position);
             (0..self.kv_heads).flat_map(move |head| {
                 kept.clone()
-                    .map(move |position| (position, room.row(head, position)))
+                    .map(move |position| (position, layout.row(head, position)))
             })
         })
     }

@@ -228,7 +228,7 @@ class RuntimeTest {
     }
 
     @Test
-    fun `an encoder turns texts into vectors`() = runBlocking {
+    fun `an encoder embeds texts`() = runBlocking {
         val model = open(File(slow.parentFile, "encoder.gguf"))
         assertTrue(model.info.isEncoder)
         val encoder = model.encoder().kept()

@@ -66,7 +66,7 @@ public class DramModel private constructor(internal val native: NativeModel) : A
     }
 
     /**
-     * Opens what turns texts into vectors, if the model is an encoder (`info.isEncoder`), for texts of at most [context] tokens.
+     * Opens an embedding model (`info.isEncoder`) for texts of at most [context] tokens.
      *
      * @throws DramException.OutOfMemory as [session]
      * @throws DramException.InvalidRequest when the model generates

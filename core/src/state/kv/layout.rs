@@ -7,17 +7,17 @@ use std::ops::Range;
 
 /// Where a layer's rows lie. Each head has as many as the layer keeps positions: position p is row p % positions.
 #[derive(Clone, Copy)]
-pub(super) struct Room {
+pub(super) struct LayerLayout {
     pub(super) first: usize,
     pub(super) positions: usize,
     pub(super) is_ring: bool,
 }
 
-impl Room {
-    /// The rooms of all layers, and how many rows they are together.
-    pub(super) fn all(config: &Config, context: usize) -> (Vec<Room>, usize) {
+impl LayerLayout {
+    /// The layouts of all layers, and how many rows they are together.
+    pub(super) fn all(config: &Config, context: usize) -> (Vec<LayerLayout>, usize) {
         let mut rows = 0usize;
-        let rooms = config.scopes().map(|scope| {
+        let layouts = config.scopes().map(|scope| {
             let whole = context.next_multiple_of(KEYS);
             // What sees the whole text is evaluated with the whole text.
             let window = scope.window.filter(|_| config.causal);
@@ -25,13 +25,13 @@ impl Room {
             let positions = ring.unwrap_or(whole).min(whole);
             let first = rows;
             rows = rows.saturating_add(positions.saturating_mul(config.kv_heads));
-            Room {
+            LayerLayout {
                 first,
                 positions,
                 is_ring: positions < whole,
             }
         });
-        (rooms.collect(), rows)
+        (layouts.collect(), rows)
     }
 
     /// The row of a head's position.
@@ -46,11 +46,11 @@ impl Room {
         positions: Range<usize>,
     ) -> impl Iterator<Item = (usize, usize)> {
         let mut at = positions.start / KEYS * KEYS;
-        let (end, room) = (positions.end.next_multiple_of(KEYS), *self);
+        let (end, layout) = (positions.end.next_multiple_of(KEYS), *self);
         std::iter::from_fn(move || {
             let left = end.checked_sub(at).filter(|left| *left > 0)?;
-            let count = left.min(room.positions - at % room.positions);
-            let row = room.row(head, at);
+            let count = left.min(layout.positions - at % layout.positions);
+            let row = layout.row(head, at);
             at += count;
             Some((row, count))
         })
@@ -58,8 +58,11 @@ impl Room {
 }
 
 /// The widest window of layers that keep only that; 0 where there are none.
-pub(super) fn window(config: &Config, rooms: &[Room]) -> usize {
-    let rings = config.scopes().zip(rooms).filter(|(_, room)| room.is_ring);
+pub(super) fn window(config: &Config, layouts: &[LayerLayout]) -> usize {
+    let rings = config
+        .scopes()
+        .zip(layouts)
+        .filter(|(_, layout)| layout.is_ring);
     let windows = rings.filter_map(|(scope, _)| scope.window);
     windows.max().unwrap_or(0)
 }
