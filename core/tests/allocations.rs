@@ -244,6 +244,7 @@ fn a_session_allocates_its_memory_once_and_nothing_per_token() {
         "lfm2",
         "lfm2-moe",
         "qwen3.5",
+        "granite-hybrid",
     ] {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/families");
         let model = Model::open(format!("{folder}/{name}.gguf")).unwrap();

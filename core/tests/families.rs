@@ -204,7 +204,7 @@ fn all_ways_to_a_position_give_the_same_bits() {
     let saved = tempfile::NamedTempFile::new().unwrap();
     // A window, convolutions, experts; all of them where the processor is a fast one.
     let is_few = std::env::var_os("DRAM_EMULATED").is_some();
-    let few = ["gemma2", "lfm2", "qwen3-moe", "qwen3.5"];
+    let few = ["gemma2", "lfm2", "qwen3-moe", "qwen3.5", "granite-hybrid"];
     let wanted = |case: &&Case| !case.embedding && (!is_few || few.contains(&&*case.name));
     let positions = [0, 258, 589, 1, 2, 200, 255, 256, 257, 511, 512, 619, LONG];
     let positions = &positions[..if is_few { 3 } else { positions.len() }];
@@ -388,6 +388,21 @@ fn what_a_file_says_wrongly_is_named() {
         (
             with_number("qwen3.5.gguf", "ssm.conv_kernel", 4, 5),
             ["blk.0.ssm_conv1d.weight", "[5, 64]"],
+        ),
+        (
+            with_number("granite-hybrid.gguf", "ssm.inner_size", 64, 65),
+            ["granitehybrid.ssm.inner_size", "8 heads of 8"],
+        ),
+        (
+            with_number("granite-hybrid.gguf", "ssm.inner_size", 64, 8192),
+            ["granitehybrid.ssm.inner_size", "at most 256 values a head"],
+        ),
+        (
+            with_number("granite-hybrid.gguf", "ssm.group_count", 1, 3),
+            [
+                "granitehybrid.ssm.time_step_rank",
+                "a multiple of the 3 key heads",
+            ],
         ),
         (
             with_number("qwen3.5.gguf", "nextn_predict_layers", 1, 5),

@@ -3,7 +3,7 @@
 mod bits;
 
 use bits::{Random, assert_same, others, scalar};
-use dram_core::kernels::{self, Activations, DeltaToken, Kernels, Product, RopeLayout, Weight};
+use dram_core::kernels::{self, Activations, Kernels, Product, RopeLayout, StateToken, Weight};
 use dram_core::quant::{FORMATS, Format, activation};
 use dram_core::threads::Pool;
 use half::f16;
@@ -385,11 +385,12 @@ fn elementwise_functions_equal_the_scalar_code_and_the_formula() {
     }
 }
 
-/// Against the recurrence in f64, `S = decay · S`, `S += k · (beta · (v − Sᵀk))ᵀ`, `out = Sᵀq`, and the scalar code bit for bit.
+/// Against the recurrences in f64, `S = decay · S`, `S += k · (beta · (v − Sᵀk))ᵀ`, `out = Sᵀq`, in a state space without Sᵀk, and the scalar code bit for bit.
 #[test]
-fn the_delta_rule_equals_the_scalar_code_and_the_formula() {
+fn linear_attention_equals_the_scalar_code_and_the_formula() {
     let mut random = Random(17);
-    for (rows, cols) in [(1, 1), (8, 8), (5, 19), (64, 128), (128, 128)] {
+    let sizes = [(1, 1), (8, 8), (5, 19), (64, 128), (128, 128)];
+    for ((rows, cols), is_delta) in sizes.iter().flat_map(|s| [(*s, true), (*s, false)]) {
         let tokens: Vec<_> = (0..3)
             .map(|_| {
                 let unit = |x: Vec<f32>| {
@@ -405,14 +406,17 @@ fn the_delta_rule_equals_the_scalar_code_and_the_formula() {
             let (mut state, mut all) = (before.clone(), Vec::new());
             for (query, key, value) in &tokens {
                 let mut out = vec![f32::NAN; cols];
-                let token = DeltaToken {
+                let token = StateToken {
                     query,
                     key,
                     value,
                     decay: 0.9,
                     beta: 0.6,
                 };
-                kernels.delta_rule(&mut state, token, &mut out);
+                match is_delta {
+                    true => kernels.delta_rule(&mut state, token, &mut out),
+                    false => kernels.state_space(&mut state, token, &mut out),
+                }
                 all.extend(out);
             }
             all.extend(state);
@@ -428,7 +432,12 @@ fn the_delta_rule_equals_the_scalar_code_and_the_formula() {
                     .sum()
             };
             for col in 0..cols {
-                let change = f64::from(0.6f32) * (f64::from(value[col]) - read(&state, key, col));
+                let known = if is_delta {
+                    read(&state, key, col)
+                } else {
+                    0.0
+                };
+                let change = f64::from(0.6f32) * (f64::from(value[col]) - known);
                 for row in 0..rows {
                     state[row * cols + col] += f64::from(key[row]) * change;
                 }
@@ -441,7 +450,7 @@ fn the_delta_rule_equals_the_scalar_code_and_the_formula() {
             assert!((f64::from(*got) - exact).abs() < 1e-5, "{got} for {exact}");
         }
         for kernels in others() {
-            let what = format!("delta rule of {rows} by {cols}");
+            let what = format!("linear attention of {rows} by {cols}, delta {is_delta}");
             assert_same(kernels.name(), &what, &run(kernels), &expected);
         }
     }

@@ -35,6 +35,8 @@ def rope(base, **scaling):
 
 
 FULL, LOCAL, CONV, LINEAR = "full_attention", "sliding_attention", "conv", "linear_attention"
+STATE_SPACE = dict(rms_norm_eps=1e-5, mamba_n_heads=8, mamba_d_state=16, mamba_d_head=8, mamba_chunk_size=16, embedding_multiplier=6.0,
+                   residual_multiplier=0.3, attention_multiplier=0.2, logits_scaling=3.0)
 YARN = dict(type="yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=8.0, beta_slow=1.0)
 LONG = [1.0 + 0.6 * i for i in range(4)]
 SHORT = [1.0 + 0.1 * i for i in range(4)]
@@ -85,6 +87,10 @@ MODELS = {
     "granite-moe-shared": ("GraniteMoeShared", dict(rms_norm_eps=1e-5, num_local_experts=8, num_experts_per_tok=2, shared_intermediate_size=40,
                                                     embedding_multiplier=6.0, residual_multiplier=0.3, attention_multiplier=0.2,
                                                     logits_scaling=3.0, rope_parameters=rope(1e4)), 0.3),
+    "granite-hybrid": ("GraniteMoeHybrid", dict(num_hidden_layers=4, num_local_experts=0, shared_intermediate_size=48, layer_types=[LINEAR, FULL, LINEAR, LINEAR],
+                                                **STATE_SPACE, rope_parameters=rope(1e4)), 0.3),
+    "granite-hybrid-moe": ("GraniteMoeHybrid", dict(num_local_experts=8, num_experts_per_tok=2, shared_intermediate_size=40, layer_types=[LINEAR, FULL],
+                                                    **STATE_SPACE, rope_parameters=rope(1e4)), 0.3),
     "qwen3-moe": ("Qwen3Moe", dict(rms_norm_eps=1e-6, head_dim=16, moe_intermediate_size=24, num_experts=8, num_experts_per_tok=3,
                                    norm_topk_prob=True, rope_parameters=rope(1e6)), 1),
 }
@@ -144,6 +150,13 @@ def add_mtp(folder, config):
     (folder / "config.json").write_text(json.dumps(stated))
 
 
+def published_layer_types(folder):
+    """Calls the layers as published models do, and llama.cpp's converter expects."""
+    stated = json.loads((folder / "config.json").read_text())
+    stated["layer_types"] = ["mamba" if kind == LINEAR else "attention" for kind in stated["layer_types"]]
+    (folder / "config.json").write_text(json.dumps(stated))
+
+
 def convert(model, name, llama_cpp, path):
     sys.path[:0] = [str(llama_cpp), str(llama_cpp / "gguf-py")]
     import gguf
@@ -161,6 +174,8 @@ def convert(model, name, llama_cpp, path):
             (folder / "pooling/config.json").write_text(json.dumps(mode))
         if name.startswith("qwen3.5"):
             add_mtp(folder, model.config)
+        if name.startswith("granite-hybrid"):
+            published_layer_types(folder)
         converter = get_model_class(get_model_architecture(ModelBase.load_hparams(folder, False), ModelType.TEXT))
 
         def set_vocab(self):

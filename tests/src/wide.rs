@@ -7,6 +7,8 @@ use dram_core::quant::format_by_id;
 
 const WIDTH: u64 = 256;
 const FEED_FORWARD: u64 = 512;
+/// Groups of a state space's heads.
+const GROUPS: u64 = 2;
 /// Inner length of one expert.
 const EXPERT: u64 = 256;
 const HEAD: u64 = 64;
@@ -21,6 +23,8 @@ struct Sizes {
     old_feed_forward: u64,
     /// A delta net's, of the tiny model; 0: it has none.
     old_state: u64,
+    /// A state space's heads; 0: it has none.
+    state_heads: u64,
     /// Of the wide one.
     rope: u64,
     /// Inner length of one expert of the wide one.
@@ -45,6 +49,9 @@ pub fn widened(file: &File, seed: u64) -> Gguf {
         value => value.as_integer(),
     };
     let value_heads = number("ssm.time_step_rank").unwrap_or(0);
+    let is_state_space = file
+        .tensors()
+        .any(|tensor| tensor.name().ends_with("ssm_in.weight"));
     let expert = match number("expert_feed_forward_length") {
         Some(_) => EXPERT,
         None => FEED_FORWARD,
@@ -56,6 +63,7 @@ pub fn widened(file: &File, seed: u64) -> Gguf {
         old_head,
         old_feed_forward: number("feed_forward_length").unwrap_or(1),
         old_state: number("ssm.state_size").unwrap_or(0),
+        state_heads: if is_state_space { value_heads } else { 0 },
         rope,
         expert,
     };
@@ -73,6 +81,9 @@ pub fn widened(file: &File, seed: u64) -> Gguf {
         if number(name).is_some() {
             wide.set(&key(name), Value::U32(size as u32));
         }
+    }
+    if is_state_space {
+        wide.set(&key("ssm.group_count"), Value::U32(GROUPS as u32));
     }
     // llama.cpp looks for Phi's own tokens in a model with this name.
     wide.set("general.name", Value::Str("wide".into()));
@@ -118,6 +129,8 @@ impl Sizes {
     /// What a tensor of these dimensions in the tiny model has in the wide one.
     fn of(&self, name: &str, old: &[u64]) -> Vec<u64> {
         let (queries, keys) = (self.heads * HEAD, self.kv_heads * HEAD);
+        let inner = self.state_heads * HEAD;
+        let conv = inner + 2 * GROUPS * HEAD;
         let kind = match name.strip_prefix("blk.") {
             Some(rest) => rest.split_once('.').unwrap().1,
             None => name,
@@ -129,9 +142,14 @@ impl Sizes {
             "attn_qkv.weight" if self.old_state > 0 => vec![WIDTH, old[1] * HEAD / self.old_state],
             "attn_qkv.weight" => vec![WIDTH, queries + 2 * keys],
             "attn_gate.weight" => vec![WIDTH, old[1] * HEAD / self.old_state],
+            "ssm_in.weight" => vec![WIDTH, inner + conv + self.state_heads],
+            "ssm_conv1d.weight" if inner > 0 => vec![old[0], conv],
+            "ssm_conv1d.bias" => vec![conv],
+            "ssm_norm.weight" if inner > 0 => vec![inner / GROUPS, GROUPS],
+            "ssm_out.weight" if inner > 0 => vec![inner, WIDTH],
             "ssm_conv1d.weight" => vec![old[0], old[1] * HEAD / self.old_state],
             "ssm_alpha.weight" | "ssm_beta.weight" => vec![WIDTH, old[1]],
-            "ssm_a" | "ssm_dt.bias" => old.to_vec(),
+            "ssm_a" | "ssm_d" | "ssm_dt.bias" => old.to_vec(),
             "ssm_norm.weight" => vec![HEAD],
             "ssm_out.weight" => vec![old[0] * HEAD / self.old_state, WIDTH],
             "nextn.eh_proj.weight" => vec![2 * WIDTH, WIDTH],

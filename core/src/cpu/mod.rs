@@ -2,9 +2,9 @@
 
 mod adapters;
 mod attention;
-mod delta_net;
 mod experts;
 mod importance;
+mod linear_attention;
 mod operations;
 mod parallel;
 mod scratch;
@@ -17,7 +17,7 @@ pub(crate) use scratch::bytes;
 use crate::Result;
 use crate::decoder::{Place, Steps, View};
 use crate::model::weights::{
-    DeltaNetWeights, ExpertsWeights, Linear, Matrix, Norm, ShortConvWeights,
+    ExpertsWeights, Linear, LinearAttentionWeights, Matrix, Norm, ShortConvWeights,
 };
 use crate::model::{Adapter, Model};
 use crate::state::{CacheFormat, State};
@@ -265,8 +265,13 @@ impl Steps for Cpu {
         }
     }
 
-    fn delta_net(&mut self, weights: &DeltaNetWeights, start: usize, wanted: Range<usize>) {
-        delta_net::delta_net(self, weights, start, wanted);
+    fn linear_attention(
+        &mut self,
+        weights: &LinearAttentionWeights,
+        start: usize,
+        wanted: Range<usize>,
+    ) {
+        linear_attention::linear_attention(self, weights, start, wanted);
     }
 
     fn write_conv(&mut self, weights: &ShortConvWeights, start: usize, gates: View) {

@@ -7,7 +7,7 @@ use super::segments::partial_length;
 use super::{adapters, operations};
 use crate::decoder::{Place, View};
 use crate::kernels::Activations;
-use crate::model::{Adapter, Config, DeltaNet, LayerSpec, Mixer};
+use crate::model::{Adapter, Config, LayerSpec, LinearAttention, Mixer, StateRule};
 use crate::quant::activation::Buffer;
 use crate::state::{SEGMENT, SLACK};
 use std::ops::{Deref, DerefMut};
@@ -27,8 +27,8 @@ pub(super) struct Scratch {
     pub(super) states: Vec<[f32; 2]>, // [tokens, heads]
     pub(super) conv: Floats,     // [tail + tokens, channels]: what a short convolution reads
     pub(super) taps: Floats,     // [kernel, channels]
-    pub(super) delta_gates: Floats, // [tokens, 2, value heads]: decays and betas
-    pub(super) delta_out: Floats, // [value heads, tokens, value_length]
+    pub(super) state_gates: Floats, // [tokens, 2, value heads]: decays and betas
+    pub(super) state_out: Floats, // [value heads, tokens, value_length]
     pub(super) choices: Vec<Choice>, // ≤ [tokens, used]
     pub(super) order: Vec<usize>, // ≤ [experts]
     pub(super) hooks: Hooks,
@@ -126,8 +126,8 @@ struct Sizes {
     partials: usize,
     conv: usize,
     taps: usize,
-    delta_gates: usize,
-    delta_out: usize,
+    state_gates: usize,
+    state_out: usize,
 }
 
 /// Most tokens evaluated together. More would amortise little, cost memory, and keep a cancelled prompt waiting.
@@ -147,12 +147,12 @@ fn sizes(config: &Config, context: usize, positions: usize) -> Sizes {
     let kernel = config.convolutions().map(|(kernel, _)| kernel).max();
     let conv = config.convolutions().map(|(_, width)| width).max();
     let (kernel, conv) = (kernel.unwrap_or(0), conv.unwrap_or(0));
-    let delta = |length: fn(&DeltaNet) -> usize| delta_net(config, length);
+    let linear = |length: fn(&LinearAttention) -> usize| linear_attention(config, length);
     let experts = config.experts().map(|e| e.count).max().unwrap_or(0);
     let used = config.experts().map(|e| e.used).max().unwrap_or(0);
     let cols = Place::ALL.map(|place| cols(config, place));
-    let delta_values = delta(DeltaNet::values_length);
-    let per_token = cols.iter().sum::<usize>() + conv + 2 * pairs + delta_values;
+    let state_values = linear(LinearAttention::values_length);
+    let per_token = cols.iter().sum::<usize>() + conv + 2 * pairs + state_values;
     let wanted = ENOUGH_BYTES / (per_token * size_of::<f32>()) / MIN_TOKENS * MIN_TOKENS;
     let tokens = if config.causal {
         wanted.clamp(MIN_TOKENS, MAX_TOKENS).min(context)
@@ -179,21 +179,22 @@ fn sizes(config: &Config, context: usize, positions: usize) -> Sizes {
         choices: tokens * used,
         experts,
         places,
-        // A norm's weights and bias, or a product's bias.
-        vector: cols.iter().fold(2 * widest, |most, cols| most.max(*cols)),
+        // A norm's weights and bias, a product's bias, or what divides queries and keys and a convolution's bias.
+        vector: cols.iter().fold(2 * widest, |most, cols| most.max(*cols))
+            + 2 * linear(|a| a.key_length),
         angles: tokens * pairs,
         scores: LANES * TOGETHER * SEGMENT,
         partials: partials.max(LANES * TOGETHER) * partial_length(config),
         conv: (kernel.saturating_sub(1) + tokens) * conv,
         taps: kernel * conv,
-        delta_gates: tokens * 2 * delta(|net| net.value_heads),
-        delta_out: tokens * delta_values,
+        state_gates: tokens * 2 * linear(|a| a.value_heads),
+        state_out: tokens * state_values,
     }
 }
 
-/// The greatest length of this kind of the layers' delta nets.
-fn delta_net(config: &Config, length: fn(&DeltaNet) -> usize) -> usize {
-    config.delta_nets().map(length).max().unwrap_or(0)
+/// The greatest length of this kind of the layers' linear attention.
+fn linear_attention(config: &Config, length: fn(&LinearAttention) -> usize) -> usize {
+    config.linear_attentions().map(length).max().unwrap_or(0)
 }
 
 /// Values that each token has in a place. Logits have rows of their own.
@@ -202,7 +203,7 @@ fn cols(config: &Config, place: Place) -> usize {
     let is_short_conv = |layer: &LayerSpec| matches!(layer.mixer, Mixer::ShortConv { .. });
     let short_conv = usize::from(config.layers.iter().any(is_short_conv)) * d;
     let gate = usize::from(config.gated_attention) * config.mixed_length();
-    let delta = |length: fn(&DeltaNet) -> usize| delta_net(config, length);
+    let linear = |length: fn(&LinearAttention) -> usize| linear_attention(config, length);
     let experts = config.experts().map(|e| e.count).max().unwrap_or(0);
     match place {
         Place::Stream | Place::Branch => d,
@@ -212,13 +213,14 @@ fn cols(config: &Config, place: Place) -> usize {
         Place::Value => config.values_length(),
         Place::Mixed => {
             let mixed = config.mixed_length().max(short_conv);
-            mixed.max(delta(DeltaNet::values_length))
+            mixed.max(linear(LinearAttention::values_length))
         }
-        Place::ConvInput => (3 * short_conv).max(delta(DeltaNet::conv_length)),
+        Place::ConvInput => (3 * short_conv).max(linear(LinearAttention::conv_length)),
         Place::GatedQuery if gate == 0 => 0,
         Place::GatedQuery => config.query_length() + gate,
-        Place::OutputGate => gate.max(delta(DeltaNet::values_length)),
-        Place::DeltaStep | Place::DeltaBeta => delta(|net| net.value_heads),
+        Place::OutputGate => gate.max(linear(LinearAttention::values_length)),
+        Place::Step => linear(|a| a.value_heads),
+        Place::Beta => linear(|a| usize::from(a.rule == StateRule::GatedDelta) * a.value_heads),
         Place::Gate | Place::Up => config.feed_forward_length(),
         Place::Router => experts,
         Place::SharedGate => experts.min(1),
@@ -243,8 +245,8 @@ pub(crate) fn bytes(
         sizes.partials,
         sizes.conv,
         sizes.taps,
-        sizes.delta_gates,
-        sizes.delta_out,
+        sizes.state_gates,
+        sizes.state_out,
     ];
     let floats = sizes.places.iter().chain(&others);
     let floats: u64 = floats.map(|&n| Floats::bytes(n)).sum();
@@ -280,8 +282,8 @@ impl Scratch {
             states: vec![[0.0; 2]; sizes.states],
             conv: Floats::new(sizes.conv),
             taps: Floats::new(sizes.taps),
-            delta_gates: Floats::new(sizes.delta_gates),
-            delta_out: Floats::new(sizes.delta_out),
+            state_gates: Floats::new(sizes.state_gates),
+            state_out: Floats::new(sizes.state_out),
             choices: Vec::with_capacity(sizes.choices),
             order: Vec::with_capacity(sizes.experts),
             hooks: Hooks::default(),

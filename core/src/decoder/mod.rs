@@ -1,13 +1,13 @@
 //! The forward pass: tokens in, logits or the encoder's vectors out.
 //!
-//! Each token's vector runs through the layers in the residual stream; in each, a mixer (attention, a short convolution, a delta net) and the feed-forward part read a
+//! Each token's vector runs through the layers in the residual stream; in each, a mixer (attention, a short convolution, linear attention) and the feed-forward part read a
 //! normalised copy and add what they found.
 //! (Vaswani et al. 2017, arXiv:1706.03762; Touvron et al. 2023, arXiv:2302.13971.) What else a family does, norms in other places, scales, caps,
 //! windows, is in the config and in which tensors a layer has; what is off costs nothing. Who computes it is [`Steps`].
 
 mod attention;
-mod delta_net;
 mod experts;
+mod linear_attention;
 mod mlp;
 mod short_conv;
 mod steps;
@@ -82,8 +82,8 @@ impl<'a, S: Steps> Decoder<'a, S> {
                 MixerWeights::ShortConv(conv) => {
                     self.short_conv(layer, conv, start, wanted.clone());
                 }
-                MixerWeights::DeltaNet(net) => {
-                    self.delta_net(layer, net, start, wanted.clone());
+                MixerWeights::LinearAttention(net) => {
+                    self.linear_attention(layer, net, start, wanted.clone());
                 }
             }
             if wanted.is_empty() {

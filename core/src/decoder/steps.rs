@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::model::weights::{
-    DeltaNetWeights, ExpertsWeights, Linear, Matrix, Norm, ShortConvWeights,
+    ExpertsWeights, Linear, LinearAttentionWeights, Matrix, Norm, ShortConvWeights,
 };
 use std::ops::Range;
 
@@ -23,16 +23,16 @@ pub(crate) enum Place {
     Value,
     /// What a mixer found, `[tokens, heads, value_length]` or `[tokens, embedding]`.
     Mixed,
-    /// A short convolution's b, c and x, `[tokens, 3, embedding]`, or a delta net's queries, keys and values.
+    /// A short convolution's b, c and x, `[tokens, 3, embedding]`, or linear attention's queries, keys and values.
     ConvInput,
     /// Queries, each head's with its gate behind it, `[tokens, heads, key_length + value_length]`.
     GatedQuery,
     /// What multiplies a mixer's result, as long as it.
     OutputGate,
-    /// How much a token lets a delta net's heads decay, `[tokens, value heads]`.
-    DeltaStep,
-    /// How much it writes to them, `[tokens, value heads]`.
-    DeltaBeta,
+    /// How long a step a token is, by which linear attention's heads decay, `[tokens, value heads]`.
+    Step,
+    /// How much a token writes to a delta net's heads, `[tokens, value heads]`.
+    Beta,
     /// `[tokens, feed_forward]`
     Gate,
     /// `[tokens, feed_forward]`
@@ -65,8 +65,8 @@ impl Place {
         Place::ConvInput,
         Place::GatedQuery,
         Place::OutputGate,
-        Place::DeltaStep,
-        Place::DeltaBeta,
+        Place::Step,
+        Place::Beta,
         Place::Gate,
         Place::Up,
         Place::Router,
@@ -181,9 +181,14 @@ pub(crate) trait Steps {
     /// `x` *= the logistic function of `gate`, which has as many rows, and as many columns or one.
     fn multiply_by_sigmoid(&mut self, x: View, gate: View);
 
-    /// A delta net's heads take up the tokens' queries, keys and values of [`Place::ConvInput`], after a convolution, and decays and betas.
-    /// [`Place::Mixed`] = what the wanted tokens read there, normalised and multiplied by SiLU of [`Place::OutputGate`].
-    fn delta_net(&mut self, weights: &DeltaNetWeights, start: usize, wanted: Range<usize>);
+    /// Linear attention's heads take up the tokens' queries, keys and values of [`Place::ConvInput`], after a convolution, by [`Place::Step`] and
+    /// [`Place::Beta`]. [`Place::Mixed`] = what the wanted tokens read there, normalised and multiplied by SiLU of [`Place::OutputGate`].
+    fn linear_attention(
+        &mut self,
+        weights: &LinearAttentionWeights,
+        start: usize,
+        wanted: Range<usize>,
+    );
 
     /// Keeps b · x of [`Place::ConvInput`] at `start` and after, which the convolution reads.
     fn write_conv(&mut self, weights: &ShortConvWeights, start: usize, gates: View);

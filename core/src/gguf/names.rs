@@ -37,6 +37,8 @@ pub mod key {
     pub const ROPE_FREQ_BASE_LOCAL: &str = "rope.freq_base_swa";
     pub const ROPE_SCALING_TYPE: &str = "rope.scaling.type";
     pub const ROPE_SCALING_FACTOR: &str = "rope.scaling.factor";
+    /// For Granite, whether there is rotation at all.
+    pub const ROPE_SCALING_FINETUNED: &str = "rope.scaling.finetuned";
     pub const ROPE_ATTENTION_FACTOR: &str = "rope.scaling.attn_factor";
     pub const ROPE_ORIGINAL_CONTEXT: &str = "rope.scaling.original_context_length";
     pub const YARN_EXT_FACTOR: &str = "rope.scaling.yarn_ext_factor";
@@ -97,7 +99,9 @@ pub mod tensor {
     pub const SSM_ALPHA: &str = "ssm_alpha";
     pub const SSM_BETA: &str = "ssm_beta";
     pub const SSM_CONV1D: &str = "ssm_conv1d";
+    pub const SSM_D: &str = "ssm_d";
     pub const SSM_DT: &str = "ssm_dt";
+    pub const SSM_IN: &str = "ssm_in";
     pub const SSM_NORM: &str = "ssm_norm";
     pub const SSM_OUT: &str = "ssm_out";
 

@@ -1,11 +1,11 @@
-//! What is done to vectors: norms, activations, rotation, and the steps of attention and of delta nets between products.
+//! What is done to vectors: norms, activations, rotation, and the steps of attention and of linear attention between products.
 
 use super::{Kernels, RopeLayout};
 use half::f16;
 
-/// What one token brings to one head of a gated delta net.
+/// What one token brings to one head of linear attention.
 #[derive(Clone, Copy, Debug)]
-pub struct DeltaToken<'a> {
+pub struct StateToken<'a> {
     /// `[key_length]`
     pub query: &'a [f32],
     /// `[key_length]`
@@ -14,12 +14,23 @@ pub struct DeltaToken<'a> {
     pub value: &'a [f32],
     /// Multiplies what the state has.
     pub decay: f32,
-    /// How much of the value's change is written.
+    /// How much is written.
     pub beta: f32,
 }
 
-/// Longest value head of a gated delta net.
-pub const MAX_DELTA_COLS: usize = 256;
+/// Longest value head of linear attention.
+pub const MAX_STATE_COLS: usize = 256;
+
+impl StateToken<'_> {
+    fn check(&self, state: &[f32], out: &[f32]) {
+        let (rows, cols) = (self.key.len(), self.value.len());
+        assert!(
+            self.query.len() == rows && state.len() == rows * cols && out.len() == cols,
+            "a state of keys and values"
+        );
+        assert!((1..=MAX_STATE_COLS).contains(&cols), "a value's length");
+    }
+}
 
 /// All methods panic when lengths do not agree with what is written beside the arguments.
 impl Kernels {
@@ -91,15 +102,18 @@ impl Kernels {
 
     /// One token of a gated delta net in one head: `S = decay · S`, `S += k · (beta · (v − Sᵀk))ᵀ`, `out = Sᵀq`. `state`: S `[key_length, value_length]`;
     /// `out`: `[value_length]`. Yang et al., 2024 (arXiv 2412.06464).
-    pub fn delta_rule(&self, state: &mut [f32], token: DeltaToken<'_>, out: &mut [f32]) {
-        let (rows, cols) = (token.key.len(), token.value.len());
-        assert!(
-            token.query.len() == rows && state.len() == rows * cols && out.len() == cols,
-            "a state of keys and values"
-        );
-        assert!((1..=MAX_DELTA_COLS).contains(&cols), "a value's length");
+    pub fn delta_rule(&self, state: &mut [f32], token: StateToken<'_>, out: &mut [f32]) {
+        token.check(state, out);
         // SAFETY: the processor has this table's instructions, and the lengths agree.
         unsafe { (self.delta_rule)(state, token, out) }
+    }
+
+    /// One token of Mamba-2's state space in one head: `S = decay · S + k · (beta · v)ᵀ`, `out = Sᵀq`. `state`: S `[key_length, value_length]`; `out`:
+    /// `[value_length]`. Dao and Gu, 2024 (arXiv 2405.21060), whose B, x and C are k, v and q.
+    pub fn state_space(&self, state: &mut [f32], token: StateToken<'_>, out: &mut [f32]) {
+        token.check(state, out);
+        // SAFETY: the processor has this table's instructions, and the lengths agree.
+        unsafe { (self.state_space)(state, token, out) }
     }
 
     /// SwiGLU's product in place: `gate = gate · sigmoid(gate) · up`. Both `[values]`. Shazeer, 2020 (arXiv 2002.05202).

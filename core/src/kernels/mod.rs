@@ -36,7 +36,7 @@ mod unpack;
 mod x86;
 
 pub use attention::{KEYS, Scores, WeightedSum};
-pub use elementwise::{DeltaToken, MAX_DELTA_COLS};
+pub use elementwise::{MAX_STATE_COLS, StateToken};
 pub use format::{quantize_activations, round_activations};
 pub(crate) use limits::Words;
 pub use product::{Activations, Product, Weight};
@@ -75,7 +75,8 @@ pub struct Kernels {
     silu: unsafe fn(&mut [f32]),
     silu_mul: unsafe fn(&mut [f32], &[f32]),
     sigmoid_mul: unsafe fn(&mut [f32], &[f32]),
-    delta_rule: unsafe fn(&mut [f32], DeltaToken<'_>, &mut [f32]),
+    delta_rule: unsafe fn(&mut [f32], StateToken<'_>, &mut [f32]),
+    state_space: unsafe fn(&mut [f32], StateToken<'_>, &mut [f32]),
     gelu_mul: unsafe fn(&mut [f32], &[f32]),
     gelu: unsafe fn(&mut [f32]),
     soft_cap: unsafe fn(&mut [f32], f32),

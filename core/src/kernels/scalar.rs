@@ -4,7 +4,7 @@
 //! cannot vectorise by itself is written by hand there.
 
 use super::product::Tile;
-use super::{DeltaToken, Kernels, RopeLayout, attention, attention_q8_0};
+use super::{Kernels, RopeLayout, StateToken, attention, attention_q8_0};
 use crate::quant::float16::f32_to_f16;
 use crate::quant::{Dot, activation, blocks, sum16};
 use half::f16;
@@ -32,6 +32,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     silu_mul,
     sigmoid_mul,
     delta_rule,
+    state_space,
     gelu_mul,
     gelu,
     soft_cap,
@@ -190,12 +191,14 @@ pub(super) fn sigmoid_mul(x: &mut [f32], gate: &[f32]) {
     }
 }
 
+/// Columns of a state whose sums stay in registers.
+const STATE_COLS: usize = 32;
+
 #[inline(always)]
-pub(super) fn delta_rule(state: &mut [f32], token: DeltaToken<'_>, out: &mut [f32]) {
-    const COLS: usize = 32; // their sums stay in registers
-    let whole = out.len() / COLS * COLS;
-    for first in (0..whole).step_by(COLS) {
-        delta_rule_of::<COLS>(state, &token, out, first);
+pub(super) fn delta_rule(state: &mut [f32], token: StateToken<'_>, out: &mut [f32]) {
+    let whole = out.len() / STATE_COLS * STATE_COLS;
+    for first in (0..whole).step_by(STATE_COLS) {
+        delta_rule_of::<STATE_COLS>(state, &token, out, first);
     }
     for first in whole..out.len() {
         delta_rule_of::<1>(state, &token, out, first);
@@ -206,7 +209,7 @@ pub(super) fn delta_rule(state: &mut [f32], token: DeltaToken<'_>, out: &mut [f3
 #[inline(always)]
 fn delta_rule_of<const N: usize>(
     state: &mut [f32],
-    token: &DeltaToken<'_>,
+    token: &StateToken<'_>,
     out: &mut [f32],
     first: usize,
 ) {
@@ -223,6 +226,46 @@ fn delta_rule_of<const N: usize>(
     for col in 0..N {
         change[col] = token.beta * (value[col] - token.decay * under_key[col]);
     }
+    write_and_read(state, token, &change, out, first);
+}
+
+#[inline(always)]
+pub(super) fn state_space(state: &mut [f32], token: StateToken<'_>, out: &mut [f32]) {
+    let whole = out.len() / STATE_COLS * STATE_COLS;
+    for first in (0..whole).step_by(STATE_COLS) {
+        state_space_of::<STATE_COLS>(state, &token, out, first);
+    }
+    for first in whole..out.len() {
+        state_space_of::<1>(state, &token, out, first);
+    }
+}
+
+/// The columns `first..first + N`.
+#[inline(always)]
+fn state_space_of<const N: usize>(
+    state: &mut [f32],
+    token: &StateToken<'_>,
+    out: &mut [f32],
+    first: usize,
+) {
+    let value = &token.value[first..first + N];
+    let mut change = [0.0; N];
+    for col in 0..N {
+        change[col] = token.beta * value[col];
+    }
+    write_and_read(state, token, &change, out, first);
+}
+
+/// `S = decay · S + k · changeᵀ`, `out = Sᵀq`, in the columns `first..first + N`.
+#[inline(always)]
+fn write_and_read<const N: usize>(
+    state: &mut [f32],
+    token: &StateToken<'_>,
+    change: &[f32; N],
+    out: &mut [f32],
+    first: usize,
+) {
+    let cols = out.len();
     let mut read = [0.0; N];
     let rows = state.chunks_exact_mut(cols).zip(token.key);
     for ((row, key), query) in rows.zip(token.query) {

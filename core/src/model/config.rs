@@ -75,27 +75,40 @@ pub enum Mixer {
         /// Positions, at least 2.
         kernel: usize,
     },
-    /// A gated delta net.
-    DeltaNet(DeltaNet),
+    /// Heads that keep a matrix each.
+    LinearAttention(LinearAttention),
 }
 
-/// A gated delta net (arXiv:2412.06464), as Qwen 3.5 has it. Queries, keys and values go through a short convolution each channel, then each value head keeps
-/// a matrix S `[key_length, value_length]`, which a token changes by `S = decay · S`, `S += k · (beta · (v − Sᵀk))ᵀ` and reads by `Sᵀq`.
+/// Linear attention (arXiv:2006.16236) with a decaying state. Queries, keys and values go through a short convolution each channel, and each value head keeps a
+/// matrix S `[key_length, value_length]`, which the tokens change one after another and read by `Sᵀq`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeltaNet {
+pub struct LinearAttention {
+    /// How a token changes the matrices.
+    pub rule: StateRule,
     /// Positions that the convolution sees, at least 2.
     pub kernel: usize,
-    /// Heads of queries and keys.
+    /// Heads of queries and keys; a state space's groups.
     pub key_heads: usize,
-    /// Heads of values, a multiple of `key_heads`; head h reads keys of head h modulo `key_heads`.
+    /// Heads of values, a multiple of `key_heads`.
     pub value_heads: usize,
-    /// Length of a query or key head.
+    /// Length of a query or key head; a state space's state.
     pub key_length: usize,
     /// Length of a value head.
     pub value_length: usize,
 }
 
-impl DeltaNet {
+/// How a token changes the matrix S of linear attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateRule {
+    /// The gated delta net (arXiv:2412.06464), as Qwen 3.5 has it: `S = decay · S`, `S += k · (beta · (v − Sᵀk))ᵀ`. Value head h reads the keys of head h modulo
+    /// `key_heads`.
+    GatedDelta,
+    /// Mamba-2's state space (arXiv:2405.21060): `S = decay · S + k · (step · v)ᵀ`, where k, v and q are the paper's B, x and C, and the output gains D · v. Neighbouring
+    /// value heads share a key head.
+    StateSpace,
+}
+
+impl LinearAttention {
     /// Length of all query heads, or of all key heads.
     pub(crate) fn keys_length(&self) -> usize {
         self.key_heads * self.key_length
@@ -304,15 +317,15 @@ impl Config {
     pub(crate) fn convolutions(&self) -> impl Iterator<Item = (usize, usize)> {
         self.layers.iter().filter_map(|layer| match &layer.mixer {
             Mixer::ShortConv { kernel } => Some((*kernel, self.embedding_length)),
-            Mixer::DeltaNet(net) => Some((net.kernel, net.conv_length())),
+            Mixer::LinearAttention(net) => Some((net.kernel, net.conv_length())),
             Mixer::Attention(_) => None,
         })
     }
 
-    /// The layers' delta nets, which are all alike.
-    pub(crate) fn delta_nets(&self) -> impl Iterator<Item = &DeltaNet> {
+    /// The layers' linear attention, which is alike in all.
+    pub(crate) fn linear_attentions(&self) -> impl Iterator<Item = &LinearAttention> {
         self.layers.iter().filter_map(|layer| match &layer.mixer {
-            Mixer::DeltaNet(net) => Some(net),
+            Mixer::LinearAttention(net) => Some(net),
             _ => None,
         })
     }

@@ -11,8 +11,8 @@ pub(crate) mod weights;
 
 pub use adapter::Adapter;
 pub use config::{
-    Activation, Config, DeltaNet, ExpertScores, Experts, FeedForward, HeadNorm, LayerSpec, Mixer,
-    NormKind, Pooling, Rope, Rotation, Scope, SharedExpert, Yarn,
+    Activation, Config, ExpertScores, Experts, FeedForward, HeadNorm, LayerSpec, LinearAttention,
+    Mixer, NormKind, Pooling, Rope, Rotation, Scope, SharedExpert, StateRule, Yarn,
 };
 
 use families::ARCHITECTURES;

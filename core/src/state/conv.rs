@@ -46,9 +46,9 @@ fn sizes(config: &Config) -> (usize, usize, usize) {
     (layers, width.unwrap_or(0), tail.unwrap_or(0))
 }
 
-/// Checkpoints at multiples of [`SPACING`]. Delta nets cannot go back to these.
+/// Checkpoints at multiples of [`SPACING`]. Linear attention cannot go back to these.
 fn spaced_checkpoints(config: &Config, context: usize) -> usize {
-    match config.delta_nets().next() {
+    match config.linear_attentions().next() {
         Some(_) => 0,
         None => context / SPACING,
     }

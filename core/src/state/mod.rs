@@ -1,5 +1,5 @@
 //! What a session keeps of the tokens that it has evaluated: the KV cache of the layers with attention, the inputs that short convolutions still see, and
-//! the matrices of gated delta nets.
+//! the matrices of linear attention.
 //!
 //! Every part can go back to an earlier position, some only to certain ones: [`State::truncate`] answers the position that was really kept, and the
 //! session evaluates again what lies between.
@@ -11,7 +11,7 @@ mod recurrent;
 pub(crate) use conv::ConvState;
 pub use kv::CacheFormat;
 pub(crate) use kv::{KvCache, Mark, SEGMENT, SLACK, bytes_read};
-pub(crate) use recurrent::{DeltaRun, RecurrentState, delta_token};
+pub(crate) use recurrent::{RecurrentState, StateRun, take_up};
 
 use crate::kernels;
 use crate::model::Config;

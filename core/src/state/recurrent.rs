@@ -1,8 +1,8 @@
-//! The matrices of gated delta nets. A token changes all of a matrix, so going back is a copy of an earlier one, and the tokens after it once more.
+//! The matrices of linear attention. A token changes all of a matrix, so going back is a copy of an earlier one, and the tokens after it once more.
 
 use super::Mark;
-use crate::kernels::{self, DeltaToken, Kernels};
-use crate::model::{Config, DeltaNet};
+use crate::kernels::{self, Kernels, StateToken};
+use crate::model::{Config, LinearAttention, StateRule};
 use std::borrow::Cow;
 use std::io;
 use std::ops::Range;
@@ -16,7 +16,7 @@ const SPACING: usize = 32;
 // A draft is dropped from a snapshot that is at most so far back.
 const _: () = assert!(super::MAX_DRAFT < NEAR && SPACING + 2 * NEAR <= LOG);
 
-/// What the delta nets of one sequence hold, for every layer that has one; `layer` is its number among these.
+/// What the linear attention of one sequence holds, for every layer that has one; `layer` is its number among these.
 #[derive(Clone)]
 pub(crate) struct RecurrentState {
     layers: Vec<LayerState>,
@@ -32,7 +32,7 @@ struct Checkpoint {
 
 #[derive(Clone)]
 struct LayerState {
-    spec: DeltaNet,
+    spec: LinearAttention,
     /// Tokens that the matrices have seen.
     end: usize,
     current: Vec<f32>, // [value_heads, key_length, value_length]
@@ -50,18 +50,18 @@ struct Snapshot {
 }
 
 /// Values of a token in the log.
-fn log_row(spec: &DeltaNet) -> usize {
+fn log_row(spec: &LinearAttention) -> usize {
     spec.conv_length() + 2 * spec.value_heads
 }
 
 /// Bytes for any context.
 pub(super) fn bytes(config: &Config) -> u64 {
-    let layer = |spec: &DeltaNet| (5 * spec.state_length() + LOG * log_row(spec)) as u64;
-    config.delta_nets().map(layer).sum::<u64>() * size_of::<f32>() as u64
+    let layer = |spec: &LinearAttention| (5 * spec.state_length() + LOG * log_row(spec)) as u64;
+    config.linear_attentions().map(layer).sum::<u64>() * size_of::<f32>() as u64
 }
 
 /// What a run of tokens reads and writes of one layer.
-pub(crate) struct DeltaRun<'a> {
+pub(crate) struct StateRun<'a> {
     pub(crate) state: &'a mut [f32], // [value_heads, key_length, value_length]
     /// Copies to be made of the state: before which token of the run, and to where.
     pub(crate) copies: [(Option<usize>, &'a mut [f32]); 2],
@@ -69,7 +69,7 @@ pub(crate) struct DeltaRun<'a> {
 
 impl RecurrentState {
     pub(super) fn new(config: &Config) -> RecurrentState {
-        let layer = |spec: &DeltaNet| {
+        let layer = |spec: &LinearAttention| {
             let zeros = vec![0.0; spec.state_length()];
             let snapshot = Snapshot {
                 position: None,
@@ -84,13 +84,16 @@ impl RecurrentState {
                 first: 0,
             }
         };
-        let values = config.delta_nets().map(DeltaNet::state_length).sum();
+        let values = config
+            .linear_attentions()
+            .map(LinearAttention::state_length)
+            .sum();
         let checkpoint = Checkpoint {
             position: 0,
             states: vec![0.0; values],
         };
         RecurrentState {
-            layers: config.delta_nets().map(layer).collect(),
+            layers: config.linear_attentions().map(layer).collect(),
             checkpoints: [checkpoint.clone(), checkpoint],
         }
     }
@@ -100,7 +103,7 @@ impl RecurrentState {
     }
 
     /// Begins a run of tokens from the layer's end. `rows` `[tokens, queries, keys and values]`, `gates` `[tokens, 2, value_heads]`: decays and betas.
-    pub(crate) fn run(&mut self, layer: usize, rows: &[f32], gates: &[f32]) -> DeltaRun<'_> {
+    pub(crate) fn run(&mut self, layer: usize, rows: &[f32], gates: &[f32]) -> StateRun<'_> {
         let layer = &mut self.layers[layer];
         let spec = layer.spec;
         let (width, heads) = (spec.conv_length(), 2 * spec.value_heads);
@@ -132,7 +135,7 @@ impl RecurrentState {
             }
         }
         let [a, b] = &mut layer.snapshots;
-        DeltaRun {
+        StateRun {
             state: &mut layer.current,
             copies: [(due[0], &mut a.state), (due[1], &mut b.state)],
         }
@@ -275,28 +278,42 @@ impl LayerState {
             let (values, gates) = row.split_at(spec.conv_length());
             let state = spec.key_length * spec.value_length;
             for (head, state) in self.current.chunks_exact_mut(state).enumerate() {
-                let token = delta_token(&spec, values, gates, head);
-                kernels.delta_rule(state, token, &mut out);
+                take_up(kernels, &spec, [values, gates], (head, state), &mut out);
             }
         }
     }
 }
 
-/// What a token brings to a head. `values`: `[queries, keys and values]`, `gates`: `[2, value_heads]`.
-pub(crate) fn delta_token<'a>(
-    spec: &DeltaNet,
-    values: &'a [f32],
-    gates: &[f32],
-    head: usize,
-) -> DeltaToken<'a> {
+/// A head's `state` takes up a token, and `out` `[value_length]` = what the token reads there. `values`: the convolution's outputs, `[queries, keys and values]` of
+/// a delta net, `[values, keys and queries]` of a state space. `gates`: `[2, value_heads]`, decays, then how much is written.
+pub(crate) fn take_up(
+    kernels: &Kernels,
+    spec: &LinearAttention,
+    [values, gates]: [&[f32]; 2],
+    (head, state): (usize, &mut [f32]),
+    out: &mut [f32],
+) {
     let (keys, length) = (spec.keys_length(), spec.key_length);
-    let at = head % spec.key_heads * length;
-    DeltaToken {
-        query: &values[at..][..length],
-        key: &values[keys + at..][..length],
-        value: &values[2 * keys + head * spec.value_length..][..spec.value_length],
+    let key_head = match spec.rule {
+        StateRule::GatedDelta => head % spec.key_heads,
+        StateRule::StateSpace => head / (spec.value_heads / spec.key_heads),
+    };
+    let [query, key, value] = match spec.rule {
+        StateRule::GatedDelta => [0, keys, 2 * keys],
+        StateRule::StateSpace => [spec.values_length() + keys, spec.values_length(), 0],
+    };
+    let of =
+        |first: usize, number: usize, length: usize| &values[first + number * length..][..length];
+    let token = StateToken {
+        query: of(query, key_head, length),
+        key: of(key, key_head, length),
+        value: of(value, head, spec.value_length),
         decay: gates[head],
         beta: gates[spec.value_heads + head],
+    };
+    match spec.rule {
+        StateRule::GatedDelta => kernels.delta_rule(state, token, out),
+        StateRule::StateSpace => kernels.state_space(state, token, out),
     }
 }
 
@@ -305,9 +322,10 @@ mod tests {
     use super::*;
     use crate::Model;
 
-    fn model() -> Model {
+    fn models() -> [Model; 2] {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/families");
-        Model::open(format!("{folder}/qwen3.5.gguf")).unwrap()
+        ["qwen3.5", "granite-hybrid"]
+            .map(|name| Model::open(format!("{folder}/{name}.gguf")).unwrap())
     }
 
     /// splitmix64
@@ -319,7 +337,7 @@ mod tests {
     }
 
     /// A token's values and gates, of length at most 1 and between 0 and 1.
-    fn token(spec: &DeltaNet, seed: u64) -> [Vec<f32>; 2] {
+    fn token(spec: &LinearAttention, seed: u64) -> [Vec<f32>; 2] {
         let mut state = seed;
         let mut unit = || (random(&mut state) >> 40) as f32 / (1 << 24) as f32;
         let values = (0..spec.conv_length()).map(|_| (unit() - 0.5) * 0.5);
@@ -346,9 +364,9 @@ mod tests {
                     }
                 }
                 for (head, state) in run.state.chunks_exact_mut(head).enumerate() {
-                    let token = delta_token(&spec, values, gates, head);
                     let mut out = vec![0.0; spec.value_length];
-                    kernels::selected().delta_rule(state, token, &mut out);
+                    let token = [&values[..], &gates[..]];
+                    take_up(kernels::selected(), &spec, token, (head, state), &mut out);
                 }
             }
         }
@@ -357,10 +375,11 @@ mod tests {
     /// However a sequence came about, its state is that of a fresh one.
     #[test]
     fn any_way_to_a_sequence_gives_its_state() {
-        let model = model();
-        let spec = *model.config().delta_nets().next().unwrap();
+        let models = models();
         let (mut seed, mut exact, mut rewound) = (7, 0, 0);
-        for _ in 0..40 {
+        for round in 0..40 {
+            let model = &models[round % 2];
+            let spec = *model.config().linear_attentions().next().unwrap();
             let mut state = RecurrentState::new(model.config());
             let mut tokens: Vec<[Vec<f32>; 2]> = Vec::new();
             let mut within = 0; // reached by itself: what lies after the last run's beginning, if that was short
@@ -408,8 +427,8 @@ mod tests {
     /// Behind a checkpoint there is neither a snapshot nor a log, and a draft can be dropped at once.
     #[test]
     fn a_draft_behind_a_checkpoint_is_dropped() {
-        let model = model();
-        let spec = *model.config().delta_nets().next().unwrap();
+        let [model, _] = models();
+        let spec = *model.config().linear_attentions().next().unwrap();
         let tokens = |count: u64| (0..count).map(|n| token(&spec, n)).collect::<Vec<_>>();
         let mut state = RecurrentState::new(model.config());
         run(&mut state, &tokens(10));

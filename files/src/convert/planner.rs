@@ -132,13 +132,26 @@ impl<'a> Planner<'a> {
                 let (parts, cols) = self.in_order(part, stored, rows, rows);
                 return self.push_rows(format!("{target}.bias"), vec![rows], parts, cols);
             }
-            Form::NegativeExp => {
+            Form::Scalars {
+                negative_exp,
+                column,
+            } => {
                 let stored = self.required(&name, &[rows])?;
                 let (parts, cols) = self.in_order(part, stored, rows, rows);
-                let values = self.source.values(&parts, cols);
-                let negative_exp = |x: &f32| -f64::from(*x).exp() as f32;
-                let values = values.iter().map(negative_exp).collect();
-                return self.push(target, vec![rows], Make::Values(values));
+                let mut values = self.source.values(&parts, cols);
+                if negative_exp {
+                    let negative_exp = |x: &mut f32| *x = -f64::from(*x).exp() as f32;
+                    values.iter_mut().for_each(negative_exp);
+                }
+                let shape = if column { vec![1, rows] } else { vec![rows] };
+                return self.push(target, shape, Make::Values(values));
+            }
+            Form::Groups(groups) => {
+                let stored = self.required(&format!("{name}.weight"), &[rows])?;
+                let groups = groups.of(self.shape);
+                let parts = vec![Rows::all(stored, rows / groups)];
+                let shape = vec![rows / groups, groups];
+                return self.push_parts(format!("{target}.weight"), shape, parts);
             }
             Form::Vector => (vec![rows], rows, vec![rows]),
             Form::Matrix(cols) => {

@@ -61,6 +61,7 @@ mod folder {
 
     pub(super) const FOLDER: Folder = Folder {
         classes: &["BertModel", "BertForMaskedLM"],
+        accepts: |_| true,
         model_type: "bert",
         activations: &["gelu"],
         defaults: &[

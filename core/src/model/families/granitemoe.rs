@@ -2,7 +2,7 @@
 
 use super::super::config::{Config, ExpertScores};
 use super::super::keys::Keys;
-use super::{Architecture, experts, granite, with_experts};
+use super::{Architecture, decoder, experts, granite, with_experts};
 use crate::Result;
 
 pub(super) const FAMILY: Architecture = Architecture {
@@ -15,17 +15,26 @@ pub(super) const FAMILY: Architecture = Architecture {
 
 fn config(keys: &Keys<'_>) -> Result<Config> {
     let experts = experts(keys, ExpertScores::Softmax)?;
-    Ok(with_experts(granite::config(keys)?, experts))
+    Ok(with_experts(
+        granite::with_scales(keys, decoder(keys)?)?,
+        experts,
+    ))
 }
 
 #[cfg(feature = "folders")]
-mod folder {
+pub(super) mod folder {
     use super::super::granite;
+    use super::super::granite::folder::{HYBRID, has_experts, is_hybrid};
     use crate::gguf::names::{key, tensor};
     use crate::model::folder::*;
 
     pub(super) const FOLDER: Folder = Folder {
-        classes: &["GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"],
+        classes: &[
+            "GraniteMoeForCausalLM",
+            "GraniteMoeSharedForCausalLM",
+            HYBRID,
+        ],
+        accepts: |fields| has_experts(fields) && !is_hybrid(fields),
         model_type: "granitemoe",
         keys,
         layers: all_experts,
@@ -37,7 +46,7 @@ mod folder {
 
     const INPUT: &str = "block_sparse_moe.input_linear";
     const OUTPUT: &str = "block_sparse_moe.output_linear";
-    const EXPERTS: Group = only(
+    pub(crate) const EXPERTS: Group = only(
         Kind::Experts,
         &[
             matrix(
@@ -67,7 +76,7 @@ mod folder {
         ],
     );
     const SHARED: [Dim; 2] = [Dim::SharedExpert, Dim::Width];
-    const SHARED_EXPERT: Group = only(
+    pub(crate) const SHARED_EXPERT: Group = only(
         Kind::Experts,
         &[
             piece(
@@ -94,7 +103,7 @@ mod folder {
         ],
     );
 
-    fn keys(fields: &Fields, shape: &Shape, entries: &mut Entries) -> Result<()> {
+    pub(crate) fn keys(fields: &Fields, shape: &Shape, entries: &mut Entries) -> Result<()> {
         granite::folder::keys(fields, shape, entries)?;
         if shape.shared_length > 0 {
             entries.number(key::EXPERT_SHARED_FEED_FORWARD_LENGTH, shape.shared_length)?;

@@ -3,7 +3,7 @@
 use super::super::config::{Config, HeadNorm, Mixer};
 use super::super::keys::Keys;
 use super::super::weights::Names;
-use super::{Architecture, rms_and_rope, shape_of};
+use super::{Architecture, kv_heads_by_layer, rms_and_rope, shape_of};
 use crate::Result;
 use crate::gguf::names::{key, tensor};
 use crate::kernels::RopeLayout;
@@ -33,13 +33,7 @@ pub(super) fn config(keys: &Keys<'_>) -> Result<Config> {
         let key = keys.name(key::SLIDING_WINDOW);
         return Err(keys.bad(&key, "0 or absent".into(), window));
     }
-    let heads = keys.lengths(key::HEAD_COUNT_KV)?; // [layers]
-    let kv_heads = heads.iter().copied().max().filter(|heads| *heads > 0);
-    if let Some(other) = heads.iter().find(|n| **n != 0 && Some(**n) != kv_heads) {
-        let key = keys.name(key::HEAD_COUNT_KV);
-        let expected = format!("0 or {} in each layer", kv_heads.unwrap_or_default());
-        return Err(keys.bad(&key, expected, other));
-    }
+    let (heads, kv_heads) = kv_heads_by_layer(keys)?;
     let shape = shape_of(keys, kv_heads)?;
     let mut config = rms_and_rope(keys, shape)?;
     config.head_norm = Some(HeadNorm::Shared);

@@ -40,6 +40,7 @@ mod folder {
             "MistralForCausalLM",
             "LlamaModel",
         ],
+        accepts: |_| true,
         model_type: "llama",
         activations: &["silu", "swish"],
         defaults: &[("rope_theta", 10_000.0)],

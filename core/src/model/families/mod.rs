@@ -5,6 +5,7 @@ mod bert;
 mod gemma2;
 mod gemma3;
 mod granite;
+mod granitehybrid;
 mod granitemoe;
 mod lfm2;
 mod lfm2moe;
@@ -21,8 +22,8 @@ mod smollm3;
 mod stablelm;
 
 use super::config::{
-    Activation, Config, ExpertScores, Experts, FeedForward, LayerSpec, Mixer, NormKind, Rope,
-    Rotation, Scope, SharedExpert,
+    Activation, Config, ExpertScores, Experts, FeedForward, LayerSpec, LinearAttention, Mixer,
+    NormKind, Rope, Rotation, Scope, SharedExpert, StateRule,
 };
 #[cfg(feature = "folders")]
 use super::folder::Folder;
@@ -30,7 +31,7 @@ use super::keys::Keys;
 use super::weights::Names;
 use crate::Result;
 use crate::gguf::names::key;
-use crate::kernels::RopeLayout;
+use crate::kernels::{MAX_STATE_COLS, RopeLayout};
 
 /// A family of models: how its metadata becomes a [`Config`], and what it calls its tensors.
 pub(super) struct Architecture {
@@ -64,6 +65,7 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     olmoe::FAMILY,
     granite::FAMILY,
     granitemoe::FAMILY,
+    granitehybrid::FAMILY,
     lfm2::FAMILY,
     lfm2moe::FAMILY,
     bert::FAMILY,
@@ -148,6 +150,52 @@ fn shape_of(keys: &Keys<'_>, kv_heads: Option<usize>) -> Result<Config> {
         attention_cap: None,
         logit_cap: None,
         pooling: None,
+    })
+}
+
+/// Heads of keys and values in each layer, `[layers]`, where some layers have none because they have no attention; and how many the others have.
+fn kv_heads_by_layer(keys: &Keys<'_>) -> Result<(Vec<usize>, Option<usize>)> {
+    let heads = keys.lengths(key::HEAD_COUNT_KV)?;
+    let kv_heads = heads.iter().copied().max().filter(|heads| *heads > 0);
+    if let Some(other) = heads.iter().find(|n| **n != 0 && Some(**n) != kv_heads) {
+        let key = keys.name(key::HEAD_COUNT_KV);
+        let expected = format!("0 or {} in each layer", kv_heads.unwrap_or_default());
+        return Err(keys.bad(&key, expected, other));
+    }
+    Ok((heads, kv_heads))
+}
+
+/// The linear attention of which the metadata tells.
+fn linear_attention(keys: &Keys<'_>, rule: StateRule) -> Result<LinearAttention> {
+    let key_length = keys.length(key::SSM_STATE_SIZE)?;
+    let key_heads = keys.length(key::SSM_GROUP_COUNT)?;
+    let value_heads = keys.length(key::SSM_TIME_STEP_RANK)?;
+    let inner = keys.length(key::SSM_INNER_SIZE)?;
+    let (value_length, length_key) = match rule {
+        StateRule::GatedDelta => (key_length, key::SSM_STATE_SIZE),
+        StateRule::StateSpace => (inner / value_heads, key::SSM_INNER_SIZE),
+    };
+    if value_length > MAX_STATE_COLS {
+        let expected = format!("at most {MAX_STATE_COLS} values a head");
+        return Err(keys.bad(&keys.name(length_key), expected, value_length));
+    }
+    if !value_heads.is_multiple_of(key_heads) {
+        let key = keys.name(key::SSM_TIME_STEP_RANK);
+        let expected = format!("a multiple of the {key_heads} key heads");
+        return Err(keys.bad(&key, expected, value_heads));
+    }
+    if value_length == 0 || inner != value_heads * value_length {
+        let key = keys.name(key::SSM_INNER_SIZE);
+        let expected = format!("{value_heads} heads of {}", value_length.max(1));
+        return Err(keys.bad(&key, expected, inner));
+    }
+    Ok(LinearAttention {
+        rule,
+        kernel: keys.kernel(key::SSM_CONV_KERNEL)?,
+        key_heads,
+        value_heads,
+        key_length,
+        value_length,
     })
 }
 

@@ -39,6 +39,11 @@ pub struct Shape {
     pub delta_key_heads: usize,
     pub delta_value_heads: usize,
     pub delta_head: usize,
+    /// A state space's heads, groups of them, the length of a state, and that of all heads' values; 0 where there is none.
+    pub state_heads: usize,
+    pub state_groups: usize,
+    pub state_length: usize,
+    pub state_values: usize,
 }
 
 /// RoPE as newer folders keep it in `rope_parameters` and older ones beside `rope_scaling`.
@@ -68,12 +73,18 @@ impl Fields {
             fields.extend(text);
         }
         let kind = json["model_type"].as_str();
+        let own = Fields::plain(json.clone());
         let family = match &class {
-            Some(class) => Family::all().find(|f| f.classes.contains(&&**class)),
+            Some(class) => {
+                let mut all = Family::all().filter(|f| f.classes.contains(&&**class));
+                all.find(|f| (f.accepts)(&own))
+            }
             None => Family::all().find(|f| Some(f.model_type) == kind),
         };
         let Some(family) = family else {
-            let known: Vec<_> = Family::all().flat_map(|f| f.classes).copied().collect();
+            let mut known: Vec<_> = Family::all().flat_map(|f| f.classes).copied().collect();
+            known.sort_unstable();
+            known.dedup();
             return refuse(format!(
                 "{} is not known; known are {}",
                 class
@@ -168,6 +179,12 @@ impl Fields {
         self[key] == true
     }
 
+    /// Whether it is a number above 0.
+    #[must_use]
+    pub fn any(&self, key: &str) -> bool {
+        self[key].as_u64().is_some_and(|n| n > 0)
+    }
+
     /// A number that can be a dimension.
     pub fn length(&self, key: &str) -> Result<usize> {
         let value = u64::from(self.number(key)?);
@@ -225,14 +242,16 @@ impl Fields {
                 Some(1..) if has(Kind::Experts) => self.length(family.shared_length)?,
                 _ => 0,
             },
-            kernel: if has(Kind::DeltaNet) {
-                self.length("linear_conv_kernel_dim")?
-            } else {
-                of(Kind::ShortConv, "conv_L_cache")?
-            },
+            kernel: of(Kind::DeltaNet, "linear_conv_kernel_dim")?
+                + of(Kind::StateSpace, "mamba_d_conv")?
+                + of(Kind::ShortConv, "conv_L_cache")?,
             delta_key_heads: of(Kind::DeltaNet, "linear_num_key_heads")?,
             delta_value_heads: of(Kind::DeltaNet, "linear_num_value_heads")?,
             delta_head: of(Kind::DeltaNet, "linear_value_head_dim")?,
+            state_heads: of(Kind::StateSpace, "mamba_n_heads")?,
+            state_groups: of(Kind::StateSpace, "mamba_n_groups")?,
+            state_length: of(Kind::StateSpace, "mamba_d_state")?,
+            state_values: of(Kind::StateSpace, "mamba_expand")? * width,
             layers,
         })
     }

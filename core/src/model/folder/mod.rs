@@ -12,7 +12,8 @@ pub use parts::{Dim, Form, Group, Heads, Kind, Layer, Need, Part};
 
 pub(super) use common::*;
 pub(super) use parts::{
-    bias, every, experts, kernels, matrix, negative_exp, only, piece, rows, vector,
+    bias, every, experts, grouped, kernels, matrix, negative_exp, only, piece, rows, scalars,
+    vector,
 };
 
 use super::families::{ARCHITECTURES, Architecture};
@@ -47,6 +48,8 @@ pub(super) use ensure;
 pub struct Folder {
     /// `architectures` in `config.json`.
     pub classes: &'static [&'static str],
+    /// Whether a folder of one of these classes is the family's; some classes are several families.
+    pub accepts: fn(&Fields) -> bool,
     /// `model_type`, for folders without `architectures`.
     pub model_type: &'static str,
     /// What the runtime computes in the feed-forward part, in transformers' names.

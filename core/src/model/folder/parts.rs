@@ -15,6 +15,7 @@ pub enum Kind {
     Attention,
     ShortConv,
     DeltaNet,
+    StateSpace,
     Dense,
     Experts,
 }
@@ -64,8 +65,15 @@ pub enum Form {
     Kernels(Dim),
     /// `[rows]`, a bias without a weight, under `from` itself.
     Bias,
-    /// `[rows]` under `from` itself, of which the file has −exp under `to` itself.
-    NegativeExp,
+    /// `[rows]` under `from` itself, which the file has under `to` itself.
+    Scalars {
+        /// The file has −exp of them.
+        negative_exp: bool,
+        /// The file has them as a matrix of one column.
+        column: bool,
+    },
+    /// `[rows]`, in the file a matrix of so many rows.
+    Groups(Dim),
     /// Numbered matrices `[rows, cols]`, which are one tensor `[experts, rows, cols]` in the file.
     Experts {
         cols: Dim,
@@ -113,6 +121,16 @@ pub enum Dim {
     DeltaHeads,
     /// One value head of a delta net.
     DeltaHead,
+    /// A state space's gate, what its convolution reads, and steps.
+    StateInput,
+    /// What a state space's convolution reads: values, keys and queries.
+    StateConv,
+    /// All heads of a state space.
+    StateValues,
+    /// A state space's heads, counted.
+    StateHeads,
+    /// Groups of a state space's heads, counted.
+    StateGroups,
     One,
 }
 
@@ -122,6 +140,8 @@ pub enum Need {
     Always,
     /// When this field is a number above 0.
     IfAny(&'static str),
+    /// When it is not.
+    IfNone(&'static str),
     /// When this field has this value (absent: false).
     If(&'static str, bool),
     /// When this field is not false.
@@ -134,7 +154,8 @@ impl Need {
     pub fn holds(self, fields: &Fields) -> bool {
         match self {
             Need::Always => true,
-            Need::IfAny(field) => fields[field].as_u64().is_some_and(|n| n > 0),
+            Need::IfAny(field) => fields.any(field),
+            Need::IfNone(field) => !fields.any(field),
             Need::If(field, value) => fields.flag(field) == value,
             Need::Unless(field) => fields[field] != false,
         }
@@ -150,6 +171,7 @@ impl Dim {
             shape.kv_heads * shape.head_dim,
         );
         let delta_values = shape.delta_value_heads * shape.delta_head;
+        let state_conv = shape.state_values + 2 * shape.state_groups * shape.state_length;
         match self {
             Dim::Vocabulary => shape.vocabulary,
             Dim::Width => shape.width,
@@ -173,6 +195,11 @@ impl Dim {
             Dim::DeltaValues => delta_values,
             Dim::DeltaHeads => shape.delta_value_heads,
             Dim::DeltaHead => shape.delta_head,
+            Dim::StateInput => shape.state_values + state_conv + shape.state_heads,
+            Dim::StateConv => state_conv,
+            Dim::StateValues => shape.state_values,
+            Dim::StateHeads => shape.state_heads,
+            Dim::StateGroups => shape.state_groups,
             Dim::One => 1,
         }
     }
@@ -251,13 +278,42 @@ pub(crate) const fn experts(
     part(from, to, rows, form)
 }
 
+pub(crate) const fn scalars(from: &'static str, to: &'static str, rows: Dim) -> Part {
+    let form = Form::Scalars {
+        negative_exp: false,
+        column: false,
+    };
+    part(from, to, rows, form)
+}
+
 pub(crate) const fn negative_exp(from: &'static str, to: &'static str, rows: Dim) -> Part {
-    part(from, to, rows, Form::NegativeExp)
+    let form = Form::Scalars {
+        negative_exp: true,
+        column: false,
+    };
+    part(from, to, rows, form)
+}
+
+/// A vector that the file has as a matrix of `groups` rows.
+pub(crate) const fn grouped(from: &'static str, to: &'static str, rows: Dim, groups: Dim) -> Part {
+    part(from, to, rows, Form::Groups(groups))
 }
 
 impl Part {
     pub(crate) const fn heads(self, heads: Heads) -> Part {
         Part { heads, ..self }
+    }
+
+    /// Of scalars: the file has them as a matrix of one column.
+    pub(crate) const fn column(self) -> Part {
+        let Form::Scalars { negative_exp, .. } = self.form else {
+            panic!("scalars");
+        };
+        let form = Form::Scalars {
+            negative_exp,
+            column: true,
+        };
+        Part { form, ..self }
     }
 
     pub(crate) const fn when(self, field: &'static str, value: bool) -> Part {
@@ -270,6 +326,13 @@ impl Part {
     pub(crate) const fn when_any(self, field: &'static str) -> Part {
         Part {
             need: Need::IfAny(field),
+            ..self
+        }
+    }
+
+    pub(crate) const fn when_none(self, field: &'static str) -> Part {
+        Part {
+            need: Need::IfNone(field),
             ..self
         }
     }

@@ -51,12 +51,26 @@ fn a_family_says_the_same_to_the_runtime_and_of_the_folder() {
 
 #[test]
 fn classes_and_types_belong_to_one_family() {
-    let mut names: Vec<&str> = Family::all().flat_map(|f| f.classes).copied().collect();
-    names.extend(Family::all().map(|family| family.model_type));
-    let count = names.len();
-    names.sort_unstable();
-    names.dedup();
-    assert_eq!(names.len(), count);
+    let mut types: Vec<&str> = Family::all().map(|family| family.model_type).collect();
+    let count = types.len();
+    types.sort_unstable();
+    types.dedup();
+    assert_eq!(types.len(), count);
+    // What the families of one class are told apart by.
+    let layers = [["attention", "attention"], ["mamba", "attention"]];
+    let configs = layers.into_iter().flat_map(|layers| {
+        let with =
+            |experts| serde_json::json!({ "layer_types": layers, "num_local_experts": experts });
+        [0, 8].map(|experts| Fields::plain(with(experts)))
+    });
+    for fields in configs {
+        for class in Family::all().flat_map(|family| family.classes) {
+            let all = || Family::all().filter(|family| family.classes.contains(class));
+            let accepting = all().filter(|family| (family.accepts)(&fields)).count();
+            let expected = usize::from(all().count() > 1)..=1;
+            assert!(expected.contains(&accepting), "{class} {:?}", fields.json());
+        }
+    }
 }
 
 #[test]

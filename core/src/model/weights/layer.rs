@@ -1,12 +1,13 @@
 //! Finds a layer's tensors.
 
 use super::super::config::{
-    Config, DeltaNet, Experts, FeedForward, HeadNorm, LayerSpec, Mixer, NormKind, Scope,
+    Config, Experts, FeedForward, HeadNorm, LayerSpec, LinearAttention, Mixer, NormKind, Scope,
+    StateRule,
 };
 use super::finder::Finder;
 use super::names::Names;
 use super::{
-    AttentionWeights, DeltaNetWeights, ExpertsWeights, FeedForwardWeights, Layer, Linear,
+    AttentionWeights, ExpertsWeights, FeedForwardWeights, Layer, Linear, LinearAttentionWeights,
     MixerWeights, MlpWeights, SharedExpertWeights, ShortConvWeights,
 };
 use crate::Result;
@@ -52,13 +53,16 @@ pub(super) fn layer(
                 output: find.linear(&at(tensor::SHORTCONV_OUT_PROJ), d, d)?,
             }))
         }
-        Mixer::DeltaNet(net) => {
-            let is_net = |layer: &&Layer| matches!(layer.mixer, MixerWeights::DeltaNet(_));
+        Mixer::LinearAttention(spec) => {
+            let is_linear =
+                |layer: &&Layer| matches!(layer.mixer, MixerWeights::LinearAttention(_));
             let numbers = [
                 before.len() - attentions,
-                before.iter().filter(is_net).count(),
+                before.iter().filter(is_linear).count(),
             ];
-            MixerWeights::DeltaNet(Box::new(delta_net(find, d, &prefix, net, numbers)?))
+            MixerWeights::LinearAttention(Box::new(linear_attention(
+                find, d, &prefix, spec, numbers,
+            )?))
         }
     };
     let feed_forward = match &spec.feed_forward {
@@ -130,27 +134,53 @@ fn attention(
     })
 }
 
-fn delta_net(
+fn linear_attention(
     find: &mut Finder<'_>,
     d: usize,
     prefix: &str,
-    spec: DeltaNet,
-    [number, delta_number]: [usize; 2],
-) -> Result<DeltaNetWeights> {
+    spec: LinearAttention,
+    [number, state_number]: [usize; 2],
+) -> Result<LinearAttentionWeights> {
     let at = |name: &str| format!("{prefix}.{name}");
     let (conv, values, heads) = (spec.conv_length(), spec.values_length(), spec.value_heads);
-    Ok(DeltaNetWeights {
+    let is_delta = spec.rule == StateRule::GatedDelta;
+    let [gate, input, step] = if is_delta {
+        [
+            find.linear(&at(tensor::ATTN_GATE), values, d)?,
+            find.linear(&at(tensor::ATTN_QKV), conv, d)?,
+            find.linear(&at(tensor::SSM_ALPHA), heads, d)?,
+        ]
+    } else {
+        let whole = find.matrix(&at(&weight(tensor::SSM_IN)), values + conv + heads, d)?;
+        let rows = [0..values, values..values + conv, values + conv..whole.rows];
+        rows.map(|rows| Linear::new(whole.rows(rows)))
+    };
+    let norm = if is_delta {
+        vec![spec.value_length]
+    } else {
+        vec![values / spec.key_heads, spec.key_heads]
+    };
+    Ok(LinearAttentionWeights {
         number,
-        delta_number,
+        state_number,
         spec,
-        input: find.linear(&at(tensor::ATTN_QKV), conv, d)?,
-        gate: find.linear(&at(tensor::ATTN_GATE), values, d)?,
-        beta: find.linear(&at(tensor::SSM_BETA), heads, d)?,
-        step: find.linear(&at(tensor::SSM_ALPHA), heads, d)?,
+        gate,
+        input,
+        step,
+        beta: is_delta
+            .then(|| find.linear(&at(tensor::SSM_BETA), heads, d))
+            .transpose()?,
         step_bias: find.vector(&at(&format!("{}.bias", tensor::SSM_DT)), heads)?,
-        decay: find.vector(&at(tensor::SSM_A), heads)?,
+        decay: match is_delta {
+            true => find.vector(&at(tensor::SSM_A), heads)?,
+            false => find.matrix(&at(tensor::SSM_A), heads, 1)?,
+        },
+        skip: (!is_delta)
+            .then(|| find.matrix(&at(tensor::SSM_D), heads, 1))
+            .transpose()?,
         kernel: find.matrix(&at(&weight(tensor::SSM_CONV1D)), conv, spec.kernel)?,
-        norm: find.norm(&at(tensor::SSM_NORM), &[spec.value_length], false)?,
+        kernel_bias: find.bias(&at(tensor::SSM_CONV1D), conv)?,
+        norm: find.norm(&at(tensor::SSM_NORM), &norm, false)?,
         output: find.linear(&at(tensor::SSM_OUT), d, values)?,
     })
 }

@@ -8,7 +8,7 @@ mod turns;
 pub(super) use finder::Finder;
 pub(crate) use names::Names;
 
-use super::config::{Config, DeltaNet, Experts, NormKind, Scope};
+use super::config::{Config, Experts, LinearAttention, NormKind, Scope};
 use crate::gguf;
 use crate::gguf::names::tensor::{self, weight};
 use crate::kernels::Weight;
@@ -90,7 +90,7 @@ pub(crate) struct Layer {
 pub(crate) enum MixerWeights {
     Attention(Box<AttentionWeights>),
     ShortConv(Box<ShortConvWeights>),
-    DeltaNet(Box<DeltaNetWeights>),
+    LinearAttention(Box<LinearAttentionWeights>),
 }
 
 #[derive(Clone, Debug)]
@@ -114,22 +114,24 @@ pub(crate) struct ShortConvWeights {
     pub(crate) output: Linear, // [embedding, embedding]
 }
 
-/// See [`DeltaNet`]. `conv`: length of queries, keys and values together.
+/// See [`LinearAttention`]. `conv`: length of queries, keys and values together. A state space's gate, input and step lie in one tensor.
 #[derive(Clone, Debug)]
-pub(crate) struct DeltaNetWeights {
+pub(crate) struct LinearAttentionWeights {
     /// Its number among the layers with a convolution.
     pub(crate) number: usize,
-    /// Its number among the layers with a delta net.
-    pub(crate) delta_number: usize,
-    pub(crate) spec: DeltaNet,
-    pub(crate) input: Linear, // [conv, embedding]: queries, keys and values
-    pub(crate) gate: Linear,  // [heads · value_length, embedding]
-    pub(crate) beta: Linear,  // [heads, embedding]
-    pub(crate) step: Linear,  // [heads, embedding]: how much a token lets the state decay
-    pub(crate) step_bias: Matrix, // [heads]
-    pub(crate) decay: Matrix, // [heads]: −exp(A)
-    pub(crate) kernel: Matrix, // [conv, positions], the token's own position last
-    pub(crate) norm: Norm,    // [value_length]
+    /// Its number among the layers with linear attention.
+    pub(crate) state_number: usize,
+    pub(crate) spec: LinearAttention,
+    pub(crate) gate: Linear,         // [heads · value_length, embedding]
+    pub(crate) input: Linear,        // [conv, embedding]: what the convolution reads
+    pub(crate) beta: Option<Linear>, // [heads, embedding], of a delta net
+    pub(crate) step: Linear,         // [heads, embedding]
+    pub(crate) step_bias: Matrix,    // [heads]
+    pub(crate) decay: Matrix,        // [heads]: −exp(A)
+    pub(crate) skip: Option<Matrix>, // [heads]: D, of a state space
+    pub(crate) kernel: Matrix,       // [conv, positions], the token's own position last
+    pub(crate) kernel_bias: Option<Matrix>, // [conv]
+    pub(crate) norm: Norm, // [value_length] of a delta net; [heads · value_length] of a state space
     pub(crate) output: Linear, // [embedding, heads · value_length]
 }
 
@@ -292,8 +294,9 @@ impl Layer {
         let mixer = match &self.mixer {
             MixerWeights::Attention(a) => vec![&a.query, &a.key, &a.value, &a.output],
             MixerWeights::ShortConv(conv) => vec![&conv.input, &conv.output],
-            MixerWeights::DeltaNet(net) => {
-                vec![&net.input, &net.gate, &net.beta, &net.step, &net.output]
+            MixerWeights::LinearAttention(a) => {
+                let inner = [&a.gate, &a.input].into_iter().chain(&a.beta);
+                inner.chain([&a.step, &a.output]).collect()
             }
         };
         let feed_forward: Vec<_> = match &self.feed_forward {
@@ -316,10 +319,10 @@ impl Layer {
                 vec![&mut a.output],
             ],
             MixerWeights::ShortConv(conv) => vec![vec![&mut conv.input], vec![&mut conv.output]],
-            MixerWeights::DeltaNet(net) => vec![
-                vec![&mut net.input, &mut net.gate, &mut net.beta, &mut net.step],
-                vec![&mut net.output],
-            ],
+            MixerWeights::LinearAttention(a) => {
+                let inner = [&mut a.input, &mut a.gate].into_iter().chain(&mut a.beta);
+                vec![inner.chain([&mut a.step]).collect(), vec![&mut a.output]]
+            }
         };
         let feed_forward = match &mut self.feed_forward {
             FeedForwardWeights::Dense(mlp) => {

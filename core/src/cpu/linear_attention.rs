@@ -1,20 +1,22 @@
-//! The gated delta net: a convolution, then a matrix for each head.
+//! Linear attention: a convolution, then a matrix for each head.
 
 use super::Cpu;
 use super::parallel::{each, rows_per_job};
 use super::short_conv::{convolve_one, taps};
 use crate::decoder::Place;
-use crate::model::weights::DeltaNetWeights;
-use crate::state::{DeltaRun, delta_token};
+use crate::kernels::MAX_STATE_COLS;
+use crate::model::StateRule;
+use crate::model::weights::LinearAttentionWeights;
+use crate::state::{StateRun, take_up};
 use std::ops::Range;
 
-/// Queries and keys are divided by their length; this is added to its square.
+/// A delta net's queries and keys are divided by their length; this is added to its square.
 const EPSILON: f32 = 1e-6;
 
-/// See [`Steps::delta_net`](crate::decoder::Steps::delta_net).
-pub(super) fn delta_net(
+/// See [`Steps::linear_attention`](crate::decoder::Steps::linear_attention).
+pub(super) fn linear_attention(
     cpu: &mut Cpu,
-    weights: &DeltaNetWeights,
+    weights: &LinearAttentionWeights,
     start: usize,
     wanted: Range<usize>,
 ) {
@@ -24,8 +26,8 @@ pub(super) fn delta_net(
     read(cpu, weights, wanted);
 }
 
-/// [`Place::ConvInput`] = silu of its convolution, queries and keys normalised.
-fn convolve(cpu: &mut Cpu, weights: &DeltaNetWeights, start: usize, tokens: usize) {
+/// [`Place::ConvInput`] = silu of its convolution, a delta net's queries and keys normalised.
+fn convolve(cpu: &mut Cpu, weights: &LinearAttentionWeights, start: usize, tokens: usize) {
     let (o, s, state) = cpu.split();
     let (spec, kernel) = (&weights.spec, weights.kernel.cols);
     let (width, length) = (spec.conv_length(), spec.key_length);
@@ -40,10 +42,14 @@ fn convolve(cpu: &mut Cpu, weights: &DeltaNetWeights, start: usize, tokens: usiz
     taps(&o, s, &weights.kernel);
     // x / √(Σx² + ε) by the norm that divides by √(mean(x²) + ε / length); queries are divided by the root of their length besides.
     let mean = EPSILON / length as f32;
-    let (query, key) = s.vector.split_at_mut(length);
+    let (query, rest) = s.vector.split_at_mut(length);
     query.fill(1.0 / length as f32);
-    key[..length].fill(1.0 / (length as f32).sqrt());
-    let (query, key): (&[f32], &[f32]) = (query, &key[..length]);
+    let (key, bias) = rest.split_at_mut(length);
+    key.fill(1.0 / (length as f32).sqrt());
+    if let Some(values) = &weights.kernel_bias {
+        o.unpack(values, bias);
+    }
+    let (query, key, bias): (&[f32], &[f32], &[f32]) = (query, key, &bias[..width]);
     let (inputs, taps) = (
         &s.conv[(tail + 1 - kernel) * width..],
         &s.taps[..kernel * width],
@@ -53,7 +59,13 @@ fn convolve(cpu: &mut Cpu, weights: &DeltaNetWeights, start: usize, tokens: usiz
     each(o.pool, jobs, |lane, rows| {
         for (token, row) in (lane * per..).zip(rows.chunks_exact_mut(width)) {
             convolve_one(taps, &inputs[token * width..], row);
+            if weights.kernel_bias.is_some() {
+                o.kernels.add(row, bias);
+            }
             o.kernels.silu(row);
+            if spec.rule != StateRule::GatedDelta {
+                continue;
+            }
             let (queries, rest) = row.split_at_mut(spec.keys_length());
             for head in queries.chunks_exact_mut(length) {
                 o.kernels.rms_norm_in_place(head, query, mean);
@@ -65,44 +77,48 @@ fn convolve(cpu: &mut Cpu, weights: &DeltaNetWeights, start: usize, tokens: usiz
     });
 }
 
-/// `delta_gates` `[tokens, 2, heads]`: decay = exp(−exp(A) · softplus(step + bias)), beta = the logistic function of it.
-fn gates(cpu: &mut Cpu, weights: &DeltaNetWeights, tokens: usize) {
+/// `state_gates` `[tokens, 2, heads]`: decay = exp(−exp(A) · softplus(step + bias)), then beta, the logistic function of a delta net's product, or a state
+/// space's softplus(step + bias).
+fn gates(cpu: &mut Cpu, weights: &LinearAttentionWeights, tokens: usize) {
     let (o, s, _) = cpu.split();
     let heads = weights.spec.value_heads;
     let (bias, decay) = s.vector.split_at_mut(heads);
     o.unpack(&weights.step_bias, bias);
     o.unpack(&weights.decay, decay);
-    let steps = s.places.get(Place::DeltaStep.view(tokens, heads));
-    let betas = s.places.get(Place::DeltaBeta.view(tokens, heads));
-    let rows = steps.chunks_exact(heads).zip(betas.chunks_exact(heads));
-    for (out, (steps, betas)) in s.delta_gates.chunks_exact_mut(2 * heads).zip(rows) {
+    let steps = s.places.get(Place::Step.view(tokens, heads));
+    let betas = weights.beta.as_ref();
+    let betas = betas.map(|_| s.places.get(Place::Beta.view(tokens, heads)));
+    let rows = steps.chunks_exact(heads).enumerate();
+    for (out, (token, steps)) in s.state_gates.chunks_exact_mut(2 * heads).zip(rows) {
         // In f64, so that platforms' libraries agree on the f32.
-        let (decays, out) = out.split_at_mut(heads);
-        for (head, out) in decays.iter_mut().enumerate() {
+        let (decays, written) = out.split_at_mut(heads);
+        for head in 0..heads {
             let step = f64::from(steps[head] + bias[head]);
             let softplus = step.max(0.0) + (-step.abs()).exp().ln_1p();
-            *out = (f64::from(decay[head]) * softplus).exp() as f32;
+            decays[head] = (f64::from(decay[head]) * softplus).exp() as f32;
+            written[head] = softplus as f32;
         }
-        for (out, beta) in out.iter_mut().zip(betas) {
+        let Some(betas) = betas else { continue };
+        for (out, beta) in written.iter_mut().zip(&betas[token * heads..]) {
             *out = (1.0 / (1.0 + f64::from(-beta).exp())) as f32;
         }
     }
 }
 
-/// Every head takes up the tokens, one after another: which are evaluated together changes no bit. `delta_out`: `[heads, tokens, value_length]`.
-fn update(cpu: &mut Cpu, weights: &DeltaNetWeights, tokens: usize) {
+/// Every head takes up the tokens, one after another: which are evaluated together changes no bit. `state_out`: `[heads, tokens, value_length]`.
+fn update(cpu: &mut Cpu, weights: &LinearAttentionWeights, tokens: usize) {
     let (o, s, state) = cpu.split();
     let spec = &weights.spec;
     let rows = s
         .places
         .get(Place::ConvInput.view(tokens, spec.conv_length()));
-    let gates = &s.delta_gates[..tokens * 2 * spec.value_heads];
-    let DeltaRun { state, copies } = state.recurrent.run(weights.delta_number, rows, gates);
+    let gates = &s.state_gates[..tokens * 2 * spec.value_heads];
+    let StateRun { state, copies } = state.recurrent.run(weights.state_number, rows, gates);
     let head = spec.key_length * spec.value_length;
     let per = rows_per_job(o.pool, spec.value_heads, tokens * head * size_of::<f32>());
     let [(first, a), (second, b)] = copies;
     let copies = a.chunks_mut(per * head).zip(b.chunks_mut(per * head));
-    let outputs = s.delta_out.chunks_mut(per * tokens * spec.value_length);
+    let outputs = s.state_out.chunks_mut(per * tokens * spec.value_length);
     let jobs = state.chunks_mut(per * head).zip(copies).zip(outputs);
     each(o.pool, jobs, |lane, ((states, (a, b)), outputs)| {
         let heads = states.chunks_exact_mut(head);
@@ -119,24 +135,29 @@ fn update(cpu: &mut Cpu, weights: &DeltaNetWeights, tokens: usize) {
                 if second == Some(token) {
                     b.copy_from_slice(state);
                 }
-                let token = delta_token(spec, values, gates, number);
-                o.kernels.delta_rule(state, token, out);
+                take_up(o.kernels, spec, [values, gates], (number, state), out);
             }
         }
     });
 }
 
-/// [`Place::Mixed`] = what the wanted tokens have found, normalised and gated.
-fn read(cpu: &mut Cpu, weights: &DeltaNetWeights, wanted: Range<usize>) {
+/// [`Place::Mixed`] = what the wanted tokens have found: a delta net's normalised and gated, a state space's with D · v, gated, and normalised.
+fn read(cpu: &mut Cpu, weights: &LinearAttentionWeights, wanted: Range<usize>) {
     let (o, s, _) = cpu.split();
-    let (length, width) = (weights.spec.value_length, weights.spec.values_length());
+    let spec = &weights.spec;
+    let (length, width) = (spec.value_length, spec.values_length());
     let tokens = wanted.end;
-    o.unpack(&weights.norm.weight, &mut s.vector);
-    let (norm, epsilon) = (&s.vector[..length], o.config.norm_epsilon);
+    let (norm, skip) = s.vector.split_at_mut(width);
+    o.unpack(&weights.norm.weight, norm);
+    if let Some(values) = &weights.skip {
+        o.unpack(values, skip);
+    }
+    let (norm, skip): (&[f32], &[f32]) = (norm, &skip[..spec.value_heads]);
+    let epsilon = o.config.norm_epsilon;
     let gate = Place::OutputGate.view(tokens, width).rows(wanted.clone());
-    let (gate, [mixed]) = s.places.split(gate, [Place::Mixed]);
+    let (gate, [values, mixed]) = s.places.split(gate, [Place::ConvInput, Place::Mixed]);
     let mixed = &mut mixed[..wanted.len() * width];
-    let found = &s.delta_out;
+    let found = &s.state_out;
     let per = rows_per_job(o.pool, wanted.len(), 3 * width * size_of::<f32>());
     let jobs = mixed.chunks_mut(per * width).zip(gate.chunks(per * width));
     each(o.pool, jobs, |lane, (mixed, gate)| {
@@ -145,10 +166,27 @@ fn read(cpu: &mut Cpu, weights: &DeltaNetWeights, wanted: Range<usize>) {
             mixed.copy_from_slice(gate);
             for (head, mixed) in mixed.chunks_exact_mut(length).enumerate() {
                 let found = &found[(head * tokens + token) * length..][..length];
-                let mut normal = [0.0; crate::kernels::MAX_DELTA_COLS];
-                let normal = &mut normal[..length];
-                o.kernels.rms_norm(found, norm, epsilon, normal);
-                o.kernels.silu_mul(mixed, normal);
+                let mut out = [0.0; MAX_STATE_COLS];
+                let out = &mut out[..length];
+                match spec.rule {
+                    StateRule::GatedDelta => {
+                        o.kernels.rms_norm(found, &norm[..length], epsilon, out);
+                    }
+                    StateRule::StateSpace => {
+                        let value = &values[token * spec.conv_length() + head * length..];
+                        for ((out, found), value) in out.iter_mut().zip(found).zip(value) {
+                            *out = found + skip[head] * value;
+                        }
+                    }
+                }
+                o.kernels.silu_mul(mixed, out);
+            }
+            if spec.rule == StateRule::StateSpace {
+                let group = width / spec.key_heads;
+                let norms = norm.chunks_exact(group);
+                for (mixed, norm) in mixed.chunks_exact_mut(group).zip(norms) {
+                    o.kernels.rms_norm_in_place(mixed, norm, epsilon);
+                }
             }
         }
     });
