@@ -209,8 +209,12 @@ fn all_ways_to_a_position_give_the_same_bits() {
     let positions = [0, 258, 589, 1, 2, 200, 255, 256, 257, 511, 512, 619, LONG];
     let positions = &positions[..if is_few { 3 } else { positions.len() }];
     for case in cases().iter().filter(wanted) {
-        let [short, long] = [128, 1024].map(|length| number(".context_length", length));
-        let model = opened(&case.file, &short, &long).unwrap();
+        let own = Model::open(folder().join(&case.file))
+            .unwrap()
+            .info()
+            .context_length;
+        let [own, long] = [own as u32, 1024].map(|length| number(".context_length", length));
+        let model = opened(&case.file, &own, &long).unwrap();
         let name = &case.name;
         let with = |threads| {
             let options = options(LONG + others.len(), threads);
