@@ -25,7 +25,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from make_families import FULL, LOCAL, MODELS, SHARED, rope
+from make_families import FULL, LOCAL, MODELS, SHARED, STATE_SPACE, published_layer_types, rope
 
 HERE = pathlib.Path(__file__).resolve().parent / "convert"
 TEXT = """\
@@ -49,6 +49,8 @@ EXTRA = {
         1e4, type="longrope", long_factor=[1.5] * 6, short_factor=[1.0] * 6, original_max_position_embeddings=32,
         partial_rotary_factor=0.75), partial_rotary_factor=0.75)),
     "gemma3-vision": ("Gemma3Text", MODELS["gemma3"][1]),
+    "granite-attention": ("GraniteMoeHybrid", dict(num_local_experts=0, num_experts_per_tok=0, shared_intermediate_size=48, layer_types=[FULL, FULL], **STATE_SPACE,
+                                                   position_embedding_type="rope", rope_parameters=rope(1e4))),
     "qwen3-moe-stacked": ("Qwen3Moe", dict(MODELS["qwen3-moe"][1], norm_topk_prob=False)),
 }
 # name: (tokenizer, name of its pre-tokenizer, dtype of the folder, type of the file)
@@ -81,6 +83,9 @@ CASES = {
     "olmoe": ("digits", "smollm", "bf16", "f16"),
     "granite-moe": ("digits", "refact", "f32", "f16"),
     "granite-moe-shared": ("digits", "refact", "bf16", "bf16"),
+    "granite-hybrid": ("digits", "refact", "bf16", "f16"),
+    "granite-hybrid-moe": ("digits", "refact", "f32", "bf16"),
+    "granite-attention": ("digits", "refact", "bf16", "f16"),
     "qwen3-moe": ("qwen2", "qwen2", "bf16", "f16"),
     "qwen3-moe-stacked": ("qwen2", "qwen2", "f32", "f16"),
 }
@@ -232,6 +237,8 @@ def make_folder(name, folder, out):
     if name.startswith("bert"):
         extra["modules.json"] = [dict(type="models.Pooling", path="pooling")]
         extra["pooling/config.json"] = {f"pooling_mode_{m}": m.startswith(name[5:]) for m in ("mean_tokens", "cls_token", "max_tokens")}
+    if kind == "GraniteMoeHybrid":
+        published_layer_types(folder)
     if name == "qwen3":
         extra["generation_config.json"] = dict(do_sample=True, temperature=0.6, top_k=20, top_p=0.95, repetition_penalty=1.05)
     else:

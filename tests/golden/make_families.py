@@ -87,7 +87,7 @@ MODELS = {
     "granite-moe-shared": ("GraniteMoeShared", dict(rms_norm_eps=1e-5, num_local_experts=8, num_experts_per_tok=2, shared_intermediate_size=40,
                                                     embedding_multiplier=6.0, residual_multiplier=0.3, attention_multiplier=0.2,
                                                     logits_scaling=3.0, rope_parameters=rope(1e4)), 0.3),
-    "granite-hybrid": ("GraniteMoeHybrid", dict(num_hidden_layers=4, num_local_experts=0, shared_intermediate_size=48, layer_types=[LINEAR, FULL, LINEAR, LINEAR],
+    "granite-hybrid": ("GraniteMoeHybrid", dict(num_hidden_layers=4, num_local_experts=0, num_experts_per_tok=0, shared_intermediate_size=48, layer_types=[LINEAR, FULL, LINEAR, LINEAR],
                                                 **STATE_SPACE, rope_parameters=rope(1e4)), 0.3),
     "granite-hybrid-moe": ("GraniteMoeHybrid", dict(num_local_experts=8, num_experts_per_tok=2, shared_intermediate_size=40, layer_types=[LINEAR, FULL],
                                                     **STATE_SPACE, rope_parameters=rope(1e4)), 0.3),
