@@ -151,10 +151,10 @@ mod folder {
         );
         lengths(fields, shape, entries)?;
         entries.float(key::LAYER_NORM_EPSILON, fields.float("layer_norm_eps")?);
-        entries.own(key::CAUSAL, Value::Flag(false));
+        entries.own(key::CAUSAL, false);
         entries.set(
             "tokenizer.ggml.token_type_count",
-            Value::Number(shape.token_types as u32), // at most `MAX_LENGTH`
+            shape.token_types as u32, // at most `MAX_LENGTH`
         );
         Ok(())
     }
