@@ -31,7 +31,7 @@ pub use cancel::CancelToken;
 pub use chat::Message;
 pub use constraint::Constraint;
 pub use cpu::ImportanceSums;
-pub use encoder::Encoder;
+pub use encoder::{EmbedOptions, Encoder};
 pub use error::{Error, Result};
 pub use limits::Limits;
 pub use model::{Adapter, Config, Model, ModelInfo, OpenOptions};

@@ -350,7 +350,7 @@ fn what_a_file_says_wrongly_is_named() {
             ["attention.sliding_window", "from 1 to"],
         ),
         (
-            with_number("bert-cls.gguf", "bert.pooling_type", 2, 4),
+            with_number("bert-cls.gguf", "bert.pooling_type", 2, 5),
             ["bert.pooling_type", "mean"],
         ),
         (

@@ -3,6 +3,7 @@
 use crate::adapter::{ScaledAdapter, scaled};
 use crate::error::{DramError, contain};
 use crate::types::count;
+use dram_core::EmbedOptions;
 use std::sync::{Arc, Mutex};
 
 /// Embeds texts: vectors whose dot product says how alike the texts are. Calls wait for each other.
@@ -10,12 +11,14 @@ use std::sync::{Arc, Mutex};
 pub struct NativeEncoder {
     inner: Mutex<dram_core::Encoder>,
     context: u32,
+    dimension: u32,
 }
 
 impl NativeEncoder {
     pub(crate) fn new(inner: dram_core::Encoder) -> Arc<Self> {
         Arc::new(NativeEncoder {
             context: count(inner.context()),
+            dimension: count(inner.dimension()),
             inner: Mutex::new(inner),
         })
     }
@@ -35,15 +38,21 @@ impl NativeEncoder {
 
 #[uniffi::export]
 impl NativeEncoder {
-    /// The vector of `text`, of length 1, with as many values as `ModelInfo.embedding_length` says.
+    /// The vector of `text` behind `prompt`, of length 1, with the first `dimension` of its values, or all of them.
     ///
     /// # Errors
-    /// `InvalidRequest` when the text has more tokens than `context`.
-    pub fn embed(&self, text: String) -> Result<Vec<f32>, DramError> {
-        self.with(|encoder| {
-            let ids = encoder.model().tokenizer().encode_with_ends(&text, false);
-            encoder.embed(&ids)
-        })
+    /// `InvalidRequest` when the text has more tokens than `context`, or for a dimension that the model does not have.
+    pub fn embed(
+        &self,
+        text: String,
+        prompt: String,
+        dimension: Option<u32>,
+    ) -> Result<Vec<f32>, DramError> {
+        let options = EmbedOptions {
+            prompt,
+            dimension: dimension.map(|n| n as usize),
+        };
+        self.with(|encoder| encoder.embed_text(&text, &options))
     }
 
     /// As for a session.
@@ -52,6 +61,11 @@ impl NativeEncoder {
     /// `InvalidRequest` for an adapter of another model or a scale that is not finite; `OutOfMemory`.
     pub fn set_adapters(&self, adapters: Vec<ScaledAdapter>) -> Result<(), DramError> {
         self.with(|encoder| encoder.set_adapters(&scaled(&adapters)))
+    }
+
+    /// Values of a vector.
+    pub fn dimension(&self) -> u32 {
+        self.dimension
     }
 
     /// Most tokens that a text may have, those that begin and end it among them.

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use dram_core::gguf::{OwnedValue, Value};
 use dram_core::{ImportanceSums, Model, SessionOptions};
 
-use crate::write::{Head, Plan, Value, write_file};
+use crate::write::{Head, Plan, write_file};
 use crate::write_beside;
 
 /// An importance matrix to be collected: the sums of squares of what meets each column of each matrix, over a text in chunks that begin anew.
@@ -86,12 +87,15 @@ impl Collected {
     /// # Errors
     /// When the disk refuses.
     pub fn write(&self, path: &Path, dataset: &str) -> Result<()> {
-        let number = |n: usize| Ok::<_, anyhow::Error>(Value::Number(u32::try_from(n)?));
+        let number = |n: usize| Ok::<_, anyhow::Error>(Value::U32(u32::try_from(n)?));
         let mut head = Head::default();
-        head.put("general.type", &Value::Text("imatrix".into()));
-        head.put("imatrix.chunk_count", &number(self.chunks)?);
-        head.put("imatrix.chunk_size", &number(self.chunk)?);
-        head.put("imatrix.datasets", &Value::Texts(vec![dataset.into()]));
+        head.put("general.type", Value::String("imatrix"));
+        head.put("imatrix.chunk_count", number(self.chunks)?);
+        head.put("imatrix.chunk_size", number(self.chunk)?);
+        head.put(
+            "imatrix.datasets",
+            OwnedValue::from(vec![dataset.to_owned()]).get(),
+        );
         let format = crate::quantize::format("f32")?;
         let plan = |tensor: &ImportanceSums, part: &str, values: usize| {
             let matrices = tensor.counts.len();

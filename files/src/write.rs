@@ -5,9 +5,9 @@ use std::fs::File as Output;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use dram_core::gguf::{File, Kind, Value as Read};
-pub use dram_core::model::folder::{Entry, Value};
+use anyhow::{Context, Result, ensure};
+use dram_core::gguf::{File, Value};
+pub use dram_core::model::folder::Entry;
 use dram_core::quant::Format;
 
 /// Bytes to which every tensor is aligned; the default, so that no key need say it.
@@ -56,56 +56,12 @@ pub struct Head {
 }
 
 impl Head {
-    /// Adds an entry of another file.
-    ///
-    /// # Errors
-    /// For an array of arrays.
-    pub fn copy(&mut self, key: &str, value: Read<'_>) -> Result<()> {
-        self.begin(key, value.kind());
-        put_value(&mut self.bytes, value).with_context(|| format!("metadata {key}"))
-    }
-
     /// Adds an entry.
-    pub fn put(&mut self, key: &str, value: &Value) {
-        let array = |head: &mut Self, kind: Kind, length: usize| {
-            head.begin(key, Kind::Array);
-            head.bytes.extend((kind as u32).to_le_bytes());
-            head.bytes.extend((length as u64).to_le_bytes());
-        };
-        let single = match value {
-            Value::Text(v) => Read::String(v),
-            Value::Number(v) => Read::U32(*v),
-            Value::Integer(v) => Read::I32(*v),
-            Value::Float(v) => Read::F32(*v),
-            Value::Flag(v) => Read::Bool(*v),
-            Value::Texts(list) => {
-                array(self, Kind::String, list.len());
-                list.iter().for_each(|v| put_string(&mut self.bytes, v));
-                return;
-            }
-            Value::Integers(list) => {
-                array(self, Kind::I32, list.len());
-                self.bytes.extend(list.iter().flat_map(|v| v.to_le_bytes()));
-                return;
-            }
-            Value::Floats(list) => {
-                array(self, Kind::F32, list.len());
-                self.bytes.extend(list.iter().flat_map(|v| v.to_le_bytes()));
-                return;
-            }
-            Value::Flags(list) => {
-                array(self, Kind::Bool, list.len());
-                self.bytes.extend(list.iter().map(|v| u8::from(*v)));
-                return;
-            }
-            Value::Bytes(list) => {
-                array(self, Kind::U8, list.len());
-                self.bytes.extend(list);
-                return;
-            }
-        };
-        self.begin(key, single.kind());
-        put_single(&mut self.bytes, single);
+    pub fn put(&mut self, key: &str, value: Value<'_>) {
+        self.count += 1;
+        put_string(&mut self.bytes, key);
+        self.bytes.extend((value.kind() as u32).to_le_bytes());
+        put_value(&mut self.bytes, value);
     }
 
     /// A file with these entries and no tensors, in memory.
@@ -125,12 +81,6 @@ impl Head {
         front.extend(self.count.to_le_bytes());
         front.extend(&self.bytes);
         front
-    }
-
-    fn begin(&mut self, key: &str, kind: Kind) {
-        self.count += 1;
-        put_string(&mut self.bytes, key);
-        self.bytes.extend((kind as u32).to_le_bytes());
     }
 }
 
@@ -213,7 +163,7 @@ pub fn write_file(
 pub fn write_copy(
     path: &Path,
     source: &File,
-    changed: &[(&str, Read<'_>)],
+    changed: &[(&str, Value<'_>)],
     tensors: &[Plan],
     payload: &mut dyn FnMut(usize) -> Result<Vec<u8>>,
 ) -> Result<()> {
@@ -224,7 +174,7 @@ pub fn write_copy(
     });
     let mut head = Head::default();
     for (key, value) in kept.chain(changed.iter().copied()) {
-        head.copy(key, value)?;
+        head.put(key, value);
     }
     write_file(path, &head, tensors, &mut |index, out| {
         out.put(&payload(index)?)
@@ -237,44 +187,32 @@ fn put_string(out: &mut Vec<u8>, text: &str) {
     out.extend(text.as_bytes());
 }
 
-fn put_value(out: &mut Vec<u8>, value: Read<'_>) -> Result<()> {
-    let Read::Array(array) = value else {
-        put_single(out, value);
-        return Ok(());
-    };
-    out.extend((array.kind() as u32).to_le_bytes());
-    out.extend((array.len() as u64).to_le_bytes());
-    for element in array.iter() {
-        if matches!(element, Read::Array(_)) {
-            bail!("an array of arrays cannot be written");
-        }
-        put_single(out, element);
-    }
-    Ok(())
-}
-
-/// Arrays are [`put_value`]'s.
-fn put_single(out: &mut Vec<u8>, value: Read<'_>) {
+fn put_value(out: &mut Vec<u8>, value: Value<'_>) {
     match value {
-        Read::U8(v) => out.push(v),
-        Read::I8(v) => out.extend(v.to_le_bytes()),
-        Read::U16(v) => out.extend(v.to_le_bytes()),
-        Read::I16(v) => out.extend(v.to_le_bytes()),
-        Read::U32(v) => out.extend(v.to_le_bytes()),
-        Read::I32(v) => out.extend(v.to_le_bytes()),
-        Read::F32(v) => out.extend(v.to_le_bytes()),
-        Read::Bool(v) => out.push(v.into()),
-        Read::String(v) => put_string(out, v),
-        Read::U64(v) => out.extend(v.to_le_bytes()),
-        Read::I64(v) => out.extend(v.to_le_bytes()),
-        Read::F64(v) => out.extend(v.to_le_bytes()),
-        Read::Array(_) => {}
+        Value::U8(v) => out.push(v),
+        Value::I8(v) => out.extend(v.to_le_bytes()),
+        Value::U16(v) => out.extend(v.to_le_bytes()),
+        Value::I16(v) => out.extend(v.to_le_bytes()),
+        Value::U32(v) => out.extend(v.to_le_bytes()),
+        Value::I32(v) => out.extend(v.to_le_bytes()),
+        Value::F32(v) => out.extend(v.to_le_bytes()),
+        Value::Bool(v) => out.push(v.into()),
+        Value::String(v) => put_string(out, v),
+        Value::Array(array) => {
+            out.extend((array.kind() as u32).to_le_bytes());
+            out.extend((array.len() as u64).to_le_bytes());
+            out.extend(array.bytes());
+        }
+        Value::U64(v) => out.extend(v.to_le_bytes()),
+        Value::I64(v) => out.extend(v.to_le_bytes()),
+        Value::F64(v) => out.extend(v.to_le_bytes()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dram_core::gguf::OwnedValue;
     use dram_core::quant::format_by_name;
     use gguf_rs::writer::{GGUFWriter, MetadataValue as Theirs, TensorInfo};
 
@@ -286,45 +224,41 @@ mod tests {
         let mut writer = GGUFWriter::new(&theirs, 3).unwrap();
         let mut head = Head::default();
         // gguf-rs sorts keys.
-        head.put("a.flag", &Value::Flag(true));
+        head.put("a.flag", Value::Bool(true));
         writer.add_metadata_bool("a.flag", true);
-        head.put("b.float", &Value::Float(0.25));
+        head.put("b.float", Value::F32(0.25));
         writer.add_metadata_f32("b.float", 0.25);
-        head.put("c.integer", &Value::Integer(-7));
+        head.put("c.integer", Value::I32(-7));
         writer.add_metadata_i32("c.integer", -7);
-        head.put("d.number", &Value::Number(7));
+        head.put("d.number", Value::U32(7));
         writer.add_metadata_u32("d.number", 7);
-        head.put("e.text", &Value::Text("größe".into()));
+        head.put("e.text", Value::String("größe"));
         writer.add_metadata("e.text", "größe");
         let lists = [
             (
                 "f.texts",
-                Value::Texts(vec!["a".into(), String::new()]),
+                OwnedValue::from(vec!["a".to_owned(), String::new()]),
                 vec![Theirs::String("a".into()), Theirs::String(String::new())],
             ),
             (
                 "g.integers",
-                Value::Integers(vec![-1, 2]),
+                vec![-1, 2].into(),
                 vec![Theirs::Int32(-1), Theirs::Int32(2)],
             ),
-            (
-                "h.floats",
-                Value::Floats(vec![0.5]),
-                vec![Theirs::Float32(0.5)],
-            ),
+            ("h.floats", vec![0.5f32].into(), vec![Theirs::Float32(0.5)]),
             (
                 "i.flags",
-                Value::Flags(vec![true, false]),
+                vec![true, false].into(),
                 vec![Theirs::Bool(true), Theirs::Bool(false)],
             ),
             (
                 "j.bytes",
-                Value::Bytes(vec![1, 255]),
+                vec![1u8, 255].into(),
                 vec![Theirs::Uint8(1), Theirs::Uint8(255)],
             ),
         ];
         for (key, value, same) in lists {
-            head.put(key, &value);
+            head.put(key, value.get());
             writer.add_metadata_array(key, same);
         }
         let plan = |name: &str, shape: &[u64], format: &str| Plan {

@@ -25,7 +25,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from make_families import FULL, LOCAL, MODELS, SHARED, STATE_SPACE, published_layer_types, rope
+from make_families import FULL, LOCAL, MODELS, POOLING, SHARED, STATE_SPACE, class_of, modules, published_layer_types, rope
 
 HERE = pathlib.Path(__file__).resolve().parent / "convert"
 TEXT = """\
@@ -87,6 +87,7 @@ CASES = {
     "granite-hybrid-moe": ("digits", "refact", "f32", "bf16"),
     "granite-attention": ("digits", "refact", "bf16", "f16"),
     "qwen3-moe": ("qwen2", "qwen2", "bf16", "f16"),
+    "qwen3-embedding": ("qwen2-ends", "qwen2", "bf16", "f16"),
     "qwen3-moe-stacked": ("qwen2", "qwen2", "f32", "f16"),
 }
 DTYPES = dict(f32=torch.float32, f16=torch.float16, bf16=torch.bfloat16)
@@ -111,7 +112,7 @@ def values(name, count, dtype):
     return ((x >> np.uint64(64 - bits)).astype(np.int64) - half) / half
 
 
-def bpe(folder, split, normalizer=None, specials=(), template=False, ignore_merges=False, **config):
+def bpe(folder, split, normalizer=None, specials=(), template=False, ends=None, ignore_merges=False, **config):
     t = Tokenizer(models.BPE(ignore_merges=ignore_merges))
     t.normalizer = normalizer
     t.pre_tokenizer = split
@@ -125,6 +126,9 @@ def bpe(folder, split, normalizer=None, specials=(), template=False, ignore_merg
         first = specials[0]
         t.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), processors.TemplateProcessing(
             single=f"{first} $A", pair=f"{first} $A {first} $B:1", special_tokens=[(first, t.token_to_id(first))])])
+    if ends:
+        t.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), processors.TemplateProcessing(
+            single=f"$A {ends}", pair=f"$A {ends} $B:1 {ends}:1", special_tokens=[(ends, t.token_to_id(ends))])])
     save(folder, t, config)
 
 
@@ -187,6 +191,9 @@ def make_tokenizers(out):
     bpe(out / "qwen2", split(QWEN2), normalizer=normalizers.NFC(), specials=["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>"],
         add_bos_token=False, bos_token=None, eos_token="<|im_end|>", pad_token="<|endoftext|>", tokenizer_class="PreTrainedTokenizerFast",
         chat_template=TEMPLATE)
+    bpe(out / "qwen2-ends", split(QWEN2), normalizer=normalizers.NFC(), specials=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        ends="<|endoftext|>", add_bos_token=False, bos_token=None, eos_token="<|im_end|>", pad_token="<|endoftext|>",
+        tokenizer_class="PreTrainedTokenizerFast")
     bpe(out / "cl100k", split(CL100K), specials=["<|endoftext|>", "<|pad|>"], bos_token="<|endoftext|>", eos_token="<|endoftext|>",
         unk_token="<|endoftext|>", pad_token="<|pad|>", tokenizer_class="GPT2Tokenizer")
     digits = pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
@@ -218,7 +225,7 @@ def make_folder(name, folder, out):
     kind, special = (EXTRA[name] if name in EXTRA else MODELS[name][:2])
     more = dict(bos_token_id=1, eos_token_id=2) if tokenizer.startswith("spm") else {}
     config = getattr(transformers, f"{kind}Config")(**SHARED | special | dict(vocab_size=380 if tokenizer == "spm-json" else 400) | more)
-    model = getattr(transformers, f"{kind.removesuffix('Text')}ForCausalLM" if kind != "Bert" else "BertModel")(config)
+    model = getattr(transformers, class_of(name, kind))(config)
     model.to(DTYPES[dtype]).save_pretrained(folder, save_original_format=not name.endswith("-stacked"))
     path = folder / "model.safetensors"
     rename = (lambda n: n.replace("model.", "model.language_model.", 1)) if name == "gemma3-vision" else (lambda n: n)
@@ -233,10 +240,7 @@ def make_folder(name, folder, out):
     save_file(weights, path, metadata=dict(format="pt"))
     for file in (out / tokenizer).iterdir():
         shutil.copy(file, folder)
-    extra = {}
-    if name.startswith("bert"):
-        extra["modules.json"] = [dict(type="models.Pooling", path="pooling")]
-        extra["pooling/config.json"] = {f"pooling_mode_{m}": m.startswith(name[5:]) for m in ("mean_tokens", "cls_token", "max_tokens")}
+    extra = modules(name) if name in POOLING else {}
     if kind == "GraniteMoeHybrid":
         published_layer_types(folder)
     if name == "qwen3":

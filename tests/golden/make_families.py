@@ -93,16 +93,35 @@ MODELS = {
                                                     **STATE_SPACE, rope_parameters=rope(1e4)), 0.3),
     "qwen3-moe": ("Qwen3Moe", dict(rms_norm_eps=1e-6, head_dim=16, moe_intermediate_size=24, num_experts=8, num_experts_per_tok=3,
                                    norm_topk_prob=True, rope_parameters=rope(1e6)), 1),
+    "qwen3-embedding": ("Qwen3", dict(rms_norm_eps=1e-6, head_dim=16, tie_word_embeddings=True, rope_parameters=rope(1e6)), 1),
 }
+# Encoders, and the mode of sentence-transformers' pooling
+POOLING = {"bert-mean": "mean_tokens", "bert-cls": "cls_token", "qwen3-embedding": "lasttoken"}
 # name: (model, tokens); the length decides between Phi's factors for short and long contexts
 CASES = {name: (name, TOKENS) for name in MODELS} | {"phi3-short": ("phi3", 24)}
+
+
+def class_of(name, kind):
+    return f"{kind}Model" if name in POOLING else f"{kind.removesuffix('Text')}ForCausalLM"
+
+
+def modules(name):
+    """What sentence-transformers keeps beside an encoder: file and content."""
+    modes = {f"pooling_mode_{m}": m == POOLING[name] for m in ("mean_tokens", "cls_token", "max_tokens", "lasttoken")}
+    return {"modules.json": [dict(type="models.Pooling", path="pooling")], "pooling/config.json": modes}
+
+
+def pooled(name, vectors):
+    """The vectors of a text's tokens as one of length 1."""
+    vector = dict(mean_tokens=vectors.mean(0), cls_token=vectors[0], lasttoken=vectors[-1])[POOLING[name]]
+    return vector / np.linalg.norm(vector)
 
 
 def build(name):
     kind, values, spread = MODELS[name]
     config = getattr(transformers, f"{kind}Config")(**SHARED | values, attn_implementation="eager")
     torch.manual_seed(sum(name.encode()))
-    model = getattr(transformers, f"{kind.removesuffix('Text')}ForCausalLM" if kind != "Bert" else "BertModel")(config)
+    model = getattr(transformers, class_of(name, kind))(config)
     model = model.float().eval()
     shifted = kind.startswith(("Gemma", "Qwen3_5"))  # these norms add 1 to their weights
     with torch.no_grad():
@@ -167,11 +186,9 @@ def convert(model, name, llama_cpp, path):
         tokens = [chr(ord("0") + i) for i in range(VOCABULARY)]
         (folder / "tokenizer.json").write_text(
             json.dumps({"model": {"vocab": {t: i for i, t in enumerate(tokens)}}, "added_tokens": []}))
-        if name.startswith("bert"):
-            mode = {f"pooling_mode_{m}": m.startswith(name[5:]) for m in ("mean_tokens", "cls_token", "max_tokens")}
-            (folder / "modules.json").write_text(json.dumps([{"type": "models.Pooling", "path": "pooling"}]))
-            (folder / "pooling").mkdir()
-            (folder / "pooling/config.json").write_text(json.dumps(mode))
+        for file, content in modules(name).items() if name in POOLING else ():
+            (folder / file).parent.mkdir(exist_ok=True)
+            (folder / file).write_text(json.dumps(content))
         if name.startswith("qwen3.5"):
             add_mtp(folder, model.config)
         if name.startswith("granite-hybrid"):
@@ -237,10 +254,8 @@ def main():
         restore = f16_cache(model)
         cached = run(model, ids)
         restore()
-        if name.startswith("bert"):
-            kind, positions = "embedding", []
-            pooled = plain.mean(0) if name == "bert-mean" else plain[0]
-            kept = [pooled / np.linalg.norm(pooled)]
+        if name in POOLING:
+            kind, positions, kept = "embedding", [], [pooled(name, plain)]
         else:
             kind, positions = "logits", sorted({*range(0, count, 4), count - 2, count - 1})
             kept = [plain[positions], cached[positions]]

@@ -2,6 +2,7 @@
 """llama.cpp's side of tests/tests/llama_cpp.rs.
 
 usage: llama_logits.py logits MODEL.gguf OUT.f32 [ADAPTER.gguf SCALE]... < token ids        [tokens, vocabulary] f32 little-endian
+       llama_logits.py embed MODEL.gguf OUT.f32 < token ids             [width]: the text's vector, as long as it comes
        llama_logits.py squares MODEL.gguf OUT.json < token ids          {tensor: sums of squares of what it is multiplied with,
                                                                           [experts, cols] or [cols]}
        llama_logits.py greedy MODEL.gguf MAX_TOKENS < JSON list of prompts > JSON list of {tokens, text}
@@ -27,6 +28,15 @@ def logits(path, out, *adapters):
                                            (ctypes.c_float * count)(*scales)) == 0
     model.eval(ids)
     np.asarray(model.scores[: len(ids)], dtype="<f4").tofile(out)
+
+
+def embed(path, out):
+    ids = [int(word) for word in sys.stdin.read().split()]
+    model = llama_cpp.Llama(path, n_ctx=len(ids) + 8, n_batch=512, n_ubatch=512, n_threads=1, embedding=True, verbose=False)
+    model._batch.add_sequence(ids, 0, True)
+    model._ctx.decode(model._batch)
+    length = low.llama_model_n_embd_out(model._model.model)
+    np.asarray(low.llama_get_embeddings_seq(model._ctx.ctx, 0)[:length], dtype="<f4").tofile(out)
 
 
 class Tensor(ctypes.Structure):
@@ -100,4 +110,4 @@ def greedy(path, limit):
 
 
 if __name__ == "__main__":
-    {"logits": logits, "squares": squares, "greedy": greedy}[sys.argv[1]](*sys.argv[2:])
+    {"logits": logits, "embed": embed, "squares": squares, "greedy": greedy}[sys.argv[1]](*sys.argv[2:])

@@ -143,15 +143,6 @@ fn differences(case: &Case, file: &File) -> Vec<String> {
 
 /// A value as facts.json has it: arrays by their hash.
 fn describe(value: Value<'_>) -> String {
-    fn bytes(value: Value<'_>) -> Vec<u8> {
-        match value {
-            Value::I32(v) => v.to_le_bytes().into(),
-            Value::F32(v) => v.to_le_bytes().into(),
-            Value::Bool(v) => vec![v.into()],
-            Value::String(v) => [&(v.len() as u64).to_le_bytes(), v.as_bytes()].concat(),
-            other => panic!("no array holds {other:?}"),
-        }
-    }
     match value {
         Value::U32(v) => format!("uint32 {v}"),
         Value::I32(v) => format!("int32 {v}"),
@@ -166,8 +157,8 @@ fn describe(value: Value<'_>) -> String {
                 Kind::Bool => "bool",
                 other => panic!("no array of {other}"),
             };
-            let all: Vec<u8> = array.iter().flat_map(bytes).collect();
-            format!("[{kind}] {} {:016x}", array.len(), fnv1a(all))
+            let hash = fnv1a(array.bytes().iter().copied());
+            format!("[{kind}] {} {hash:016x}", array.len())
         }
         other => panic!("no key has {other:?}"),
     }

@@ -279,15 +279,22 @@ struct Family {
     ids: Vec<u32>,
 }
 
-/// One case for each file that both runtimes read.
+/// One case for each file that generates and that both runtimes read.
 fn families() -> Vec<Family> {
+    let all = cases("logits");
+    assert!(all.len() >= 17, "{} files", all.len());
+    all
+}
+
+/// One case of this kind for each file that both runtimes read.
+fn cases(kind: &str) -> Vec<Family> {
     let golden = repository().join("tests/golden/families");
     let list = std::fs::read_to_string(golden.join("families.tsv")).unwrap();
     let mut seen = std::collections::HashSet::new();
     let mut all = Vec::new();
     for line in list.lines().filter(|line| !line.starts_with('#')) {
         let fields: Vec<&str> = line.split('\t').collect();
-        let [name, file, kind, ids, _] = fields[..] else {
+        let [name, file, of_kind, ids, _] = fields[..] else {
             panic!("{line}")
         };
         let apart = APART
@@ -295,7 +302,7 @@ fn families() -> Vec<Family> {
             .find(|(stem, _)| file == format!("{stem}.gguf"));
         if let Some((_, why)) = apart {
             println!("{name:<16} not compared: {why}");
-        } else if kind == "logits" && seen.insert(file.to_owned()) {
+        } else if of_kind == kind && seen.insert(file.to_owned()) {
             let mut copy = Gguf::copy(&File::open(golden.join(file)).unwrap());
             copy.set("tokenizer.ggml.merges", Field::Strs(vec!["0 1".into()]));
             copy.set("general.name", Field::Str("tiny".into())); // see `widened`
@@ -306,8 +313,37 @@ fn families() -> Vec<Family> {
             });
         }
     }
-    assert!(all.len() >= 17, "{} files", all.len());
     all
+}
+
+#[test]
+#[ignore = "needs llama.cpp: cargo xtask peers"]
+fn embeddings_equal_llama_cpp() {
+    let folder = tempfile::tempdir().unwrap();
+    println!("encoder          cosine with llama.cpp");
+    for Family { name, file, ids } in cases("embedding") {
+        let path = folder.path().join(format!("{name}.gguf"));
+        std::fs::write(&path, Gguf::copy(&file).bytes()).unwrap();
+        let out = path.with_extension("f32");
+        let args = ["embed", path.to_str().unwrap(), out.to_str().unwrap()];
+        llama(&args, &words(&ids));
+        let bytes = std::fs::read(&out).unwrap();
+        let theirs = bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b));
+        let theirs: Vec<f32> = theirs.collect();
+        let model = Model::open(&path).unwrap();
+        let mut encoder = model.encoder(SessionOptions::default()).unwrap();
+        let ours = encoder.embed(&ids).unwrap();
+        assert_eq!(ours.len(), theirs.len());
+        let dot =
+            |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum() };
+        let cosine = dot(&ours, &theirs) / dot(&theirs, &theirs).sqrt();
+        println!("{name:<16} {cosine:.7}");
+        assert!(cosine >= 0.9999, "{name}: {cosine}");
+    }
 }
 
 #[test]

@@ -20,8 +20,9 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use dram_core::gguf::{OwnedValue, Value};
 use dram_files::tokenizer::Vocabulary;
-use dram_files::write::{Entry, Head, Value, write_file};
+use dram_files::write::{Entry, Head, write_file};
 use dram_files::write_beside;
 
 use crate::data::Batch;
@@ -122,24 +123,25 @@ impl Export<'_> {
         let mut metadata = llama::metadata(self.config, self.scheme, self.name)?;
         self.vocabulary.check_ids()?;
         metadata.extend(self.vocabulary.metadata()?);
-        metadata.push((
-            "dram.version".into(),
-            Value::Text(env!("CARGO_PKG_VERSION").into()),
-        ));
+        metadata.push(("dram.version".into(), env!("CARGO_PKG_VERSION").into()));
         metadata.extend(self.metadata.iter().cloned());
         if parity {
-            metadata.push((PARITY_KEYS[0].into(), Value::Number(0)));
+            metadata.push((PARITY_KEYS[0].into(), 0u32.into()));
             metadata.extend(
                 PARITY_KEYS[1..]
                     .iter()
-                    .map(|k| ((*k).into(), Value::Float(f32::NAN))),
+                    .map(|k| ((*k).into(), f32::NAN.into())),
             );
         }
         // In the order of keys, the last of two with one key.
-        let entries: BTreeMap<String, Value> = metadata.into_iter().collect();
+        let entries: BTreeMap<String, OwnedValue> = metadata.into_iter().collect();
         let mut head = Head::default();
-        for (key, value) in entries.iter().filter(|(_, value)| !value.is_empty_list()) {
-            head.put(key, value);
+        for (key, value) in &entries {
+            match value.get() {
+                // A missing key says the same.
+                Value::Array(list) if list.is_empty() => {}
+                value => head.put(key, value),
+            }
         }
         write_file(path, &head, &tensors.plans, &mut |index, out| {
             out.put(&tensors.payload(index)?)

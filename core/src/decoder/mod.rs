@@ -122,6 +122,19 @@ impl<'a, S: Steps> Decoder<'a, S> {
         Ok(self.steps.values(logits))
     }
 
+    /// An encoder's vectors `[tokens, embedding]` of the first `tokens` rows of the stream, which become them.
+    ///
+    /// # Errors
+    /// [`Error::FileChanged`].
+    pub(crate) fn vectors(&mut self, tokens: usize) -> Result<&[f32]> {
+        let x = self.stream(tokens);
+        if let Some(norm) = &self.model.weights().output_norm {
+            self.steps.normalise_in_place(norm, x.cols, x);
+        }
+        self.steps.check_read()?;
+        Ok(self.steps.values(x))
+    }
+
     /// The first `tokens` rows of the residual stream.
     fn stream(&self, tokens: usize) -> View {
         Stream.view(tokens, self.config.embedding_length)

@@ -1,7 +1,7 @@
 //! Typed access to a file's key-value pairs. Strings and arrays are views into the map.
 
 use super::File;
-use super::value::{Array, Kind, Value, shorten, split_string};
+use super::value::{Array, Kind, Strings, Value, shorten};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -64,13 +64,7 @@ impl<'a> Metadata<'a> {
     /// # Errors
     /// [`Error::BadKey`] when it is no string.
     pub fn opt_str(&self, key: &str) -> Result<Option<&'a str>> {
-        self.opt(key, "a string", |value| {
-            if let Value::String(text) = value {
-                Some(text)
-            } else {
-                None
-            }
-        })
+        self.opt(key, "a string", |value| value.as_str())
     }
 
     /// The whole number `key` holds, of any width, that fits a u32.
@@ -87,7 +81,7 @@ impl<'a> Metadata<'a> {
     /// [`Error::BadKey`] when it is no such number.
     pub fn opt_u32(&self, key: &str) -> Result<Option<u32>> {
         self.opt(key, "a whole number from 0 to 4294967295", |value| {
-            u32::try_from(value.as_integer()?).ok()
+            value.as_u32()
         })
     }
 
@@ -122,14 +116,7 @@ impl<'a> Metadata<'a> {
     /// # Errors
     /// [`Error::BadKey`] when it is no finite number.
     pub fn opt_f32(&self, key: &str) -> Result<Option<f32>> {
-        self.opt(key, "a finite number", |value| {
-            let number = match value {
-                Value::F32(number) => number,
-                Value::F64(number) => number as f32,
-                other => other.as_integer()? as f32,
-            };
-            number.is_finite().then_some(number)
-        })
+        self.opt(key, "a finite number", |value| value.as_f32())
     }
 
     /// The truth value `key` holds.
@@ -145,13 +132,7 @@ impl<'a> Metadata<'a> {
     /// # Errors
     /// [`Error::BadKey`] when it is none.
     pub fn opt_bool(&self, key: &str) -> Result<Option<bool>> {
-        self.opt(key, "a bool", |value| {
-            if let Value::Bool(truth) = value {
-                Some(truth)
-            } else {
-                None
-            }
-        })
+        self.opt(key, "a bool", |value| value.as_bool())
     }
 
     /// The strings `key` holds: their number, and a walk over them.
@@ -167,13 +148,7 @@ impl<'a> Metadata<'a> {
     /// # Errors
     /// [`Error::BadKey`] when it is no array of strings.
     pub fn opt_strings(&self, key: &str) -> Result<Option<Strings<'a>>> {
-        self.opt(key, "an array of strings", |value| match value {
-            Value::Array(array) if array.kind == Kind::String => Some(Strings {
-                rest: array.bytes,
-                left: array.length,
-            }),
-            _ => None,
-        })
+        self.opt(key, "an array of strings", |value| value.as_strings())
     }
 
     /// The numbers `key` holds, as f32.
@@ -181,18 +156,7 @@ impl<'a> Metadata<'a> {
     /// # Errors
     /// [`Error::BadKey`] when it is no array of f32.
     pub fn opt_f32s(&self, key: &str) -> Result<Option<Vec<f32>>> {
-        self.opt(key, "an array of f32", |value| match value {
-            Value::Array(array) if array.kind == Kind::F32 => Some(
-                array
-                    .bytes
-                    .as_chunks::<4>()
-                    .0
-                    .iter()
-                    .map(|bytes| f32::from_le_bytes(*bytes))
-                    .collect(),
-            ),
-            _ => None,
-        })
+        self.opt(key, "an array of f32", |value| value.as_f32s())
     }
 
     /// The whole numbers `key` holds, of any width, that fit an i32.
@@ -200,26 +164,9 @@ impl<'a> Metadata<'a> {
     /// # Errors
     /// [`Error::BadKey`] when it is no array of such numbers.
     pub fn opt_i32s(&self, key: &str) -> Result<Option<Vec<i32>>> {
-        self.opt(
-            key,
-            "an array of whole numbers that fit 32 bits",
-            |value| match value {
-                Value::Array(array) if array.kind == Kind::I32 => Some(
-                    array
-                        .bytes
-                        .as_chunks::<4>()
-                        .0
-                        .iter()
-                        .map(|bytes| i32::from_le_bytes(*bytes))
-                        .collect(),
-                ),
-                Value::Array(array) => array
-                    .iter()
-                    .map(|value| i32::try_from(value.as_integer()?).ok())
-                    .collect(),
-                _ => None,
-            },
-        )
+        self.opt(key, "an array of whole numbers that fit 32 bits", |value| {
+            value.as_i32s()
+        })
     }
 
     /// The bytes `key` holds, in the map.
@@ -227,10 +174,7 @@ impl<'a> Metadata<'a> {
     /// # Errors
     /// [`Error::BadKey`] when it is no array of u8 or i8.
     pub fn opt_bytes(&self, key: &str) -> Result<Option<&'a [u8]>> {
-        self.opt(key, "an array of bytes", |value| match value {
-            Value::Array(array) if matches!(array.kind, Kind::U8 | Kind::I8) => Some(array.bytes),
-            _ => None,
-        })
+        self.opt(key, "an array of bytes", |value| value.as_bytes())
     }
 
     fn need<T>(&self, key: &str, value: Option<T>) -> Result<T> {
@@ -269,34 +213,3 @@ fn value<'a>(file: &'a File, pair: &Pair) -> Option<Value<'a>> {
         None => Value::decode(pair.kind, bytes),
     }
 }
-
-/// A walk over an array of strings in the map.
-#[derive(Clone, Debug)]
-pub struct Strings<'a> {
-    rest: &'a [u8],
-    left: usize,
-}
-
-impl<'a> Strings<'a> {
-    /// The same strings, as bytes that are not checked again.
-    pub(crate) fn bytes(mut self) -> impl Iterator<Item = &'a [u8]> {
-        std::iter::from_fn(move || split_string(&mut self.rest))
-    }
-}
-
-impl<'a> Iterator for Strings<'a> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
-        let text = split_string(&mut self.rest)?;
-        self.left -= 1;
-        // Checked when the file was opened; checking again costs less than trusting a map that somebody may have written to.
-        Some(std::str::from_utf8(text).unwrap_or("\u{fffd}"))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
-}
-
-impl ExactSizeIterator for Strings<'_> {}

@@ -9,13 +9,17 @@ mod foreign;
 mod map;
 mod metadata;
 pub mod names;
+#[cfg(feature = "folders")]
+mod owned;
 mod reader;
 mod split;
 mod value;
 
 pub use faults::handle_map_faults;
-pub use metadata::{Metadata, Strings};
-pub use value::{Array, Kind, Value};
+pub use metadata::Metadata;
+#[cfg(feature = "folders")]
+pub use owned::OwnedValue;
+pub use value::{Array, Kind, Strings, Value};
 
 use crate::quant::Format;
 use crate::{Error, Result};

@@ -149,6 +149,90 @@ impl<'a> Value<'a> {
             _ => return None,
         })
     }
+
+    /// Any whole number that fits a u32.
+    #[must_use]
+    pub fn as_u32(&self) -> Option<u32> {
+        u32::try_from(self.as_integer()?).ok()
+    }
+
+    /// Any finite number.
+    #[must_use]
+    pub fn as_f32(&self) -> Option<f32> {
+        let number = match *self {
+            Value::F32(number) => number,
+            Value::F64(number) => number as f32,
+            other => other.as_integer()? as f32,
+        };
+        number.is_finite().then_some(number)
+    }
+
+    /// A truth value.
+    #[must_use]
+    pub fn as_bool(&self) -> Option<bool> {
+        match *self {
+            Value::Bool(truth) => Some(truth),
+            _ => None,
+        }
+    }
+
+    /// A string.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&'a str> {
+        match *self {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// An array of strings.
+    #[must_use]
+    pub fn as_strings(&self) -> Option<Strings<'a>> {
+        match self {
+            Value::Array(array) if array.kind == Kind::String => Some(Strings {
+                rest: array.bytes,
+                left: array.length,
+            }),
+            _ => None,
+        }
+    }
+
+    /// An array of f32.
+    #[must_use]
+    pub fn as_f32s(&self) -> Option<Vec<f32>> {
+        match self {
+            Value::Array(array) if array.kind == Kind::F32 => {
+                let numbers = array.bytes.as_chunks::<4>().0.iter();
+                Some(numbers.map(|bytes| f32::from_le_bytes(*bytes)).collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// An array of whole numbers, of any width, that fit an i32.
+    #[must_use]
+    pub fn as_i32s(&self) -> Option<Vec<i32>> {
+        match self {
+            Value::Array(array) if array.kind == Kind::I32 => {
+                let numbers = array.bytes.as_chunks::<4>().0.iter();
+                Some(numbers.map(|bytes| i32::from_le_bytes(*bytes)).collect())
+            }
+            Value::Array(array) => array
+                .iter()
+                .map(|value| i32::try_from(value.as_integer()?).ok())
+                .collect(),
+            _ => None,
+        }
+    }
+
+    /// An array of bytes, signed or not.
+    #[must_use]
+    pub fn as_bytes(&self) -> Option<&'a [u8]> {
+        match self {
+            Value::Array(array) if matches!(array.kind, Kind::U8 | Kind::I8) => Some(array.bytes),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Value<'_> {
@@ -199,6 +283,12 @@ impl<'a> Array<'a> {
         self.length == 0
     }
 
+    /// Its elements as GGUF stores them; a string is a u64 length and its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Its elements. Strings were checked to be UTF-8 when the file was opened.
     pub fn iter(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
         let (kind, mut rest) = (self.kind, self.bytes);
@@ -211,6 +301,37 @@ impl<'a> Array<'a> {
         })
     }
 }
+
+/// A walk over an array of strings in the map.
+#[derive(Clone, Debug)]
+pub struct Strings<'a> {
+    rest: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Strings<'a> {
+    /// The same strings, as bytes that are not checked again.
+    pub(crate) fn bytes(mut self) -> impl Iterator<Item = &'a [u8]> {
+        std::iter::from_fn(move || split_string(&mut self.rest))
+    }
+}
+
+impl<'a> Iterator for Strings<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = split_string(&mut self.rest)?;
+        self.left -= 1;
+        // Checked when the file was opened; checking again costs less than trusting a map that somebody may have written to.
+        Some(std::str::from_utf8(text).unwrap_or("\u{fffd}"))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Strings<'_> {}
 
 /// Takes a string (u64 length, then bytes) off the front.
 pub(super) fn split_string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {

@@ -1,6 +1,6 @@
 //! Metadata keys of one file under its architecture's name, with the checks that every family shares.
 
-use super::config::Config;
+use super::config::{Config, Pooling};
 use super::families::Architecture;
 use crate::gguf::names::key;
 use crate::gguf::{self, Kind, Value};
@@ -199,6 +199,21 @@ impl Keys<'_> {
             }
             Some(_) => Ok(every(self.length(key::SLIDING_WINDOW_PATTERN)?)),
         }
+    }
+
+    /// How an encoder makes one vector of a text's; `None` where the file names no way.
+    pub(super) fn pooling(&self) -> Result<Option<Pooling>> {
+        let key = self.name(key::POOLING_TYPE);
+        Ok(match self.file.metadata().opt_u32(&key)? {
+            None | Some(0) => None,
+            Some(1) => Some(Pooling::Mean),
+            Some(2) => Some(Pooling::Cls),
+            Some(3) => Some(Pooling::Last),
+            Some(other) => {
+                let expected = "1 (mean), 2 (the first token) or 3 (the last token)";
+                return Err(self.bad(&key, expected.into(), other));
+            }
+        })
     }
 
     /// Refuses experts in a family that has none.

@@ -6,13 +6,14 @@ mod open;
 mod overflow;
 mod saved;
 pub(crate) mod speculation;
+mod vectors;
 
 pub use memory::{Memory, MemoryQuery};
 pub use speculation::Speculation;
 
 use crate::cancel::{CancelToken, Cancellation};
 use crate::cpu::{Cpu, ImportanceSums};
-use crate::decoder::{Decoder, Outputs, Place, Steps};
+use crate::decoder::{Decoder, Outputs};
 use crate::model::{Adapter, Model};
 use crate::output::Output;
 use crate::sampling::Sampler;
@@ -388,19 +389,6 @@ impl Session {
             self.position += part.len();
         }
         Ok(())
-    }
-
-    /// The vectors `[ids, embedding]` of an encoder's text, evaluated from an empty cache.
-    pub(crate) fn vectors(&mut self, ids: &[u32]) -> Result<&[f32]> {
-        self.request(|session| {
-            session.reset();
-            session.check(ids)?;
-            session.check_room(ids.len())?;
-            let mut decoder = Decoder::new(&session.model, &mut session.cpu);
-            decoder.run(ids, 0, Outputs::All, &session.cancellation)
-        })?;
-        let length = self.model.config().embedding_length;
-        Ok(self.cpu.values(Place::Stream.view(ids.len(), length)))
     }
 
     /// Refuses tokens that cannot be evaluated.

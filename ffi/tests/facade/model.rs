@@ -91,9 +91,19 @@ fn an_encoder_turns_texts_into_vectors() {
     let info = model.info();
     assert!(info.is_encoder);
     let encoder = model.encoder(SessionOptions::default()).unwrap();
-    let embed = |text: &str| encoder.embed(text.into()).unwrap();
+    let with =
+        |text: &str, prompt: &str, dimension| encoder.embed(text.into(), prompt.into(), dimension);
+    let embed = |text: &str| with(text, "", None).unwrap();
     let (one, other) = (embed("a cat"), embed("a dog or 3"));
     assert_eq!(one.len(), info.embedding_length as usize);
+    assert_eq!(encoder.dimension(), info.embedding_length);
+    assert_eq!(with("cat", "a ", None).unwrap(), one);
+    let short = with("a cat", "", Some(8)).unwrap();
+    let length = one[..8].iter().map(|x| x * x).sum::<f32>().sqrt();
+    assert_eq!(short.len(), 8);
+    for (short, one) in short.iter().zip(&one) {
+        assert!((short - one / length).abs() < 1e-6);
+    }
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     assert!((dot(&one, &one) - 1.0).abs() < 1e-5);
     assert!(dot(&one, &other) < 0.9999);
@@ -105,7 +115,9 @@ fn an_encoder_turns_texts_into_vectors() {
 
     let long = "a".repeat(encoder.context() as usize + 1);
     let refused = [
-        encoder.embed(long).err(),
+        with(&long, "", None).err(),
+        with("a cat", "", Some(0)).err(),
+        with("a cat", "", Some(33)).err(),
         model.session(SessionOptions::default()).err(),
         slow().encoder(SessionOptions::default()).err(),
     ];

@@ -5,7 +5,6 @@
 use std::path::Path;
 
 use super::naming;
-use crate::write::Value;
 use dram_core::model::folder::Entries;
 
 /// Longer than any front matter.
@@ -33,7 +32,7 @@ pub(super) fn set(folder: &Path, parameters: usize, keys: &mut Entries) {
     ] {
         let text = values(key).join(",");
         if !text.is_empty() {
-            keys.set(&format!("general.{name}"), Value::Text(text));
+            keys.set(&format!("general.{name}"), text);
         }
     }
     for (from, name) in [
@@ -42,7 +41,7 @@ pub(super) fn set(folder: &Path, parameters: usize, keys: &mut Entries) {
     ] {
         let texts: Vec<String> = from.into_iter().flat_map(values).collect();
         if !texts.is_empty() {
-            keys.set(&format!("general.{name}"), Value::Texts(texts));
+            keys.set(&format!("general.{name}"), texts);
         }
     }
     for (key, name) in [("base_model", "base_model"), ("datasets", "dataset")] {
@@ -56,12 +55,12 @@ pub(super) fn set(folder: &Path, parameters: usize, keys: &mut Entries) {
 /// Where a model comes from: the names of repositories, or their addresses.
 fn sources(kind: &str, ids: &[String], parameters: usize, keys: &mut Entries) {
     let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-    keys.set(&format!("general.{kind}.count"), Value::Number(count));
+    keys.set(&format!("general.{kind}.count"), count);
     for (i, id) in ids.iter().enumerate() {
         let mut set = |key: &str, text: &str| {
             if !text.is_empty() {
                 let key = format!("general.{kind}.{i}.{key}");
-                keys.set(&key, Value::Text(text.to_owned()));
+                keys.set(&key, text.to_owned());
             }
         };
         let is_address = id.contains("://");

@@ -21,7 +21,6 @@ use dram_core::model::folder::{Entries, Family, Fields};
 use dram_core::quant::{Format, format_by_name};
 
 use crate::folder::read_json;
-use crate::write::Value;
 use crate::write::{Entry, Head, write_file};
 use crate::{file_type, write_beside};
 use source::Source;
@@ -96,9 +95,9 @@ impl Convert<'_> {
         pooling::set(folder, &mut keys)?;
         keys.set(
             "general.file_type",
-            Value::Number(file_type(format.name).context("a format without a file type")?),
+            file_type(format.name).context("a format without a file type")?,
         );
-        keys.set("general.quantization_version", Value::Number(2));
+        keys.set("general.quantization_version", 2u32);
         let named = self.tokenizer.unwrap_or(folder);
         let mut other = None;
         let kind = if named.is_file() {
@@ -115,7 +114,7 @@ impl Convert<'_> {
             )?
         };
 
-        let head = head(&keys.into_entries(), other.as_ref())?;
+        let head = head(&keys.into_entries(), other.as_ref());
         let total = tensors
             .plans
             .iter()
@@ -182,15 +181,17 @@ fn read_config(folder: &Path) -> Result<(Fields, Family)> {
 }
 
 /// The entries, and the tokenizer's keys of `other` where the folder has no tokenizer of its own.
-fn head(entries: &[Entry], other: Option<&File>) -> Result<Head> {
+fn head(entries: &[Entry], other: Option<&File>) -> Head {
     let mut head = Head::default();
-    entries.iter().for_each(|(key, value)| head.put(key, value));
+    for (key, value) in entries {
+        head.put(key, value.get());
+    }
     for (key, value) in other.iter().flat_map(|file| file.metadata().iter()) {
         if key.starts_with("tokenizer.") {
-            head.copy(key, value)?;
+            head.put(key, value);
         }
     }
-    Ok(head)
+    head
 }
 
 /// A GGUF file whose tokenizer is to be copied.

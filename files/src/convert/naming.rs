@@ -7,7 +7,6 @@ use dram_core::model::folder::Entries;
 use serde_json::Value as Json;
 
 use crate::folder::read_json;
-use crate::write::Value;
 
 /// The parts of a model's name; empty ones are absent.
 #[derive(Debug, Default, PartialEq)]
@@ -68,21 +67,19 @@ pub(super) fn name(
             .flatten()
             .map(part)
             .find(|text| !text.is_empty());
-        found.map(|text| Value::Text(text.to_owned()))
+        found.map(str::to_owned)
     };
-    let label = || {
-        Value::Text(match size.experts {
-            Some((count, each)) => format!("{count}x{}", rounded(each)),
-            None => rounded(parameters),
-        })
+    let label = || match size.experts {
+        Some((count, each)) => format!("{count}x{}", rounded(each)),
+        None => rounded(parameters),
     };
     let entries = [
         (
             "name",
             given
-                .map(|name| Value::Text(name.into()))
+                .map(str::to_owned)
                 .or(first(|p| &p.name))
-                .or(Some(Value::Text("model".into()))),
+                .or(Some("model".into())),
         ),
         ("organization", first(|p| &p.organization)),
         ("basename", first(|p| &p.basename)),
@@ -110,14 +107,11 @@ pub(super) fn sampling(folder: &Path, keys: &mut Entries) {
         ("penalty_repeat", "repetition_penalty"),
     ] {
         if let Some(value) = config[field].as_f64() {
-            keys.set(
-                &format!("general.sampling.{key}"),
-                Value::Float(value as f32),
-            );
+            keys.set(&format!("general.sampling.{key}"), value as f32);
         }
     }
     if let Some(k) = config["top_k"].as_i64().and_then(|k| i32::try_from(k).ok()) {
-        keys.set("general.sampling.top_k", Value::Integer(k));
+        keys.set("general.sampling.top_k", k);
     }
 }
 

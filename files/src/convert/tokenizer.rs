@@ -14,12 +14,13 @@ mod word_piece;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use dram_core::gguf::OwnedValue;
 use dram_core::model::folder::{Entries, Family, Fields};
 use serde_json::Value as Json;
 
 use super::read_config;
 use crate::folder::read_json;
-use crate::write::Value;
+use crate::write::Entry;
 
 /// The folder's files about the tokenizer.
 struct Files<'a> {
@@ -38,7 +39,7 @@ const MAX: usize = 1 << 20;
 ///
 /// # Errors
 /// As [`tokenizer`].
-pub fn tokenizer_keys(path: &Path) -> Result<Vec<(String, Value)>> {
+pub fn tokenizer_keys(path: &Path) -> Result<Vec<Entry>> {
     let folder = if path.is_dir() {
         path
     } else {
@@ -74,7 +75,7 @@ pub fn tokenizer_keys(path: &Path) -> Result<Vec<(String, Value)>> {
 ///
 /// # Errors
 /// As [`tokenizer`].
-pub fn tokenizer_keys_of_json(text: &str) -> Result<Vec<(String, Value)>> {
+pub fn tokenizer_keys_of_json(text: &str) -> Result<Vec<Entry>> {
     let json = serde_json::from_str(text).context("not a usable tokenizer")?;
     let family = Family::llama();
     let mut keys = Entries::new(family.name);
@@ -196,18 +197,19 @@ impl<'a> Files<'a> {
         if vocabulary.tokens.len() == 49_152
             && matches!(family.name, "llama" | "smollm3" | "granite")
         {
-            keys.set("tokenizer.ggml.add_bos_token", Value::Flag(false));
+            keys.set("tokenizer.ggml.add_bos_token", false);
         }
-        let mut set = |key: &str, value| keys.set(&format!("tokenizer.ggml.{key}"), value);
-        set("model", Value::Text(vocabulary.model));
-        set("pre", Value::Text(vocabulary.pre.unwrap_or_default()));
-        set("tokens", Value::Texts(vocabulary.tokens));
-        set("token_type", Value::Integers(vocabulary.types));
+        let mut set =
+            |key: &str, value: OwnedValue| keys.set(&format!("tokenizer.ggml.{key}"), value);
+        set("model", vocabulary.model.into());
+        set("pre", vocabulary.pre.unwrap_or_default().into());
+        set("tokens", vocabulary.tokens.into());
+        set("token_type", vocabulary.types.into());
         if !vocabulary.scores.is_empty() {
-            set("scores", Value::Floats(vocabulary.scores));
+            set("scores", vocabulary.scores.into());
         }
         if !vocabulary.merges.is_empty() {
-            set("merges", Value::Texts(vocabulary.merges));
+            set("merges", vocabulary.merges.into());
         }
         Ok(kind)
     }

@@ -1,21 +1,22 @@
 //! The tokenizer's half of a GGUF file.
 
 use anyhow::{Context, Result};
-use dram_core::{Tokenizer, gguf};
+use dram_core::Tokenizer;
+use dram_core::gguf::File;
 
 use super::Vocabulary;
-use crate::write::{Head, Value};
+use crate::write::{Entry, Head};
 
 /// The tokenizer of a GGUF file, with the special tokens and the rule for BOS and EOS that are usual for its kind where the file says nothing.
 ///
 /// # Errors
 /// When its keys are missing, of another type, or contradict each other, or the runtime does not read them.
-pub fn vocabulary_of_gguf(file: &gguf::File) -> Result<Vocabulary> {
+pub fn vocabulary_of_gguf(file: &File) -> Result<Vocabulary> {
     let runtime = Tokenizer::from_gguf(file)?;
-    let keys = file.metadata();
-    let keys = keys
-        .iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), plain(value)?)));
+    // Some files write -1 for a token that there is not.
+    let is_id = |id: i128| (0..u32::MAX.into()).contains(&id);
+    let keys = file.metadata().iter();
+    let keys = keys.filter(|(_, value)| value.as_integer().is_none_or(is_id));
     let mut vocabulary = Vocabulary::from_metadata(keys).with_context(|| file.name().to_owned())?;
     vocabulary.bos = vocabulary.bos.or(runtime.bos());
     vocabulary.eos = vocabulary.eos.or(runtime.eos());
@@ -28,44 +29,9 @@ pub fn vocabulary_of_gguf(file: &gguf::File) -> Result<Vocabulary> {
 ///
 /// # Errors
 /// As there.
-pub fn vocabulary_of_keys(keys: &[(String, Value)]) -> Result<Vocabulary> {
+pub fn vocabulary_of_keys(keys: &[Entry]) -> Result<Vocabulary> {
     let mut head = Head::default();
-    keys.iter().for_each(|(key, value)| head.put(key, value));
+    keys.iter()
+        .for_each(|(key, value)| head.put(key, value.get()));
     vocabulary_of_gguf(&head.file("the tokenizer")?)
-}
-
-/// A value as the keys of tokenizers have it; `None` for what they do not hold, such as -1 for a token that there is not.
-fn plain(value: gguf::Value<'_>) -> Option<Value> {
-    use gguf::{Kind, Value as Read};
-    fn all<T>(array: gguf::Array<'_>, one: impl Fn(Read<'_>) -> Option<T>) -> Option<Vec<T>> {
-        array.iter().map(one).collect()
-    }
-    Some(match value {
-        Read::String(text) => Value::Text(text.to_owned()),
-        Read::Bool(flag) => Value::Flag(flag),
-        Read::F32(number) => Value::Float(number),
-        Read::Array(array) => match array.kind() {
-            Kind::String => Value::Texts(all(array, |v| match v {
-                Read::String(text) => Some(text.to_owned()),
-                _ => None,
-            })?),
-            Kind::F32 => Value::Floats(all(array, |v| match v {
-                Read::F32(x) => Some(x),
-                _ => None,
-            })?),
-            Kind::Bool => Value::Flags(all(array, |v| match v {
-                Read::Bool(flag) => Some(flag),
-                _ => None,
-            })?),
-            // Some files have the charsmap's bytes as signed.
-            Kind::U8 | Kind::I8 => Value::Bytes(all(array, |v| Some(v.as_integer()? as u8))?),
-            _ => Value::Integers(all(array, |v| i32::try_from(v.as_integer()?).ok())?),
-        },
-        number => Value::Number(
-            number
-                .as_integer()
-                .and_then(|n| u32::try_from(n).ok())
-                .filter(|&n| n != u32::MAX)?,
-        ),
-    })
 }

@@ -1,8 +1,10 @@
 //! A tokenizer as GGUF describes it.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::write::Value;
+use dram_core::gguf::{OwnedValue, Value};
+
+use crate::write::Entry;
 
 /// Token types of GGUF's `tokenizer.ggml.token_type`.
 pub mod token_type {
@@ -41,54 +43,50 @@ pub struct Vocabulary {
     pub add_eos: bool,
     pub chat_template: Option<String>,
     /// Every other key under `tokenizer.`, as it stands in the file, sorted: spaces, normalisation, other special tokens, more templates.
-    pub more: Vec<(String, Value)>,
+    pub more: Vec<Entry>,
 }
 
-/// What keys of [`Vocabulary`] hold.
-const KINDS: [(&str, &str); 13] = [
-    ("model", "a string"),
-    ("pre", "a string"),
-    ("chat_template", "a string"),
-    ("tokens", "an array of strings"),
-    ("merges", "an array of strings"),
-    ("token_type", "an array of integers"),
-    ("scores", "an array of floats"),
-    ("bos_token_id", "an unsigned integer"),
-    ("eos_token_id", "an unsigned integer"),
-    ("padding_token_id", "an unsigned integer"),
-    ("unknown_token_id", "an unsigned integer"),
-    ("add_bos_token", "a boolean"),
-    ("add_eos_token", "a boolean"),
-];
+/// What a key of [`Vocabulary`] holds.
+fn expected(name: &str) -> &'static str {
+    match name.rsplit_once('_') {
+        Some((_, "id")) => "an unsigned integer",
+        Some(("add_bos" | "add_eos", _)) => "a boolean",
+        Some(("token", "type")) => "an array of integers",
+        _ => match name.strip_prefix("ggml.").unwrap_or(name) {
+            "tokens" | "merges" => "an array of strings",
+            "scores" => "an array of floats",
+            _ => "a string",
+        },
+    }
+}
 
 impl Vocabulary {
     /// The metadata keys of a GGUF file with this tokenizer.
     ///
     /// # Errors
     /// When GGUF has no name for how the tokenizer splits text.
-    pub fn metadata(&self) -> Result<Vec<(String, Value)>> {
-        use Value::{Flag, Floats, Integers, Number, Text, Texts};
+    pub fn metadata(&self) -> Result<Vec<Entry>> {
         ensure!(
             self.pre.is_some() || self.model != "gpt2",
             "GGUF has no name for this tokenizer's way of splitting text: it cuts as none of the runtime's pre-tokenizers"
         );
-        let list = |list: &[String]| (!list.is_empty()).then(|| Texts(list.to_vec()));
-        let scores = (!self.scores.is_empty()).then(|| Floats(self.scores.clone()));
+        let scores = (!self.scores.is_empty()).then(|| self.scores.clone());
+        let merges = (!self.merges.is_empty()).then(|| self.merges.clone());
         // Only these end a text with EOS where the file does not say.
         let says_eos = self.add_eos || matches!(&*self.model, "t5" | "bert");
-        let keys = [
-            ("model", Some(Text(self.model.clone()))),
-            ("pre", self.pre.clone().map(Text)),
-            ("tokens", Some(Texts(self.tokens.clone()))),
-            ("token_type", Some(Integers(self.types.clone()))),
-            ("scores", scores),
-            ("merges", list(&self.merges)),
-            ("bos_token_id", self.bos.map(Number)),
-            ("eos_token_id", self.eos.map(Number)),
-            ("padding_token_id", self.padding.map(Number)),
-            ("unknown_token_id", self.unknown.map(Number)),
-            ("add_bos_token", Some(Flag(self.add_bos))),
-            ("add_eos_token", says_eos.then_some(Flag(self.add_eos))),
+        let keys: [(&str, Option<OwnedValue>); 12] = [
+            ("model", Some(self.model.clone().into())),
+            ("pre", self.pre.clone().map(Into::into)),
+            ("tokens", Some(self.tokens.clone().into())),
+            ("token_type", Some(self.types.clone().into())),
+            ("scores", scores.map(Into::into)),
+            ("merges", merges.map(Into::into)),
+            ("bos_token_id", self.bos.map(Into::into)),
+            ("eos_token_id", self.eos.map(Into::into)),
+            ("padding_token_id", self.padding.map(Into::into)),
+            ("unknown_token_id", self.unknown.map(Into::into)),
+            ("add_bos_token", Some(self.add_bos.into())),
+            ("add_eos_token", says_eos.then_some(self.add_eos.into())),
         ];
         let keys = keys
             .into_iter()
@@ -96,7 +94,7 @@ impl Vocabulary {
         let template = self
             .chat_template
             .clone()
-            .map(|text| ("tokenizer.chat_template".to_owned(), Text(text)));
+            .map(|text| ("tokenizer.chat_template".to_owned(), text.into()));
         Ok(keys
             .chain(template)
             .chain(self.more.iter().cloned())
@@ -128,35 +126,40 @@ impl Vocabulary {
     ///
     /// # Errors
     /// Names the key that is missing or has another type than expected, or that disagrees with the others.
-    pub fn from_metadata(keys: impl IntoIterator<Item = (String, Value)>) -> Result<Self> {
-        use Value::{Flag, Floats, Integers, Number, Text, Texts};
+    pub fn from_metadata<'a>(keys: impl IntoIterator<Item = (&'a str, Value<'a>)>) -> Result<Self> {
         let mut out = Vocabulary::default();
-        let (mut tokens, mut types) = (None, None);
+        let (mut tokens, mut types): (Option<Vec<String>>, _) = (None, None);
         for (key, value) in keys {
             let Some(name) = key.strip_prefix("tokenizer.") else {
                 continue;
             };
-            match (name.strip_prefix("ggml.").unwrap_or(name), value) {
-                ("model", Text(text)) => out.model = text,
-                ("pre", Text(text)) => out.pre = Some(text),
-                ("tokens", Texts(list)) => tokens = Some(list),
-                ("token_type", Integers(list)) => types = Some(list),
-                ("scores", Floats(list)) => out.scores = list,
-                ("merges", Texts(list)) => out.merges = list,
-                ("bos_token_id", Number(id)) => out.bos = Some(id),
-                ("eos_token_id", Number(id)) => out.eos = Some(id),
-                ("padding_token_id", Number(id)) => out.padding = Some(id),
-                ("unknown_token_id", Number(id)) => out.unknown = Some(id),
-                ("add_bos_token", Flag(flag)) => out.add_bos = flag,
-                ("add_eos_token", Flag(flag)) => out.add_eos = flag,
-                ("chat_template", Text(text)) => out.chat_template = Some(text),
-                (name, value) => {
-                    if let Some((_, expected)) = KINDS.iter().find(|(known, _)| *known == name) {
-                        bail!("{key}: expected {expected}, got {value:.40?}");
-                    }
-                    out.more.push((key, value));
+            let text = || value.as_str().map(str::to_owned);
+            let texts = || Some(value.as_strings()?.map(str::to_owned).collect());
+            let found = match name.strip_prefix("ggml.").unwrap_or(name) {
+                "model" => text().map(|text| out.model = text),
+                "pre" => text().map(|text| out.pre = Some(text)),
+                "chat_template" => text().map(|text| out.chat_template = Some(text)),
+                "tokens" => texts().map(|list| tokens = Some(list)),
+                "merges" => texts().map(|list| out.merges = list),
+                "token_type" => value.as_i32s().map(|list| types = Some(list)),
+                "scores" => value.as_f32s().map(|list| out.scores = list),
+                "bos_token_id" => value.as_u32().map(|id| out.bos = Some(id)),
+                "eos_token_id" => value.as_u32().map(|id| out.eos = Some(id)),
+                "padding_token_id" => value.as_u32().map(|id| out.padding = Some(id)),
+                "unknown_token_id" => value.as_u32().map(|id| out.unknown = Some(id)),
+                "add_bos_token" => value.as_bool().map(|adds| out.add_bos = adds),
+                "add_eos_token" => value.as_bool().map(|adds| out.add_eos = adds),
+                _ => {
+                    out.more.push((key.to_owned(), value.into()));
+                    Some(())
                 }
-            }
+            };
+            ensure!(
+                found.is_some(),
+                "{key}: expected {}, got {} {value:.40}",
+                expected(name),
+                value.kind()
+            );
         }
         ensure!(!out.model.is_empty(), "tokenizer.ggml.model is missing");
         out.more.sort_by(|(a, _), (b, _)| a.cmp(b));

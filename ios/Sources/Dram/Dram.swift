@@ -285,12 +285,16 @@ public final class DramEncoder: Sendable {
     /// Most tokens that a text may have.
     public var context: UInt32 { native.context() }
 
-    /// The vector of `text`, of length 1. It is computed to its end, whether or not the task is cancelled.
+    /// Values of a vector.
+    public var dimension: UInt32 { native.dimension() }
+
+    /// The vector of `text` behind `prompt`, of length 1: all its values, or the first `dimension` of them, for models that were trained to be
+    /// shortened. It is computed to its end, whether or not the task is cancelled.
     ///
-    /// - Throws: `DramError.InvalidRequest` when the text has more tokens than `context`.
-    public func embed(_ text: String) async throws -> [Float] {
+    /// - Throws: `DramError.InvalidRequest` when the text has more tokens than `context`, or the vector fewer values than `dimension`.
+    public func embed(_ text: String, prompt: String = "", dimension: UInt32? = nil) async throws -> [Float] {
         let native = native
-        return try await offPool { try native.embed(text: text) }
+        return try await offPool { try native.embed(text: text, prompt: prompt, dimension: dimension) }
     }
 
     /// As for a session.

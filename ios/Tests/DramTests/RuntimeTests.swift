@@ -241,6 +241,13 @@ final class RuntimeTests: XCTestCase {
         let dot = { (a: [Float], b: [Float]) in zip(a, b).map(*).reduce(0, +) }
         XCTAssertEqual(dot(cab, cab), 1, accuracy: 1e-5)
         XCTAssertLessThan(dot(cab, other), 0.9999)
+        let prompted = try await encoder.embed("cab", prompt: "a ")
+        XCTAssertEqual(prompted, cab)
+        let short = try await encoder.embed("a cab", dimension: 8)
+        XCTAssertEqual(short.count, 8)
+        XCTAssertEqual(dot(short, short), 1, accuracy: 1e-5)
+        XCTAssertEqual(short[1] / short[0], cab[1] / cab[0], accuracy: 1e-4)
+        await refused(.invalidRequest) { _ = try await encoder.embed("a cab", dimension: encoder.dimension + 1) }
         let long = String(repeating: "a", count: Int(encoder.context) + 1)
         await refused(.invalidRequest) { _ = try await encoder.embed(long) }
         await refused(.invalidRequest) { _ = try await model.session() }

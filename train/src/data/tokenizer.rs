@@ -150,7 +150,7 @@ impl TextTokenizer {
     pub fn from_vocabulary(vocabulary: Vocabulary) -> Result<Self> {
         let mut head = Head::default();
         for (key, value) in vocabulary.metadata()? {
-            head.put(&key, &value);
+            head.put(&key, value.get());
         }
         let file = head.file("the tokenizer")?;
         Ok(TextTokenizer {

@@ -6,7 +6,7 @@ use dram_core::gguf::File;
 use dram_core::gguf::names::tensor::{self, weight};
 use dram_core::model::folder::{Entries, Family, Fields};
 use dram_core::quant::{Format, format_by_name};
-use dram_files::write::{Entry, Plan, Value};
+use dram_files::write::{Entry, Plan};
 use dram_files::{file_type, source_row};
 use serde_json::Value as Json;
 
@@ -132,10 +132,10 @@ pub(super) fn metadata(config: &Config, scheme: &Scheme, name: &str) -> Result<V
     (family.keys)(&fields, &fields.shape(family)?, &mut entries)?;
     let file_type = file_type(scheme.linear.name).context("a format without a file type")?;
     let label = size_label(config.parameters());
-    entries.set("general.name", Value::Text(name.into()));
-    entries.set("general.size_label", Value::Text(label));
-    entries.set("general.file_type", Value::Number(file_type));
-    entries.set("general.quantization_version", Value::Number(2));
+    entries.set("general.name", name);
+    entries.set("general.size_label", label);
+    entries.set("general.file_type", file_type);
+    entries.set("general.quantization_version", 2u32);
     Ok(entries.into_entries())
 }
 

@@ -118,7 +118,7 @@ fn export<'a>(decoder: &'a Decoder, scheme: &'a Scheme, vocabulary: &'a Vocabula
         weights: decoder.parameters(),
         scheme,
         vocabulary,
-        metadata: vec![("dram.task".into(), Value::Text("test".into()))],
+        metadata: vec![("dram.task".into(), "test".into())],
     }
 }
 

@@ -33,22 +33,13 @@ fn config(keys: &Keys<'_>) -> Result<Config> {
     for scope in shape.scopes_mut() {
         scope.rotation = Rotation::None;
     }
-    let pooling = keys.name(key::POOLING_TYPE);
-    let pooling = match keys.file.metadata().opt_u32(&pooling)? {
-        // Sentence encoders that name none were trained with the mean.
-        None | Some(0 | 1) => Pooling::Mean,
-        Some(2) => Pooling::Cls,
-        Some(other) => {
-            let expected = "0 or 1 (mean) or 2 (the first token)";
-            return Err(keys.bad(&pooling, expected.into(), other));
-        }
-    };
     Ok(Config {
         norm: NormKind::Layer,
         norm_epsilon: keys.positive(key::LAYER_NORM_EPSILON, None)?,
         activation: Activation::Gelu,
         causal: false,
-        pooling: Some(pooling),
+        // Sentence encoders that name none were trained with the mean.
+        pooling: shape.pooling.or(Some(Pooling::Mean)),
         ..shape
     })
 }
@@ -152,10 +143,10 @@ mod folder {
         );
         lengths(fields, shape, entries)?;
         entries.float(key::LAYER_NORM_EPSILON, fields.float("layer_norm_eps")?);
-        entries.own(key::CAUSAL, Value::Flag(false));
+        entries.own(key::CAUSAL, false);
         entries.set(
             "tokenizer.ggml.token_type_count",
-            Value::Number(shape.token_types as u32), // at most `MAX_LENGTH`
+            shape.token_types as u32, // at most `MAX_LENGTH`
         );
         Ok(())
     }

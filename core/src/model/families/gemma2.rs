@@ -80,10 +80,7 @@ pub(super) mod folder {
         entries.float(key::RMS_NORM_EPSILON, fields.float("rms_norm_eps")?);
         gemma(fields, shape, entries, LAYERS_27B)?;
         entries.float(key::ATTENTION_CAP, fields.float("attn_logit_softcapping")?);
-        entries.own(
-            key::SLIDING_WINDOW,
-            Value::Number(fields.number("sliding_window")?),
-        );
+        entries.own(key::SLIDING_WINDOW, fields.number("sliding_window")?);
         unusual_base(fields, entries)?;
         unusual_pattern(fields, shape, entries, 2)
     }

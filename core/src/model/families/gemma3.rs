@@ -67,10 +67,7 @@ mod folder {
         decoder(fields, shape, entries)?;
         gemma2::folder::gemma(fields, shape, entries, LAYERS_27B)?;
         if fields["sliding_window_pattern"] != 1 {
-            entries.own(
-                key::SLIDING_WINDOW,
-                Value::Number(fields.number("sliding_window")?),
-            );
+            entries.own(key::SLIDING_WINDOW, fields.number("sliding_window")?);
             unusual_pattern(fields, shape, entries, 6)?;
         }
         Ok(())

@@ -142,7 +142,7 @@ pub(super) mod folder {
         entries.number(key::ROPE_DIMENSION_COUNT, shape.head_dim)?;
         if fields["model_type"] == "granitemoehybrid" {
             let rotated = fields["position_embedding_type"] == "rope";
-            entries.own(key::ROPE_SCALING_FINETUNED, Value::Flag(rotated));
+            entries.own(key::ROPE_SCALING_FINETUNED, rotated);
         }
         for (key, field) in [
             (key::ATTENTION_SCALE, "attention_multiplier"),

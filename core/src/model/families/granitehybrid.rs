@@ -109,8 +109,8 @@ mod folder {
             Kind::Attention => shape.kv_heads as i32, // at most `MAX_LENGTH`
             _ => 0,
         };
-        let heads = shape.layers.iter().map(heads).collect();
-        entries.own(key::HEAD_COUNT_KV, Value::Integers(heads));
+        let heads: Vec<i32> = shape.layers.iter().map(heads).collect();
+        entries.own(key::HEAD_COUNT_KV, heads);
         if fields["position_embedding_type"] != "rope" {
             entries.number(key::CONTEXT_LENGTH, 1 << 20)?; // as llama.cpp's converter: nothing bounds it
         }

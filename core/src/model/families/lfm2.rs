@@ -198,7 +198,7 @@ pub(super) mod folder {
         };
         entries.own(
             key::HEAD_COUNT_KV,
-            Value::Integers(shape.layers.iter().map(heads).collect()),
+            shape.layers.iter().map(heads).collect::<Vec<i32>>(),
         );
         entries.number(key::VOCAB_SIZE, shape.vocabulary)?;
         entries.number(key::SHORTCONV_L_CACHE, fields.length("conv_L_cache")?)

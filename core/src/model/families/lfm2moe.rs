@@ -54,7 +54,7 @@ mod folder {
         entries.number(key::EXPERT_GATING_FUNC, SIGMOID)?;
         entries.own(
             key::LEADING_DENSE_BLOCK_COUNT,
-            Value::Number(fields.number("num_dense_layers")?),
+            fields.number("num_dense_layers")?,
         );
         // The converter leaves it out.
         match fields.opt_float("routed_scaling_factor")? {

@@ -64,7 +64,7 @@ mod folder {
         entries.number(key::VOCAB_SIZE, shape.vocabulary)?;
         entries.number(key::ROPE_DIMENSION_COUNT, shape.head_dim)?;
         if let Some(window @ 1..) = fields.opt_number("sliding_window")? {
-            entries.own(key::SLIDING_WINDOW, Value::Number(window));
+            entries.own(key::SLIDING_WINDOW, window);
         }
         Ok(())
     }

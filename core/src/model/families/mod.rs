@@ -149,7 +149,7 @@ fn shape_of(keys: &Keys<'_>, kv_heads: Option<usize>) -> Result<Config> {
         logit_scale: 1.0,
         attention_cap: None,
         logit_cap: None,
-        pooling: None,
+        pooling: keys.pooling()?,
     })
 }
 

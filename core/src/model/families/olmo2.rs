@@ -64,7 +64,7 @@ mod folder {
         decoder(fields, shape, entries)?;
         named_head_lengths(fields, shape, entries)?;
         if let Some(window) = fields.opt_number("sliding_window")? {
-            entries.own(key::SLIDING_WINDOW, Value::Number(window));
+            entries.own(key::SLIDING_WINDOW, window);
             let usual = || {
                 (1..=shape.layers.len())
                     .map(|layer| layer % 4 != 0)
@@ -73,7 +73,7 @@ mod folder {
             let local = fields
                 .local_layers(shape.layers.len())?
                 .unwrap_or_else(usual);
-            entries.own(key::SLIDING_WINDOW_PATTERN, Value::Flags(local));
+            entries.own(key::SLIDING_WINDOW_PATTERN, local);
         }
         Ok(())
     }

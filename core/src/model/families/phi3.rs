@@ -75,14 +75,14 @@ mod folder {
         lengths(fields, shape, entries)?;
         let rope = fields.rope().full;
         let original = rope.number("original_max_position_embeddings")?;
-        entries.own(key::ROPE_ORIGINAL_CONTEXT, Value::Number(original));
+        entries.own(key::ROPE_ORIGINAL_CONTEXT, original);
         entries.float(key::RMS_NORM_EPSILON, fields.float("rms_norm_eps")?);
         entries.number(key::ROPE_DIMENSION_COUNT, rotated(fields, shape)?)?;
         entries.float(key::ROPE_FREQ_BASE, rope.float("rope_theta")?);
         // The runtimes tell Phi 4 by a window of 0.
         entries.own(
             key::SLIDING_WINDOW,
-            Value::Number(fields.opt_number("sliding_window")?.unwrap_or(0)),
+            fields.opt_number("sliding_window")?.unwrap_or(0),
         );
         match rope_type(&rope) {
             "default" => {}

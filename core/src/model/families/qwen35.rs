@@ -182,7 +182,7 @@ pub(super) mod folder {
         // Of text, all sections' positions are the same; transformers' default.
         let mut sections = sections.unwrap_or_else(|| vec![11, 11, 10]);
         sections.resize(4, 0);
-        entries.own(key::ROPE_DIMENSION_SECTIONS, Value::Integers(sections));
+        entries.own(key::ROPE_DIMENSION_SECTIONS, sections);
         let share = rope.opt_float("partial_rotary_factor")?.unwrap_or(0.25);
         ensure!(
             (0.0..=1.0).contains(&share),
@@ -202,7 +202,7 @@ pub(super) mod folder {
         let is_net = |[mixer, _]: &Layer| *mixer == Kind::DeltaNet;
         entries.own(
             key::RECURRENT_LAYERS,
-            Value::Flags(shape.layers.iter().map(is_net).collect()),
+            shape.layers.iter().map(is_net).collect::<Vec<_>>(),
         );
         entries.number(
             key::FULL_ATTENTION_INTERVAL,

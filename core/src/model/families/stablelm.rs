@@ -76,7 +76,7 @@ mod folder {
         entries.number(key::ROPE_DIMENSION_COUNT, rotated(fields, shape)?)?;
         entries.own(
             key::USE_PARALLEL_RESIDUAL,
-            Value::Flag(fields.flag("use_parallel_residual")),
+            fields.flag("use_parallel_residual"),
         );
         entries.float(key::LAYER_NORM_EPSILON, fields.float("layer_norm_eps")?);
         unusual_base(fields, entries)

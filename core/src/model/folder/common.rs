@@ -1,8 +1,8 @@
 //! What several families' folders share: weights, what layers are made of, and metadata.
 
 use super::{
-    Dim, Entries, Fields, Group, Kind, Layer, Part, Result, Shape, Value, ensure, every, experts,
-    matrix, only, refuse, rope_type, same_for_all_lengths, vector,
+    Dim, Entries, Fields, Group, Kind, Layer, Part, Result, Shape, ensure, every, experts, matrix,
+    only, refuse, rope_type, same_for_all_lengths, vector,
 };
 use crate::gguf::names::{key, tensor};
 
@@ -167,11 +167,11 @@ pub(crate) fn scaling(rope: &Fields, entries: &mut Entries) -> Result<()> {
         // Llama 3's and a student's are tensors.
         "default" | "none" | "llama3" | "factors" => {}
         "linear" | "yarn" => {
-            entries.own(key::ROPE_SCALING_TYPE, Value::Text(kind.into()));
+            entries.own(key::ROPE_SCALING_TYPE, kind);
             entries.float(key::ROPE_SCALING_FACTOR, rope.float("factor")?);
         }
         "longrope" if same_for_all_lengths(rope.json()) => {}
-        "longrope" | "su" => entries.own(key::ROPE_SCALING_TYPE, Value::Text("longrope".into())),
+        "longrope" | "su" => entries.own(key::ROPE_SCALING_TYPE, "longrope"),
         other => {
             return refuse(format!(
                 "RoPE scaling {other:?} is not known; known are linear, yarn, llama3 and longrope"
@@ -180,7 +180,7 @@ pub(crate) fn scaling(rope: &Fields, entries: &mut Entries) -> Result<()> {
     }
     if kind == "yarn" {
         let original = rope.number("original_max_position_embeddings")?;
-        entries.own(key::ROPE_ORIGINAL_CONTEXT, Value::Number(original));
+        entries.own(key::ROPE_ORIGINAL_CONTEXT, original);
         for (key, fields) in [
             (key::YARN_EXT_FACTOR, ["extrapolation_factor"; 2]),
             (key::YARN_ATTN_FACTOR, ["attention_factor", "attn_factor"]),
@@ -213,7 +213,7 @@ pub(crate) fn unusual_pattern(
         .local_layers(shape.layers.len())?
         .filter(|local| !usual(local))
     {
-        entries.own(key::SLIDING_WINDOW_PATTERN, Value::Flags(local));
+        entries.own(key::SLIDING_WINDOW_PATTERN, local);
     }
     Ok(())
 }
@@ -259,7 +259,7 @@ pub(crate) fn expert_keys(
     entries.number(key::EXPERT_FEED_FORWARD_LENGTH, shape.expert_length)?;
     // The converter leaves it out: llama.cpp always divides.
     if !fields["norm_topk_prob"].as_bool().unwrap_or(normalized) {
-        entries.own(key::EXPERT_WEIGHTS_NORM, Value::Flag(false));
+        entries.own(key::EXPERT_WEIGHTS_NORM, false);
     }
     Ok(())
 }

@@ -1,39 +1,10 @@
 //! The metadata of a file to be written.
 
 use super::{Result, refuse};
-
-/// A value of a metadata key.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    Text(String),
-    Number(u32),
-    Integer(i32),
-    Float(f32),
-    Flag(bool),
-    Texts(Vec<String>),
-    Integers(Vec<i32>),
-    Floats(Vec<f32>),
-    Flags(Vec<bool>),
-    Bytes(Vec<u8>),
-}
-
-impl Value {
-    /// Whether it is a list without elements: a missing key says the same.
-    #[must_use]
-    pub fn is_empty_list(&self) -> bool {
-        match self {
-            Value::Texts(list) => list.is_empty(),
-            Value::Integers(list) => list.is_empty(),
-            Value::Floats(list) => list.is_empty(),
-            Value::Flags(list) => list.is_empty(),
-            Value::Bytes(list) => list.is_empty(),
-            _ => false,
-        }
-    }
-}
+use crate::gguf::OwnedValue;
 
 /// A metadata key and its value.
-pub type Entry = (String, Value);
+pub type Entry = (String, OwnedValue);
 
 /// Metadata of a file to be written; setting a key again replaces its value.
 pub struct Entries {
@@ -49,8 +20,8 @@ impl Entries {
             architecture,
             entries: Vec::new(),
         };
-        new.set("general.architecture", Value::Text(architecture.into()));
-        new.set("general.type", Value::Text("model".into()));
+        new.set("general.architecture", architecture);
+        new.set("general.type", "model");
         new
     }
 
@@ -67,7 +38,8 @@ impl Entries {
     }
 
     /// Sets a key by its whole name.
-    pub fn set(&mut self, key: &str, value: Value) {
+    pub fn set(&mut self, key: &str, value: impl Into<OwnedValue>) {
+        let value = value.into();
         match self.entries.iter_mut().find(|(other, _)| other == key) {
             Some((_, old)) => *old = value,
             None => self.entries.push((key.to_owned(), value)),
@@ -75,7 +47,7 @@ impl Entries {
     }
 
     /// Sets a key under the architecture's name.
-    pub fn own(&mut self, key: &str, value: Value) {
+    pub fn own(&mut self, key: &str, value: impl Into<OwnedValue>) {
         self.set(&format!("{}.{key}", self.architecture), value);
     }
 
@@ -85,7 +57,7 @@ impl Entries {
     /// When the number has more than 32 bits.
     pub fn number(&mut self, key: &str, value: usize) -> Result<()> {
         match u32::try_from(value) {
-            Ok(value) => self.own(key, Value::Number(value)),
+            Ok(value) => self.own(key, value),
             Err(_) => return refuse(format!("{key} = {value} does not fit 32 bits")),
         }
         Ok(())
@@ -93,6 +65,6 @@ impl Entries {
 
     /// Sets a key under the architecture's name.
     pub fn float(&mut self, key: &str, value: f64) {
-        self.own(key, Value::Float(value as f32));
+        self.own(key, value as f32);
     }
 }

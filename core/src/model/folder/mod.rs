@@ -6,7 +6,7 @@ mod entries;
 mod fields;
 mod parts;
 
-pub use entries::{Entries, Entry, Value};
+pub use entries::{Entries, Entry};
 pub use fields::{Fields, MAX_LENGTH, RopeFields, Shape, rope_type, same_for_all_lengths};
 pub use parts::{Dim, Form, Group, Heads, Kind, Layer, Need, Part};
 

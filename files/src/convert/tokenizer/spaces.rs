@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Entries, Family, Files, Value};
+use super::{Entries, Family, Files};
 use crate::tokenizer::Vocabulary;
 
 impl Files<'_> {
@@ -14,10 +14,10 @@ impl Files<'_> {
         let adds = stated
             .or_else(|| (vocabulary.model == "llama" && !self.adds_space(family)).then_some(false));
         if let Some(adds) = adds {
-            keys.set("tokenizer.ggml.add_space_prefix", Value::Flag(adds));
+            keys.set("tokenizer.ggml.add_space_prefix", adds);
         }
         if vocabulary.model == "llama" && adds != Some(false) && self.adds_first_only() {
-            keys.set("tokenizer.dram.prepend_scheme", Value::Text("first".into()));
+            keys.set("tokenizer.dram.prepend_scheme", "first");
         }
     }
 

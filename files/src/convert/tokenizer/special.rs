@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use serde_json::Value as Json;
 
-use super::{Entries, Fields, Files, Value};
+use super::{Entries, Fields, Files};
 use crate::folder::read_json;
 use crate::tokenizer::Vocabulary;
 
@@ -172,7 +172,7 @@ pub(super) fn set(
         normalizer(&json["normalizer"], keys);
     } else if vocabulary.model == "bert" {
         let lowers = files.config["do_lower_case"].as_bool().unwrap_or(true);
-        keys.set("tokenizer.ggml.normalizer.lowercase", Value::Flag(lowers));
+        keys.set("tokenizer.ggml.normalizer.lowercase", lowers);
         for (role, text) in [
             ("bos", "[CLS]"),
             ("eos", "[SEP]"),
@@ -206,10 +206,7 @@ pub(super) fn set(
             .filter(|&id| id < vocabulary.tokens.len() as u64)
             .and_then(|id| u32::try_from(id).ok());
         if let Some(id) = id {
-            keys.set(
-                &format!("tokenizer.ggml.{name}_token_id"),
-                Value::Number(id),
-            );
+            keys.set(&format!("tokenizer.ggml.{name}_token_id"), id);
         }
     }
     for role in ["bos", "eos", "sep"] {
@@ -223,10 +220,7 @@ pub(super) fn set(
         let nothing = vocabulary.model == "t5" && files.json.is_some() && role != "sep";
         let adds = stated.or(nothing.then_some(false));
         if let Some(adds) = adds {
-            keys.set(
-                &format!("tokenizer.ggml.add_{role}_token"),
-                Value::Flag(adds),
-            );
+            keys.set(&format!("tokenizer.ggml.add_{role}_token"), adds);
         }
     }
     chat_template(files, keys)
@@ -235,10 +229,7 @@ pub(super) fn set(
 fn normalizer(part: &Json, keys: &mut Entries) {
     let mut set = |key: &str, value: &Json| {
         if let Some(value) = value.as_bool() {
-            keys.set(
-                &format!("tokenizer.ggml.normalizer.{key}"),
-                Value::Flag(value),
-            );
+            keys.set(&format!("tokenizer.ggml.normalizer.{key}"), value);
         }
     };
     match part["type"].as_str() {
@@ -298,18 +289,15 @@ fn chat_template(files: &Files<'_>, keys: &mut Entries) -> Result<()> {
     let mut names = Vec::new();
     for (name, text) in templates {
         if name == "default" {
-            keys.set("tokenizer.chat_template", Value::Text(text));
+            keys.set("tokenizer.chat_template", text);
             continue;
         }
         let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-        keys.set(
-            &format!("tokenizer.chat_template.{name}"),
-            Value::Text(text),
-        );
+        keys.set(&format!("tokenizer.chat_template.{name}"), text);
         names.push(name);
     }
     if !names.is_empty() {
-        keys.set("tokenizer.chat_templates", Value::Texts(names));
+        keys.set("tokenizer.chat_templates", names);
     }
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! SentencePiece's unigram model as a `tokenizer.json` writes it: tokens with scores, and how text is normalised.
 
 use anyhow::{Context, Result, ensure};
+use dram_core::gguf::OwnedValue;
 use serde_json::Value as Json;
 
-use super::{Entries, Value, check_count};
+use super::{Entries, check_count};
 use crate::tokenizer::{Vocabulary, token_type};
 
 /// How a text is normalised before it is cut: the keys of GGUF.
@@ -18,11 +19,12 @@ pub(super) struct Normalizer {
 
 impl Normalizer {
     pub(super) fn set(self, keys: &mut Entries) {
-        let mut set = |key: &str, value| keys.set(&format!("tokenizer.ggml.{key}"), value);
-        set("add_space_prefix", Value::Flag(self.adds_space));
-        set("remove_extra_whitespaces", Value::Flag(self.merges_spaces));
+        let mut set =
+            |key: &str, value: OwnedValue| keys.set(&format!("tokenizer.ggml.{key}"), value);
+        set("add_space_prefix", self.adds_space.into());
+        set("remove_extra_whitespaces", self.merges_spaces.into());
         if !self.charsmap.is_empty() {
-            set("precompiled_charsmap", Value::Bytes(self.charsmap));
+            set("precompiled_charsmap", self.charsmap.into());
         }
     }
 
@@ -80,10 +82,7 @@ pub(super) fn read(json: &Json, rows: usize, keys: &mut Entries) -> Result<Vocab
         let kind = vocabulary.types.get_mut(id as usize);
         *kind.with_context(|| format!("model.unk_id is {id} of {} tokens", list.len()))? =
             token_type::UNKNOWN;
-        keys.set(
-            "tokenizer.ggml.unknown_token_id",
-            Value::Number(u32::try_from(id)?),
-        );
+        keys.set("tokenizer.ggml.unknown_token_id", u32::try_from(id)?);
     }
     ensure!(
         model["byte_fallback"] != true,

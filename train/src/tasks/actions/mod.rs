@@ -35,7 +35,7 @@ pub use score::{Score, exact_match};
 pub use values::Argument;
 
 use dram_files::Rng;
-use dram_files::write::{Entry, Value};
+use dram_files::write::Entry;
 
 use self::grammar::Template;
 
@@ -55,7 +55,7 @@ pub const NONE: &str = "none";
 
 /// What a model's file says of how to sample it: a call is right or wrong, so it is the likeliest token, always.
 pub(crate) fn greedy() -> Entry {
-    ("general.sampling.temp".into(), Value::Float(0.0))
+    ("general.sampling.temp".into(), 0.0f32.into())
 }
 
 /// Which side of the fence templates and values come from.

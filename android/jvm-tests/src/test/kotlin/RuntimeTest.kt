@@ -237,6 +237,12 @@ class RuntimeTest {
         fun dot(a: FloatArray, b: FloatArray) = a.zip(b) { x, y -> x * y }.sum()
         assertEquals(1f, dot(cab, cab), 1e-5f)
         assertTrue(dot(cab, other) < 0.9999f)
+        assertContentEquals(cab, encoder.embed("cab", prompt = "a "))
+        val short = encoder.embed("a cab", dimension = 8)
+        assertEquals(8, short.size)
+        assertEquals(1f, dot(short, short), 1e-5f)
+        assertEquals(short[1] / short[0], cab[1] / cab[0], 1e-4f)
+        assertFailsWith<DramException.InvalidRequest> { encoder.embed("a cab", dimension = encoder.dimension + 1) }
         assertFailsWith<DramException.InvalidRequest> { encoder.embed("a".repeat(encoder.context + 1)) }
         assertFailsWith<DramException.InvalidRequest> { model.session() }
         Unit

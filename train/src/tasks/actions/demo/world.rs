@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
 use dram_core::hash::fnv1a;
-use dram_files::write::Value;
 use dram_files::write_beside;
 
 use super::recipes::RUNS;
@@ -96,9 +95,9 @@ impl<'a> World<'a> {
             scheme,
             vocabulary: self.teacher.vocabulary(),
             metadata: vec![
-                ("dram.task".into(), Value::Text("actions".into())),
+                ("dram.task".into(), "actions".into()),
                 actions::greedy(),
-                ("dram.recipe".into(), Value::Text(self.fingerprint.clone())),
+                ("dram.recipe".into(), self.fingerprint.clone().into()),
             ],
         };
         let Some(watch) = watch else {

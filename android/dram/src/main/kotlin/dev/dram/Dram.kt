@@ -291,12 +291,17 @@ public class DramEncoder internal constructor(private val native: NativeEncoder)
     /** Most tokens that a text may have. */
     public val context: Int = native.context().toInt()
 
+    /** Values of a vector. */
+    public val dimension: Int = native.dimension().toInt()
+
     /**
-     * The vector of [text], of length 1. It is computed to its end; a cancellation is seen afterwards.
+     * The vector of [text] behind [prompt], of length 1: all its values, or the first [dimension] of them, for models that were trained to be
+     * shortened. It is computed to its end; a cancellation is seen afterwards.
      *
-     * @throws DramException.InvalidRequest when the text has more tokens than [context]
+     * @throws DramException.InvalidRequest when the text has more tokens than [context], or the vector fewer values than [dimension]
      */
-    public suspend fun embed(text: String): FloatArray = blocking { native.embed(text).toFloatArray() }
+    public suspend fun embed(text: String, prompt: String = "", dimension: Int? = null): FloatArray =
+        blocking { native.embed(text, prompt, dimension?.toUInt()).toFloatArray() }
 
     /** As [DramSession.setAdapters]. */
     public suspend fun setAdapters(adapters: List<ScaledAdapter>): Unit = blocking { native.setAdapters(adapters) }
