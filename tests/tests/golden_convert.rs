@@ -235,7 +235,7 @@ fn older_folders_give_the_same_file() {
 fn bad_folders_are_refused_by_name() {
     type Damage = fn(&mut Case);
     let cases: &[(&str, &str, Damage)] = &[
-        ("qwen2", "known are LlamaForCausalLM", |c| {
+        ("qwen2", "LlamaForCausalLM, LlamaModel", |c| {
             c.config["architectures"][0] = "MambaForCausalLM".into()
         }),
         ("qwen2", "hidden_size is missing", |c| {

@@ -255,7 +255,7 @@ pub(crate) fn stays_float(name: &str) -> bool {
         tensor::SSM_CONV1D,
         "rope_",
     ];
-    KEPT.iter().any(|part| name.contains(part))
+    !name.ends_with(".weight") || KEPT.iter().any(|part| name.contains(part))
 }
 
 pub(crate) fn format(name: &str) -> Result<&'static Format> {

@@ -143,6 +143,16 @@ pub(super) mod folder {
         if fields["model_type"] == "granitemoehybrid" {
             let rotated = fields["position_embedding_type"] == "rope";
             entries.own(key::ROPE_SCALING_FINETUNED, rotated);
+            if !has_experts(fields) {
+                let shared = fields.length("shared_intermediate_size")?;
+                entries.number(key::EXPERT_SHARED_FEED_FORWARD_LENGTH, shared)?;
+                for (key, field) in [
+                    (key::EXPERT_COUNT, "num_local_experts"),
+                    (key::EXPERT_USED_COUNT, "num_experts_per_tok"),
+                ] {
+                    entries.own(key, fields.opt_number(field)?.unwrap_or(0));
+                }
+            }
         }
         for (key, field) in [
             (key::ATTENTION_SCALE, "attention_multiplier"),
