@@ -11,8 +11,8 @@ pub(crate) mod weights;
 
 pub use adapter::Adapter;
 pub use config::{
-    Activation, Config, DeltaNet, ExpertScores, Experts, FeedForward, HeadNorm, LayerSpec, Mixer,
-    NormKind, Pooling, Rope, Rotation, Scope, SharedExpert, Yarn,
+    Activation, Config, DeltaNet, ExpertScores, Experts, FeedForward, HeadNorm, Heads, LayerSpec,
+    Mixer, NormKind, Pooling, Rope, Rotation, Scope, SharedExpert, Yarn,
 };
 
 use families::ARCHITECTURES;

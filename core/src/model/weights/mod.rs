@@ -14,7 +14,7 @@ use crate::gguf::names::tensor::{self, weight};
 use crate::kernels::Weight;
 use crate::quant::Format;
 use crate::{Error, Result};
-use layer::layer;
+use layer::{layer, token_input};
 use std::ops::Range;
 use turns::{Turns, turns};
 
@@ -83,6 +83,9 @@ pub(crate) struct Layer {
     pub(crate) feed_forward: FeedForwardWeights,
     pub(crate) feed_forward_post_norm: Option<Norm>,
     pub(crate) feed_forward_sum_norm: Option<Norm>,
+    pub(crate) layer_input: Option<LayerInputWeights>,
+    /// Multiplies the stream after the layer.
+    pub(crate) output_scale: Option<f32>,
 }
 
 /// See [`Mixer`](super::config::Mixer).
@@ -95,14 +98,21 @@ pub(crate) enum MixerWeights {
 
 #[derive(Clone, Debug)]
 pub(crate) struct AttentionWeights {
-    /// Its number among the layers with attention.
+    /// The number of the KV cache that it reads, among those of all layers.
     pub(crate) number: usize,
     pub(crate) scope: Scope,
     pub(crate) query: Linear, // [heads · key_length, embedding]; gated, [heads · (key_length + value_length), embedding]: each head's query, then its gate
-    pub(crate) key: Linear,   // [kv_heads · key_length, embedding]
-    pub(crate) value: Linear, // [kv_heads · value_length, embedding]
-    pub(crate) head_norms: Option<[Norm; 2]>, // of queries and keys: see `HeadNorm`
+    pub(crate) query_norm: Option<Norm>, // see `HeadNorm`
+    /// What its cache gains; `None` where it reads another layer's.
+    pub(crate) key_value: Option<KeyValueWeights>,
     pub(crate) output: Linear, // [embedding, heads · value_length]
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct KeyValueWeights {
+    pub(crate) key: Linear,            // [kv_heads · key_length, embedding]
+    pub(crate) value: Option<Linear>,  // [kv_heads · value_length, embedding]; `None`: the keys
+    pub(crate) key_norm: Option<Norm>, // see `HeadNorm`
 }
 
 #[derive(Clone, Debug)]
@@ -164,6 +174,22 @@ pub(crate) struct SharedExpertWeights {
     pub(crate) gate: Option<Linear>, // [1, embedding]
 }
 
+/// What makes each layer's own input of a token (per-layer embeddings).
+#[derive(Clone, Debug)]
+pub(crate) struct TokenInputWeights {
+    pub(crate) table: Matrix, // [vocabulary, layers · length]: looked up, never multiplied
+    pub(crate) projection: Linear, // [layers · length, embedding]
+    pub(crate) norm: Norm,    // [length]
+}
+
+/// How a layer takes its own input of a token up: the stream += norm(projection(gelu(gate · stream) · input)).
+#[derive(Clone, Debug)]
+pub(crate) struct LayerInputWeights {
+    pub(crate) gate: Linear,       // [length, embedding]
+    pub(crate) projection: Linear, // [embedding, length]
+    pub(crate) norm: Norm,         // [embedding]
+}
+
 /// Every tensor the forward pass reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Weights {
@@ -171,6 +197,7 @@ pub(crate) struct Weights {
     pub(crate) token_types: Option<Matrix>, // [types, embedding]
     pub(crate) positions: Option<Matrix>,   // [context, embedding]
     pub(crate) embedding_norm: Option<Norm>,
+    pub(crate) token_input: Option<TokenInputWeights>,
     pub(crate) layers: Vec<Layer>, // [layers]
     pub(crate) output_norm: Option<Norm>,
     pub(crate) output: Matrix, // [vocabulary, embedding]
@@ -181,8 +208,28 @@ pub(crate) struct Weights {
 impl Weights {
     /// Every matrix that all tokens are multiplied with.
     pub(crate) fn multiplied(&self) -> impl Iterator<Item = &Matrix> {
+        let input = self
+            .token_input
+            .iter()
+            .map(|input| &input.projection.matrix);
         let layers = self.layers.iter().flat_map(Layer::multiplied);
-        layers.chain([&self.output])
+        input.chain(layers).chain([&self.output])
+    }
+
+    /// The layers up to the last one that keeps state of what it evaluates: those after it read what these keep.
+    pub(crate) fn stateful_layers(&self) -> usize {
+        let reads_only = |layer: &Layer| match &layer.mixer {
+            MixerWeights::Attention(attention) => attention.key_value.is_none(),
+            _ => false,
+        };
+        let last = self.layers.iter().rposition(|layer| !reads_only(layer));
+        last.map_or(0, |last| last + 1)
+    }
+
+    /// Of the matrices that all tokens are multiplied with, those that a prompt needs for its last token only.
+    pub(crate) fn of_last_token(&self) -> impl Iterator<Item = &Matrix> {
+        let layers = self.layers[self.stateful_layers()..].iter();
+        layers.flat_map(Layer::multiplied).chain([&self.output])
     }
 
     /// The experts' matrices, each with the share of tokens that are multiplied with it.
@@ -226,6 +273,10 @@ impl Weights {
             Some(tensor) => find.shaped(tensor, &[d, config.vocabulary])?,
             None => embedding.clone(),
         };
+        let token_input = match config.per_layer_input {
+            Some(length) => Some(token_input(&mut find, config, length)?),
+            None => None,
+        };
         let turns = turns(&mut find, config)?;
         let mut layers = Vec::with_capacity(config.layers.len());
         for spec in &config.layers {
@@ -254,6 +305,7 @@ impl Weights {
                 token_types,
                 positions,
                 embedding_norm,
+                token_input,
                 layers,
                 output_norm,
                 output,
@@ -276,6 +328,10 @@ impl Weights {
                 }
             }
         }
+        if let Some(input) = &mut self.token_input {
+            let own = vec![input.projection.matrix.clone()];
+            input.projection.matrix.prefetch = std::mem::replace(&mut next, own);
+        }
         self.output.prefetch = next;
         for layer in &mut self.layers {
             if let FeedForwardWeights::Experts(experts) = &mut layer.feed_forward {
@@ -290,7 +346,12 @@ impl Layer {
     /// The matrices that all tokens are multiplied with, in the order of the forward pass.
     fn multiplied(&self) -> impl Iterator<Item = &Matrix> {
         let mixer = match &self.mixer {
-            MixerWeights::Attention(a) => vec![&a.query, &a.key, &a.value, &a.output],
+            MixerWeights::Attention(a) => {
+                let own = a.key_value.iter();
+                let own = own.flat_map(|own| std::iter::once(&own.key).chain(&own.value));
+                let first = std::iter::once(&a.query).chain(own);
+                first.chain([&a.output]).collect()
+            }
             MixerWeights::ShortConv(conv) => vec![&conv.input, &conv.output],
             MixerWeights::DeltaNet(net) => {
                 vec![&net.input, &net.gate, &net.beta, &net.step, &net.output]
@@ -304,17 +365,21 @@ impl Layer {
                 std::iter::once(&experts.router).chain(shared).collect()
             }
         };
-        let all = mixer.into_iter().chain(feed_forward);
+        let input = self.layer_input.iter();
+        let input = input.flat_map(|input| [&input.gate, &input.projection]);
+        let all = mixer.into_iter().chain(feed_forward).chain(input);
         all.map(|linear| &linear.matrix)
     }
 
     /// The same in groups that are multiplied with one input.
     fn groups(&mut self) -> Vec<Vec<&mut Matrix>> {
         let mixer = match &mut self.mixer {
-            MixerWeights::Attention(a) => vec![
-                vec![&mut a.query, &mut a.key, &mut a.value],
-                vec![&mut a.output],
-            ],
+            MixerWeights::Attention(a) => {
+                let own = a.key_value.iter_mut();
+                let own = own.flat_map(|own| std::iter::once(&mut own.key).chain(&mut own.value));
+                let first = std::iter::once(&mut a.query).chain(own);
+                vec![first.collect(), vec![&mut a.output]]
+            }
             MixerWeights::ShortConv(conv) => vec![vec![&mut conv.input], vec![&mut conv.output]],
             MixerWeights::DeltaNet(net) => vec![
                 vec![&mut net.input, &mut net.gate, &mut net.beta, &mut net.step],
@@ -336,7 +401,9 @@ impl Layer {
                 groups
             }
         };
-        let groups = mixer.into_iter().chain(feed_forward);
+        let input = self.layer_input.iter_mut();
+        let input = input.flat_map(|input| [vec![&mut input.gate], vec![&mut input.projection]]);
+        let groups = mixer.into_iter().chain(feed_forward).chain(input);
         groups
             .map(|group| group.into_iter().map(|l| &mut l.matrix).collect())
             .collect()
