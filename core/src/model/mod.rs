@@ -7,6 +7,7 @@ mod families;
 pub mod folder;
 mod keys;
 mod rope;
+mod scope;
 pub(crate) mod weights;
 
 pub use adapter::Adapter;

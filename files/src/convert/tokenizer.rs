@@ -1,10 +1,11 @@
 //! The tokenizer of a Hugging Face folder as GGUF's keys.
 //!
-//! Four kinds: byte-level BPE from `tokenizer.json`; SentencePiece's BPE from `tokenizer.model`, or from a `tokenizer.json` that says the same with
+//! Five kinds: Gemma 4's BPE and byte-level BPE from `tokenizer.json`; SentencePiece's BPE from `tokenizer.model`, or from a `tokenizer.json` that says the same with
 //! merges; SentencePiece's unigram model from either; WordPiece from `tokenizer.json` or `vocab.txt`.
 
 mod added;
 mod byte_level;
+mod gemma4;
 mod sentencepiece;
 mod spaces;
 mod special;
@@ -170,7 +171,11 @@ impl<'a> Files<'a> {
                 "{}/tokenizer.json: its model is {model}; the runtime reads BPE, Unigram and WordPiece",
                 folder.display()
             );
-            self.bpe(json, rows, pre, family)?
+            if family.pre == "gemma4" {
+                self.gemma4(json, rows, keys)?
+            } else {
+                self.bpe(json, rows, pre, family)?
+            }
         } else {
             let note = if has("tekken.json") {
                 " (tekken.json is not read)"
@@ -199,8 +204,13 @@ impl<'a> Files<'a> {
             keys.set("tokenizer.ggml.add_bos_token", Value::Flag(false));
         }
         let mut set = |key: &str, value| keys.set(&format!("tokenizer.ggml.{key}"), value);
+        // Gemma 4's kind has one way of cutting, and always BOS.
+        if vocabulary.model == "gemma4" {
+            set("add_bos_token", Value::Flag(true));
+        } else {
+            set("pre", Value::Text(vocabulary.pre.unwrap_or_default()));
+        }
         set("model", Value::Text(vocabulary.model));
-        set("pre", Value::Text(vocabulary.pre.unwrap_or_default()));
         set("tokens", Value::Texts(vocabulary.tokens));
         set("token_type", Value::Integers(vocabulary.types));
         if !vocabulary.scores.is_empty() {

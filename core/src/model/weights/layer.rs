@@ -4,11 +4,11 @@ use super::super::config::{
     Config, DeltaNet, Experts, FeedForward, HeadNorm, LayerSpec, Mixer, NormKind, Scope,
 };
 use super::finder::Finder;
+use super::layer_input::layer_input;
 use super::names::Names;
 use super::{
     AttentionWeights, DeltaNetWeights, ExpertsWeights, FeedForwardWeights, KeyValueWeights, Layer,
-    LayerInputWeights, Linear, MixerWeights, MlpWeights, SharedExpertWeights, ShortConvWeights,
-    TokenInputWeights,
+    Linear, MixerWeights, MlpWeights, SharedExpertWeights, ShortConvWeights,
 };
 use crate::Result;
 use crate::gguf::names::tensor::{self, weight};
@@ -87,36 +87,6 @@ pub(super) fn layer(
             Some(name) => find.factor(&format!("{prefix}.{}", weight(name)))?,
             None => None,
         },
-    })
-}
-
-/// What makes the inputs of all layers, each of `length` values.
-pub(super) fn token_input(
-    find: &mut Finder<'_>,
-    config: &Config,
-    length: usize,
-) -> Result<TokenInputWeights> {
-    let all = config.layers.len() * length;
-    let table = weight(tensor::PER_LAYER_TOKEN_EMBD);
-    Ok(TokenInputWeights {
-        table: find.matrix(&table, config.vocabulary, all)?,
-        projection: find.linear(tensor::PER_LAYER_MODEL_PROJ, all, config.embedding_length)?,
-        norm: find.norm(tensor::PER_LAYER_PROJ_NORM, &[length], false)?,
-    })
-}
-
-fn layer_input(
-    find: &mut Finder<'_>,
-    config: &Config,
-    prefix: &str,
-    length: usize,
-) -> Result<LayerInputWeights> {
-    let d = config.embedding_length;
-    let at = |name: &str| format!("{prefix}.{name}");
-    Ok(LayerInputWeights {
-        gate: find.linear(&at(tensor::PER_LAYER_INP_GATE), length, d)?,
-        projection: find.linear(&at(tensor::PER_LAYER_PROJ), d, length)?,
-        norm: find.norm(&at(tensor::PER_LAYER_POST_NORM), &[d], false)?,
     })
 }
 

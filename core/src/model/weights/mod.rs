@@ -2,7 +2,9 @@
 
 mod finder;
 mod layer;
+mod layer_input;
 mod names;
+mod products;
 mod turns;
 
 pub(super) use finder::Finder;
@@ -14,7 +16,9 @@ use crate::gguf::names::tensor::{self, weight};
 use crate::kernels::Weight;
 use crate::quant::Format;
 use crate::{Error, Result};
-use layer::{layer, token_input};
+use layer::layer;
+use layer_input::token_input;
+pub(crate) use layer_input::{LayerInputWeights, TokenInputWeights};
 use std::ops::Range;
 use turns::{Turns, turns};
 
@@ -174,22 +178,6 @@ pub(crate) struct SharedExpertWeights {
     pub(crate) gate: Option<Linear>, // [1, embedding]
 }
 
-/// What makes each layer's own input of a token (per-layer embeddings).
-#[derive(Clone, Debug)]
-pub(crate) struct TokenInputWeights {
-    pub(crate) table: Matrix, // [vocabulary, layers · length]: looked up, never multiplied
-    pub(crate) projection: Linear, // [layers · length, embedding]
-    pub(crate) norm: Norm,    // [length]
-}
-
-/// How a layer takes its own input of a token up: the stream += norm(projection(gelu(gate · stream) · input)).
-#[derive(Clone, Debug)]
-pub(crate) struct LayerInputWeights {
-    pub(crate) gate: Linear,       // [length, embedding]
-    pub(crate) projection: Linear, // [embedding, length]
-    pub(crate) norm: Norm,         // [embedding]
-}
-
 /// Every tensor the forward pass reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Weights {
@@ -206,47 +194,6 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Every matrix that all tokens are multiplied with.
-    pub(crate) fn multiplied(&self) -> impl Iterator<Item = &Matrix> {
-        let input = self
-            .token_input
-            .iter()
-            .map(|input| &input.projection.matrix);
-        let layers = self.layers.iter().flat_map(Layer::multiplied);
-        input.chain(layers).chain([&self.output])
-    }
-
-    /// The layers up to the last one that keeps state of what it evaluates: those after it read what these keep.
-    pub(crate) fn stateful_layers(&self) -> usize {
-        let reads_only = |layer: &Layer| match &layer.mixer {
-            MixerWeights::Attention(attention) => attention.key_value.is_none(),
-            _ => false,
-        };
-        let last = self.layers.iter().rposition(|layer| !reads_only(layer));
-        last.map_or(0, |last| last + 1)
-    }
-
-    /// Of the matrices that all tokens are multiplied with, those that a prompt needs for its last token only.
-    pub(crate) fn of_last_token(&self) -> impl Iterator<Item = &Matrix> {
-        let layers = self.layers[self.stateful_layers()..].iter();
-        layers.flat_map(Layer::multiplied).chain([&self.output])
-    }
-
-    /// The experts' matrices, each with the share of tokens that are multiplied with it.
-    pub(crate) fn of_experts(&self) -> impl Iterator<Item = (&Matrix, f64)> {
-        self.layers.iter().flat_map(|layer| {
-            let (experts, share) = match &layer.feed_forward {
-                FeedForwardWeights::Dense(_) => (&[][..], 0.0),
-                FeedForwardWeights::Experts(all) => {
-                    let share = all.spec.used as f64 / all.spec.count as f64;
-                    (&all.experts[..], share)
-                }
-            };
-            let matrices = experts.iter().flat_map(MlpWeights::linears);
-            matrices.map(move |linear| (&linear.matrix, share))
-        })
-    }
-
     /// Finds every tensor of `config` under the family's `names`. `blocks`: layers in the file, those among them that predict more tokens than one.
     pub(crate) fn find(
         file: &gguf::File,
