@@ -44,24 +44,15 @@ fn config(keys: &Keys<'_>) -> Result<Config> {
     let lengths = [own, keys.opt_length(key::VALUE_LENGTH_LOCAL)?];
     for (number, scope) in config.scopes_mut().enumerate() {
         scope.heads = heads(keys, scope.heads, kv_heads[number])?;
-        let has = |name| {
-            let name = format!("blk.{number}.{}", weight(name));
-            keys.file.get_tensor(&name).is_some()
-        };
-        scope.tied_values = !has(tensor::ATTN_V) && !has(tensor::ATTN_QKV);
         if local[number] {
             scope.window = Some(window);
             scope.rotation = Rotation::Local;
             scope.heads.key_length = lengths[0].unwrap_or(scope.heads.key_length);
             scope.heads.value_length = lengths[1].unwrap_or(scope.heads.value_length);
         }
-        if scope.tied_values && scope.heads.key_length != scope.heads.value_length {
-            let key = keys.name(key::VALUE_LENGTH);
-            let expected = format!("{}: values are keys", scope.heads.key_length);
-            return Err(keys.bad(&key, expected, scope.heads.value_length));
-        }
     }
     share_caches(keys, &mut config)?;
+    tie_values(keys, &mut config)?;
     config.local_rope = Some(local_rope(keys, &config)?);
     Ok(config)
 }
@@ -89,7 +80,31 @@ fn share_caches(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
             return Err(keys.bad(&keys.name(key::SHARED_KV_LAYERS), expected, shared));
         };
         scope.cache_of = Some(layer);
-        scope.tied_values = false;
+    }
+    Ok(())
+}
+
+/// Layers without a matrix for values take the keys.
+fn tie_values(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
+    for (number, scope) in config.scopes_mut().enumerate() {
+        let has = |name| {
+            let name = format!("blk.{number}.{}", weight(name));
+            keys.file.get_tensor(&name).is_some()
+        };
+        if scope.cache_of.is_some() || has(tensor::ATTN_V) || has(tensor::ATTN_QKV) {
+            continue;
+        }
+        let Heads {
+            key_length,
+            value_length,
+            ..
+        } = scope.heads;
+        if key_length != value_length {
+            let key = keys.name(key::VALUE_LENGTH);
+            let expected = format!("{key_length}: layer {number} takes its keys as values");
+            return Err(keys.bad(&key, expected, value_length));
+        }
+        scope.tied_values = true;
     }
     Ok(())
 }
