@@ -19,6 +19,7 @@ fn attention_over_q8_0_equals_the_scalar_code() {
         (32, 2, 0),
         (96, 9, 1),
         (160, 5, 2),
+        (512, 2, 5),
     ] {
         let (positions, units) = (blocks * KEYS, head_dim / 32);
         let filled = positions.saturating_sub(3); // the last block of keys may not be full
@@ -122,6 +123,7 @@ fn attention_equals_the_scalar_code() {
         (80, 6, 3),
         (7, 3, 4),
         (128, 5, 7),
+        (512, 2, 5),
         (40, 0, 5),
         (32, 2, 0),
     ] {

@@ -277,6 +277,22 @@ fn all_ways_to_a_position_give_the_same_bits() {
     }
 }
 
+/// Layers that read another one's cache have none: of six layers of 128 positions four, with two heads of 8 or of 16 values.
+#[test]
+fn shared_caches_take_no_memory() {
+    let model = Model::open(folder().join("gemma4.gguf")).unwrap();
+    let row = |length: usize| 2 * length * size_of::<u16>(); // a key and a value
+    let expected = 2 * 2 * 128 * (row(8) + row(16));
+    assert_eq!(model.memory(options(128, 1)).kv_cache, expected as u64);
+    let mut session = model.session(options(128, 1)).unwrap();
+    session.prefill(&[1; 100]).unwrap();
+    let saved = tempfile::NamedTempFile::new().unwrap();
+    session.save(saved.path()).unwrap();
+    let least = expected as u64 * 100 / 128;
+    let bytes = std::fs::metadata(saved.path()).unwrap().len();
+    assert!((least..least + 4096).contains(&bytes), "{bytes}, {least}");
+}
+
 /// A file with `from` written over by `to`, of the same length.
 fn opened(file: &str, from: &[u8], to: &[u8]) -> dram_core::Result<Model> {
     let mut bytes = std::fs::read(folder().join(file)).unwrap();
@@ -380,6 +396,30 @@ fn what_a_file_says_wrongly_is_named() {
         (
             with_number("lfm2-moe.gguf", "expert_gating_func", 2, 1),
             ["lfm2moe.expert_gating_func", "expected 2"],
+        ),
+        (
+            with_number("gemma4.gguf", "attention.shared_kv_layers", 2, 5),
+            ["gemma4.attention.shared_kv_layers", "share with"],
+        ),
+        (
+            with_number("gemma4.gguf", "attention.key_length_swa", 8, 12),
+            ["blk.0.attn_q.weight", "[32, 48]"],
+        ),
+        (
+            with_number("gemma4.gguf", "rope.dimension_count_swa", 8, 10),
+            ["gemma4.rope.dimension_count_swa", "the head's length 8"],
+        ),
+        (
+            with_number("gemma4.gguf", "per_layer_input", 8, 9),
+            ["per_layer_token_embd.weight", "[54, 64]"],
+        ),
+        (
+            renamed(
+                "gemma4.gguf",
+                "blk.5.layer_output_scale",
+                "blk.5.layer_output_scare",
+            ),
+            ["blk.5.layer_output_scare", "expected only tensors"],
         ),
         (
             with_number("qwen3.5.gguf", "ssm.inner_size", 32, 40),

@@ -51,6 +51,7 @@ EXTRA = {
     "gemma3-vision": ("Gemma3Text", MODELS["gemma3"][1]),
     "granite-attention": ("GraniteMoeHybrid", dict(num_local_experts=0, num_experts_per_tok=0, shared_intermediate_size=48, layer_types=[FULL, FULL], **STATE_SPACE,
                                                    position_embedding_type="rope", rope_parameters=rope(1e4))),
+    "gemma4-vision": ("Gemma4Text", MODELS["gemma4"][1]),
     "qwen3-moe-stacked": ("Qwen3Moe", dict(MODELS["qwen3-moe"][1], norm_topk_prob=False)),
 }
 # name: (tokenizer, name of its pre-tokenizer, dtype of the folder, type of the file)
@@ -67,6 +68,9 @@ CASES = {
     "gemma2": ("spm-gemma", None, "bf16", "bf16"),
     "gemma3": ("spm-gemma", None, "f32", "f16"),
     "gemma3-vision": ("spm-gemma", None, "bf16", "f16"),
+    "gemma4": ("gemma4", None, "f32", "f16"),
+    "gemma4-vision": ("gemma4", None, "bf16", "bf16"),
+    "gemma4-dense": ("gemma4", None, "bf16", "f16"),
     "phi3": ("spm", None, "bf16", "f16"),
     "phi3-window": ("cl100k", "dbrx", "f32", "f16"),
     "phi4-mini": ("cl100k", "dbrx", "bf16", "bf16"),
@@ -183,6 +187,31 @@ def spm(folder, prefix, keep_model=True, **config):
     save(folder, t, dict(config, unk_token="<unk>", bos_token="<s>", eos_token="</s>"))
 
 
+def gemma4(folder):
+    """BPE over a whole text with U+2581 for spaces, bytes for what has no token, and every special token among the model's own."""
+    space, newline = "▁", "\n"
+    t = Tokenizer(models.BPE())
+    t.normalizer = normalizers.Replace(" ", space)
+    t.pre_tokenizer = pre_tokenizers.Split(space, "merged_with_next")
+    t.train_from_iterator(TEXT.splitlines(), trainers.BpeTrainer(vocab_size=600, min_frequency=2, show_progress=False, special_tokens=[]))
+    model = json.loads(t.to_str())["model"]
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|tool_response>"]
+    merges = [tuple(m) for m in model["merges"]]
+    letters = sorted(set(model["vocab"]) - {a + b for a, b in merges})
+    tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), newline, newline * 2, *letters]
+    merges = merges[:400 - len(tokens)]
+    tokens += [a + b for a, b in merges]
+    t = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=[(newline, newline), *merges], unk_token="<unk>",
+                             fuse_unk=True, byte_fallback=True))
+    t.normalizer = normalizers.Replace(" ", space)
+    t.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    t.decoder = decoders.Sequence([decoders.Replace(space, " "), decoders.ByteFallback(), decoders.Fuse()])
+    t.add_special_tokens(special)
+    t.post_processor = processors.TemplateProcessing(single="<bos> $A", pair="<bos> $A <bos> $B:1", special_tokens=[("<bos>", 2)])
+    save(folder, t, dict(pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>", extra_special_tokens=special[4:],
+                         tokenizer_class="PreTrainedTokenizerFast", chat_template=TEMPLATE))
+
+
 def make_tokenizers(out):
     bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     split = lambda pattern: pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"), bytes_only])
@@ -204,6 +233,7 @@ def make_tokenizers(out):
     (out / "spm/chat_template.json").write_text(json.dumps(dict(chat_template=TEMPLATE)))
     spm(out / "spm-json", True, keep_model=False, add_bos_token=True, tokenizer_class="PreTrainedTokenizerFast")
     spm(out / "spm-gemma", False, more=["<|turn|>", "▁▁▁▁▁▁"], add_bos_token=True, tokenizer_class="GemmaTokenizer")
+    gemma4(out / "gemma4")
     # Its trainer orders ties by chance.
     normalizer, pre = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     words = {word for word, _ in pre.pre_tokenize_str(normalizer.normalize_str(TEXT))}
@@ -224,18 +254,20 @@ def make_folder(name, folder, out):
     tokenizer, _, dtype, _ = CASES[name]
     kind, special = (EXTRA[name] if name in EXTRA else MODELS[name][:2])
     more = dict(bos_token_id=1, eos_token_id=2) if tokenizer.startswith("spm") else {}
+    more |= dict(vocab_size_per_layer_input=400) if tokenizer == "gemma4" else {}
     config = getattr(transformers, f"{kind}Config")(**SHARED | special | dict(vocab_size=380 if tokenizer == "spm-json" else 400) | more)
     model = getattr(transformers, class_of(name, kind))(config)
     model.to(DTYPES[dtype]).save_pretrained(folder, save_original_format=not name.endswith("-stacked"))
     path = folder / "model.safetensors"
-    rename = (lambda n: n.replace("model.", "model.language_model.", 1)) if name == "gemma3-vision" else (lambda n: n)
+    sees = name.endswith("-vision")
+    rename = (lambda n: n.replace("model.", "model.language_model.", 1)) if sees else (lambda n: n)
     shapes = {rename(n): list(t.shape) for n, t in sorted(load_file(path).items())}
-    if name == "gemma3-vision":
+    if sees:
         shapes["model.vision_tower.encoder.weight"] = [3, 5]
         text = json.loads((folder / "config.json").read_text())
         text.pop("architectures")
         (folder / "config.json").write_text(json.dumps(dict(
-            architectures=["Gemma3ForConditionalGeneration"], model_type="gemma3", text_config=text)))
+            architectures=[f"Gemma{name[5]}ForConditionalGeneration"], model_type=name[:6], text_config=text)))
     weights = {n: torch.tensor(values(n, int(np.prod(s)), dtype)).to(DTYPES[dtype]).reshape(s) for n, s in shapes.items()}
     save_file(weights, path, metadata=dict(format="pt"))
     for file in (out / tokenizer).iterdir():

@@ -58,6 +58,12 @@ MODELS = {
     "gemma3": ("Gemma3Text", dict(num_hidden_layers=7, intermediate_size=32, head_dim=8, query_pre_attn_scalar=8, sliding_window=17,
                                   rms_norm_eps=1e-6, rope_parameters={
                                       FULL: rope(1e6, type="linear", factor=8.0), LOCAL: rope(1e4)}), 0.2),
+    "gemma4": ("Gemma4Text", dict(num_hidden_layers=6, intermediate_size=32, head_dim=8, global_head_dim=16, sliding_window=17, rms_norm_eps=1e-6,
+                                  layer_types=[LOCAL, FULL] * 3, num_kv_shared_layers=2, use_double_wide_mlp=True, final_logit_softcapping=4.0,
+                                  hidden_size_per_layer_input=8, vocab_size_per_layer_input=VOCABULARY), 0.2),
+    "gemma4-dense": ("Gemma4Text", dict(num_hidden_layers=3, head_dim=8, global_head_dim=16, sliding_window=19, rms_norm_eps=1e-6,
+                                        layer_types=[LOCAL, LOCAL, FULL], attention_k_eq_v=True, num_global_key_value_heads=1,
+                                        final_logit_softcapping=4.0, hidden_size_per_layer_input=0), 0.2),
     "phi3": ("Phi3", dict(rms_norm_eps=1e-5, original_max_position_embeddings=32, rope_parameters=rope(
         1e4, type="longrope", long_factor=LONG, short_factor=SHORT, original_max_position_embeddings=32)), 1),
     "phi3-window": ("Phi3", dict(rms_norm_eps=1e-5, original_max_position_embeddings=128, sliding_window=23,
@@ -123,12 +129,14 @@ def build(name):
     torch.manual_seed(sum(name.encode()))
     model = getattr(transformers, class_of(name, kind))(config)
     model = model.float().eval()
-    shifted = kind.startswith(("Gemma", "Qwen3_5"))  # these norms add 1 to their weights
+    shifted = kind.startswith(("Gemma2", "Gemma3", "Qwen3_5"))  # these norms add 1 to their weights
     with torch.no_grad():
         for key, weight in model.named_parameters():
             noise = torch.randn_like(weight)
             if "embeddings.LayerNorm.weight" in key or "norm" in key.lower() and key.endswith("weight"):
                 weight.copy_(0.3 * noise + (0.0 if shifted and "linear_attn" not in key else 1.0))
+                if kind == "Gemma4Text" and "q_norm" in key:  # attention has no other scale
+                    weight.mul_(weight.shape[-1] ** -0.5)
             elif weight.dim() == 1:
                 weight.copy_(0.3 * noise)
             else:
@@ -137,6 +145,8 @@ def build(name):
         for key, bias in model.named_buffers():
             if key.endswith(".expert_bias"):
                 bias.copy_(0.3 * torch.randn_like(bias))
+            if key.endswith(".layer_scalar"):
+                bias.copy_(1.0 + 0.3 * torch.randn_like(bias))
     return model
 
 

@@ -15,12 +15,12 @@ const HEAD: u64 = 64;
 
 /// The sizes that tell what a dimension is.
 struct Sizes {
-    heads: u64,
-    kv_heads: u64,
     vocabulary: u64,
     /// Of the tiny model.
     old_head: u64,
     old_feed_forward: u64,
+    /// A layer's own input's; 0: it has none.
+    old_input: u64,
     /// A delta net's, of the tiny model; 0: it has none.
     old_state: u64,
     /// A state space's heads; 0: it has none.
@@ -41,13 +41,16 @@ pub fn widened(file: &File, seed: u64) -> Gguf {
     let number = |name: &str| metadata.opt_u32(&key(name)).unwrap().map(u64::from);
     let heads = number("attention.head_count").unwrap();
     let width = number("embedding_length").unwrap();
-    let old_head = number("attention.key_length").unwrap_or(width / heads);
+    // Heads of several lengths keep their proportions: the shortest is HEAD long.
+    let long_head = number("attention.key_length").unwrap_or(width / heads);
+    let old_head = number("attention.key_length_swa").unwrap_or(long_head);
     let rope = number("rope.dimension_count").unwrap_or(old_head) * HEAD / old_head;
-    // One number, or one for each layer: 0 where a layer has no attention.
-    let kv_heads = match metadata.get(&key("attention.head_count_kv")).unwrap() {
-        Field::Array(layers) => layers.iter().filter_map(|n| n.as_integer()).max(),
-        value => value.as_integer(),
+    // One number, or one for each layer.
+    let lengths = match metadata.get(&key("feed_forward_length")) {
+        Some(Field::Array(layers)) => layers.iter().filter_map(|n| n.as_integer()).collect(),
+        value => Vec::from_iter(value.and_then(|n| n.as_integer())),
     };
+    let old_feed_forward = lengths.first().map_or(1, |length| *length as u64);
     let value_heads = number("ssm.time_step_rank").unwrap_or(0);
     let is_state_space = file
         .tensors()
@@ -57,11 +60,10 @@ pub fn widened(file: &File, seed: u64) -> Gguf {
         None => FEED_FORWARD,
     };
     let sizes = Sizes {
-        heads,
-        kv_heads: kv_heads.unwrap() as u64,
         vocabulary: metadata.strings("tokenizer.ggml.tokens").unwrap().len() as u64,
         old_head,
-        old_feed_forward: number("feed_forward_length").unwrap_or(1),
+        old_feed_forward,
+        old_input: number("embedding_length_per_layer_input").unwrap_or(0),
         old_state: number("ssm.state_size").unwrap_or(0),
         state_heads: if is_state_space { value_heads } else { 0 },
         rope,
@@ -69,14 +71,20 @@ pub fn widened(file: &File, seed: u64) -> Gguf {
     };
     for (name, size) in [
         ("embedding_length", WIDTH),
-        ("feed_forward_length", FEED_FORWARD),
+        (
+            "embedding_length_per_layer_input",
+            sizes.input(sizes.old_input),
+        ),
         ("expert_feed_forward_length", EXPERT),
         ("expert_shared_feed_forward_length", EXPERT),
         ("ssm.state_size", HEAD),
         ("ssm.inner_size", value_heads * HEAD),
-        ("attention.key_length", HEAD),
-        ("attention.value_length", HEAD),
+        ("attention.key_length", long_head * HEAD / old_head),
+        ("attention.value_length", long_head * HEAD / old_head),
+        ("attention.key_length_swa", HEAD),
+        ("attention.value_length_swa", HEAD),
         ("rope.dimension_count", rope),
+        ("rope.dimension_count_swa", HEAD),
     ] {
         if number(name).is_some() {
             wide.set(&key(name), Value::U32(size as u32));
@@ -84,6 +92,16 @@ pub fn widened(file: &File, seed: u64) -> Gguf {
     }
     if is_state_space {
         wide.set(&key("ssm.group_count"), Value::U32(GROUPS as u32));
+    }
+    let wider = |length: &i128| *length as u64 * FEED_FORWARD / old_feed_forward;
+    let lengths: Vec<u64> = lengths.iter().map(wider).collect();
+    match lengths[..] {
+        [] => {}
+        [one] => wide.set(&key("feed_forward_length"), Value::U32(one as u32)),
+        _ => {
+            let all = lengths.iter().map(|length| *length as i32).collect();
+            wide.set(&key("feed_forward_length"), Value::I32s(all));
+        }
     }
     // llama.cpp looks for Phi's own tokens in a model with this name.
     wide.set("general.name", Value::Str("wide".into()));
@@ -126,9 +144,16 @@ impl Tensor {
 }
 
 impl Sizes {
+    /// Inputs of one layer or of all: each WIDTH long.
+    fn input(&self, old: u64) -> u64 {
+        old * WIDTH / self.old_input.max(1)
+    }
+
     /// What a tensor of these dimensions in the tiny model has in the wide one.
     fn of(&self, name: &str, old: &[u64]) -> Vec<u64> {
-        let (queries, keys) = (self.heads * HEAD, self.kv_heads * HEAD);
+        // All heads of any kind, with a gate or without.
+        let heads = |old: u64| old * HEAD / self.old_head;
+        let feed_forward = |old: u64| old * FEED_FORWARD / self.old_feed_forward;
         let inner = self.state_heads * HEAD;
         let conv = inner + 2 * GROUPS * HEAD;
         let kind = match name.strip_prefix("blk.") {
@@ -137,10 +162,15 @@ impl Sizes {
         };
         match kind {
             "token_embd.weight" | "output.weight" => vec![WIDTH, self.vocabulary],
-            "attn_q.weight" => vec![WIDTH, old[1] * HEAD / self.old_head], // with a gate or without
-            "attn_k.weight" | "attn_v.weight" => vec![WIDTH, keys],
+            "per_layer_token_embd.weight" => vec![self.input(old[0]), self.vocabulary],
+            "per_layer_model_proj.weight" => vec![WIDTH, self.input(old[1])],
+            "per_layer_proj_norm.weight" => vec![self.input(old[0])],
+            "inp_gate.weight" => vec![WIDTH, self.input(old[1])],
+            "proj.weight" => vec![self.input(old[0]), WIDTH],
+            "layer_output_scale.weight" => old.to_vec(),
+            "attn_q.weight" | "attn_k.weight" | "attn_v.weight" => vec![WIDTH, heads(old[1])],
             "attn_qkv.weight" if self.old_state > 0 => vec![WIDTH, old[1] * HEAD / self.old_state],
-            "attn_qkv.weight" => vec![WIDTH, queries + 2 * keys],
+            "attn_qkv.weight" => vec![WIDTH, heads(old[1])],
             "attn_gate.weight" => vec![WIDTH, old[1] * HEAD / self.old_state],
             "ssm_in.weight" => vec![WIDTH, inner + conv + self.state_heads],
             "ssm_conv1d.weight" if inner > 0 => vec![old[0], conv],
@@ -153,10 +183,9 @@ impl Sizes {
             "ssm_norm.weight" => vec![HEAD],
             "ssm_out.weight" => vec![old[0] * HEAD / self.old_state, WIDTH],
             "nextn.eh_proj.weight" => vec![2 * WIDTH, WIDTH],
-            "attn_output.weight" => vec![queries, WIDTH],
-            "ffn_gate.weight" => vec![WIDTH, FEED_FORWARD],
-            "ffn_up.weight" => vec![WIDTH, FEED_FORWARD * old[1] / self.old_feed_forward],
-            "ffn_down.weight" => vec![FEED_FORWARD, WIDTH],
+            "attn_output.weight" => vec![heads(old[0]), WIDTH],
+            "ffn_gate.weight" | "ffn_up.weight" => vec![WIDTH, feed_forward(old[1])],
+            "ffn_down.weight" => vec![feed_forward(old[0]), WIDTH],
             "ffn_gate_inp.weight" => vec![WIDTH, old[1]],
             "ffn_gate_exps.weight" | "ffn_up_exps.weight" => vec![WIDTH, self.expert, old[2]],
             "ffn_down_exps.weight" => vec![self.expert, WIDTH, old[2]],
@@ -167,13 +196,8 @@ impl Sizes {
             "shortconv.in_proj.weight" => vec![WIDTH, 3 * WIDTH],
             "shortconv.conv.weight" => vec![old[0], WIDTH],
             "shortconv.out_proj.weight" => vec![WIDTH, WIDTH],
-            "attn_q.bias" => vec![queries],
-            "attn_k.bias" | "attn_v.bias" => vec![keys],
-            "attn_q_norm.weight" | "attn_k_norm.weight" if old[0] == self.old_head => {
-                [&[HEAD], &old[1..]].concat()
-            }
-            "attn_q_norm.weight" => vec![queries],
-            "attn_k_norm.weight" => vec![keys],
+            "attn_q.bias" | "attn_k.bias" | "attn_v.bias" => vec![heads(old[0])],
+            "attn_q_norm.weight" | "attn_k_norm.weight" => [&[heads(old[0])], &old[1..]].concat(),
             kind if kind.starts_with("rope_") => vec![self.rope / 2],
             kind if kind.contains("norm") => vec![WIDTH],
             _ => panic!("what is {name}?"),

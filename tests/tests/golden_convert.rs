@@ -3,9 +3,10 @@
 
 use dram_core::gguf::{File, Kind, Value};
 use dram_core::hash::fnv1a;
-use dram_core::{Model, SessionOptions};
+use dram_core::{Model, OpenOptions, SessionOptions};
 use dram_files::convert::Convert;
 use dram_tests::folder::{Case, Facts};
+use dram_tests::gguf::Gguf;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -181,7 +182,7 @@ fn fact_text(fact: &Json) -> String {
 #[test]
 fn older_folders_give_the_same_file() {
     type Change = fn(&mut serde_json::Map<String, Json>);
-    let cases: [(&str, Change); 3] = [
+    let cases: [(&str, Change); 5] = [
         ("qwen3-moe", |config| {
             let experts = config.remove("num_local_experts").unwrap();
             config.insert("num_experts".into(), experts);
@@ -206,6 +207,20 @@ fn older_folders_give_the_same_file() {
             config.insert("full_attn_idxs".into(), vec![2].into());
             config.insert("tie_embedding".into(), true.into());
         }),
+        ("gemma4", |config| {
+            config.remove("per_layer_config").unwrap();
+            config.insert("global_head_dim".into(), 16.into());
+            for field in ["num_key_value_heads", "rms_norm_eps"] {
+                let value = config.remove(field).unwrap();
+                assert!(value == 2 || value == 1e-6);
+            }
+            config.insert("num_key_value_heads".into(), 2.into());
+        }),
+        ("gemma4-dense", |config| {
+            config.remove("per_layer_config").unwrap();
+            config.insert("global_head_dim".into(), 16.into());
+            config.insert("num_global_key_value_heads".into(), 1.into());
+        }),
         ("lfm2-moe", |config| {
             for field in ["use_expert_bias", "norm_topk_prob", "routed_scaling_factor"] {
                 config.remove(field).unwrap();
@@ -228,6 +243,49 @@ fn older_folders_give_the_same_file() {
         change(case.config.as_object_mut().unwrap());
         assert!(convert(&case) == expected, "{name}");
     }
+}
+
+/// Published folders of Gemma 4 still have keys and values of layers that read another one's cache, and llama.cpp's converter writes them.
+#[test]
+fn what_nothing_reads_is_left_out_and_allowed() {
+    let parent = tempfile::tempdir().unwrap();
+    let convert = |case: &Case, name: &str| {
+        let folder = case.build(&parent.path().join(name), false);
+        let target = folder.with_extension("gguf");
+        Convert::default()
+            .run(&folder, &target, &mut |_| {})
+            .unwrap();
+        File::open(&target).unwrap()
+    };
+    let mut case = Facts::read().case("gemma4");
+    let plain = convert(&case, "plain");
+    for (name, shape) in [
+        ("k_proj", vec![16, 32]),
+        ("v_proj", vec![16, 32]),
+        ("k_norm", vec![8]),
+    ] {
+        let name = format!("model.layers.4.self_attn.{name}.weight");
+        case.weights.push((name, shape));
+    }
+    assert!(convert(&case, "more").bytes() == plain.bytes());
+
+    let mut more = Gguf::copy(&plain);
+    for (name, of) in [
+        ("attn_k", "blk.2.attn_k.weight"),
+        ("attn_v", "blk.2.attn_v.weight"),
+        ("attn_k_norm", "blk.2.attn_k_norm.weight"),
+    ] {
+        let mut tensor = more.tensor(of).clone();
+        tensor.name = format!("blk.4.{name}.weight");
+        more.tensors.push(tensor);
+    }
+    let more = File::from_bytes("more", more.bytes()).unwrap();
+    let logits = |file: File| {
+        let model = Model::from_gguf(file, &OpenOptions::default()).unwrap();
+        let mut session = model.session(SessionOptions::default()).unwrap();
+        session.prefill(&[9, 8, 7, 6]).unwrap().to_vec()
+    };
+    assert_eq!(logits(more), logits(plain));
 }
 
 /// What is wrong with a folder is said, and the file that was there before stays.
@@ -281,6 +339,28 @@ fn bad_folders_are_refused_by_name() {
         }),
         ("gemma2", "query_pre_attn_scalar is 144", |c| {
             c.config["query_pre_attn_scalar"] = 144.into()
+        }),
+        ("gemma4", "with experts is not supported", |c| {
+            c.config["enable_moe_block"] = true.into()
+        }),
+        ("gemma4", "num_kv_shared_layers is 6 of 6", |c| {
+            c.config["num_kv_shared_layers"] = 6.into()
+        }),
+        ("gemma4", "use_bidirectional_attention is", |c| {
+            c.config["use_bidirectional_attention"] = "all".into()
+        }),
+        ("gemma4", "partial_rotary_factor = 2", |c| {
+            c.config["rope_parameters"]["full_attention"]["partial_rotary_factor"] = 2.into()
+        }),
+        ("gemma4", "embed_tokens_per_layer.weight: expected", |c| {
+            c.config["hidden_size_per_layer_input"] = 9.into()
+        }),
+        ("gemma4", "expected Gemma 4's BPE", |c| {
+            c.edit(
+                "tokenizer.json",
+                "\"Replace\",\"pattern\":{\"String\":\" \"",
+                "\"Replace\",\"pattern\":{\"String\":\"_\"",
+            )
         }),
         ("smollm3", "no_rope_layers", |c| {
             c.config["no_rope_layers"] = vec![1; 4].into()

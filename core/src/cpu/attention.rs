@@ -5,6 +5,7 @@ use super::parallel::{each, rows_per_job};
 use super::scratch::TOGETHER;
 use super::segments::{Attention, partial_length, segments, visible};
 use crate::decoder::{Place, View};
+use crate::model::{Rope, Scope};
 use crate::state::SEGMENT;
 use std::ops::Range;
 
@@ -17,88 +18,78 @@ pub(super) fn angles(cpu: &mut Cpu, positions: Range<usize>) {
         ..
     } = cpu;
     let c = model.config();
-    let all = s.tokens * (c.rope.dimensions / 2); // angles of one embedding
-    for (number, (turns, rope)) in model.weights().turns.iter().zip(c.ropes()).enumerate() {
+    s.first_angle = positions.start;
+    let mut first = 0;
+    for (turns, rope) in model.weights().turns.iter().zip(c.ropes()) {
         let frequencies = turns.of(rope, state.context()); // [pairs]
         let turns = positions.clone().flat_map(|position| {
             frequencies
                 .iter()
                 .map(move |frequency| position as f32 * frequency)
         });
-        let cosine = s.cosine[number * all..].iter_mut();
-        for ((cosine, sine), turn) in cosine.zip(&mut s.sine[number * all..]).zip(turns) {
+        let cosine = s.cosine[first..].iter_mut();
+        for ((cosine, sine), turn) in cosine.zip(&mut s.sine[first..]).zip(turns) {
             // In f64, so that platforms' libraries agree on the f32.
             let (sin, cos) = f64::from(turn).sin_cos();
             *cosine = cos as f32 * rope.attention_factor;
             *sine = sin as f32 * rope.attention_factor;
         }
+        first += s.tokens * (rope.dimensions / 2);
     }
 }
 
-/// Rotates queries and keys by [`angles`].
-pub(super) fn rotate(cpu: &mut Cpu, rope: usize, query: View, key: View) {
+/// Rotates heads of `length` values by [`angles`].
+pub(super) fn rotate(cpu: &mut Cpu, rope: usize, start: usize, length: usize, x: View) {
     let (o, s, _) = cpu.split();
-    let (c, pairs) = (o.config, o.config.rope.dimensions / 2);
-    let (queries, keys) = (query.cols, key.cols);
-    let per = rows_per_job(o.pool, query.rows, (queries + keys) * size_of::<f32>());
-    let [query, key] = s.places.both_mut(query, key);
-    let parts = query
-        .chunks_mut(per * queries)
-        .zip(key.chunks_mut(per * keys));
-    let first = rope * s.tokens * pairs;
+    let pairs = |rope: &Rope| rope.dimensions / 2;
+    let before: usize = o.config.ropes().take(rope).map(pairs).sum();
+    let Some(rope) = o.config.ropes().nth(rope) else {
+        return;
+    };
+    let (pairs, layout) = (pairs(rope), rope.layout);
+    let per = rows_per_job(o.pool, x.rows, x.cols * size_of::<f32>());
+    let first = s.tokens * before + (start - s.first_angle) * pairs;
     let angles = s.cosine[first..]
         .chunks(per * pairs)
         .zip(s.sine[first..].chunks(per * pairs));
-    each(
-        o.pool,
-        parts.zip(angles),
-        |_, ((query, key), (cosine, sine))| {
-            let rows = query
-                .chunks_exact_mut(queries)
-                .zip(key.chunks_exact_mut(keys));
-            let angles = cosine.chunks_exact(pairs).zip(sine.chunks_exact(pairs));
-            for ((query, key), (cosine, sine)) in rows.zip(angles) {
-                let (length, order) = (c.key_length, c.rope.layout);
-                o.kernels.rope(query, length, cosine, sine, order);
-                o.kernels.rope(key, length, cosine, sine, order);
-            }
-        },
-    );
+    let parts = s.places.get_mut(x).chunks_mut(per * x.cols);
+    each(o.pool, parts.zip(angles), |_, (part, (cosine, sine))| {
+        let angles = cosine.chunks_exact(pairs).zip(sine.chunks_exact(pairs));
+        for (row, (cosine, sine)) in part.chunks_exact_mut(x.cols).zip(angles) {
+            o.kernels.rope(row, length, cosine, sine, layout);
+        }
+    });
 }
 
 /// [`Place::Mixed`] = what these queries find in the cache.
-pub(super) fn attend(
-    cpu: &mut Cpu,
-    layer: usize,
-    window: Option<usize>,
-    start: usize,
-    query: View,
-) {
+pub(super) fn attend(cpu: &mut Cpu, layer: usize, scope: &Scope, start: usize, query: View) {
     let (o, s, state) = cpu.split();
-    let (c, cache, tokens) = (o.config, &state.kv, query.rows);
+    let (cache, tokens) = (&state.kv, query.rows);
+    let &Scope { heads, window, .. } = scope;
     let (query, [mixed]) = s.places.split(query, [Place::Mixed]);
-    let mixed = &mut mixed[..tokens * c.mixed_length()]; // [tokens, heads, value_length]
+    let mixed = &mut mixed[..tokens * heads.mixed_length()]; // [tokens, heads, value_length]
 
     let job = |query, scores| Attention {
         kernels: o.kernels,
-        config: c,
+        config: o.config,
         cache,
         layer,
+        heads,
         window,
         query,
         scores,
     };
     let scores = s.scores.chunks_exact_mut(TOGETHER * SEGMENT);
-    let partial = partial_length(c);
-    let position_bytes = cache.position_bytes();
+    let partial = partial_length(&heads);
+    let position_bytes = cache.position_bytes(layer);
     let end = start + tokens;
     if tokens == 1 {
         // A job takes some segments of some heads; what they found is folded afterwards.
         let segments = segments(visible(window, end));
-        let (count, group) = (segments.len(), c.group());
+        let (count, group) = (segments.len(), heads.group());
         let bytes = (end - segments.start * SEGMENT).min(SEGMENT) * position_bytes;
-        let per = rows_per_job(o.pool, c.kv_heads * count, bytes);
-        let partials = &mut s.partials[..c.kv_heads * count * group * partial]; // [kv_heads, segments, group, partial]
+        let per = rows_per_job(o.pool, heads.kv * count, bytes);
+        let partials = &mut s.partials[..heads.kv * count * group * partial]; // [kv_heads, segments, group, partial]
         let jobs = partials.chunks_mut(per * group * partial).zip(scores);
         each(o.pool, jobs, |lane, (partials, scores)| {
             let mut attention = job(query, scores);
@@ -108,7 +99,7 @@ pub(super) fn attend(
                 attention.segment_of_one(head, segment, end, partials);
             }
         });
-        for (head, mixed) in mixed.chunks_exact_mut(c.value_length).enumerate() {
+        for (head, mixed) in mixed.chunks_exact_mut(heads.value_length).enumerate() {
             let mut state = [f32::NEG_INFINITY, 0.0];
             let first = head / group * count * group + head % group;
             let partials = partials.chunks_exact(partial).skip(first);
@@ -119,20 +110,20 @@ pub(super) fn attend(
         }
         return;
     }
-    let bytes = end * position_bytes * c.heads;
+    let bytes = end * position_bytes * heads.queries;
     let per = rows_per_job(o.pool, tokens, bytes);
     let rows = query
-        .chunks(per * c.query_length())
-        .zip(mixed.chunks_mut(per * c.mixed_length()))
-        .zip(s.states.chunks_mut(per * c.heads));
+        .chunks(per * heads.query_length())
+        .zip(mixed.chunks_mut(per * heads.mixed_length()))
+        .zip(s.states.chunks_mut(per * heads.queries));
     let room = scores.zip(s.partials.chunks_exact_mut(TOGETHER * partial));
     each(
         o.pool,
         rows.zip(room),
         |lane, (((query, mixed), states), (scores, partials))| {
-            let states = &mut states[..mixed.len() / c.value_length];
+            let states = &mut states[..mixed.len() / heads.value_length];
             let first = start + lane * per;
-            let positions = first..first + query.len() / c.query_length();
+            let positions = first..first + query.len() / heads.query_length();
             job(query, scores).tokens(positions, end, mixed, states, partials);
         },
     );

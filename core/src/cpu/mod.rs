@@ -19,7 +19,7 @@ use crate::decoder::{Place, Steps, View};
 use crate::model::weights::{
     ExpertsWeights, Linear, LinearAttentionWeights, Matrix, Norm, ShortConvWeights,
 };
-use crate::model::{Adapter, Model};
+use crate::model::{Adapter, Heads, Model, Scope};
 use crate::state::{CacheFormat, State};
 use crate::threads::Pool;
 use adapters::Adapters;
@@ -222,24 +222,52 @@ impl Steps for Cpu {
             .copy_within(x.values(), 0);
     }
 
-    fn rotate(&mut self, rope: usize, query: View, key: View) {
-        attention::rotate(self, rope, query, key);
+    fn add_looked_up(&mut self, table: &Matrix, ids: &[u32], factor: f32, x: View) {
+        let (o, s, _) = self.split();
+        let row = &mut s.vector[..x.cols];
+        let x = s.places.get_mut(x).chunks_exact_mut(x.cols);
+        for (&id, x) in ids.iter().zip(x) {
+            o.unpack_row(table, id as usize, row);
+            o.kernels.scale(row, factor);
+            o.kernels.add(x, row);
+        }
     }
 
-    fn write_kv(&mut self, layer: usize, start: usize, key: View, value: View) {
+    fn copy_columns(&mut self, x: View, first: usize, to: View) {
+        let (from, [out]) = self.scratch.places.split(x, [to.place]);
+        let rows = from.chunks_exact(x.cols);
+        for (from, to) in rows.zip(out[to.values()].chunks_exact_mut(to.cols)) {
+            to.copy_from_slice(&from[first..first + to.len()]);
+        }
+    }
+
+    fn divide_by_rms(&mut self, group: usize, x: View) {
+        let (o, s, _) = self.split();
+        let ones = &mut s.vector[..group];
+        ones.fill(1.0);
+        for x in s.places.get_mut(x).chunks_exact_mut(group) {
+            o.kernels.rms_norm_in_place(x, ones, o.config.norm_epsilon);
+        }
+    }
+
+    fn rotate(&mut self, rope: usize, start: usize, length: usize, x: View) {
+        attention::rotate(self, rope, start, length, x);
+    }
+
+    fn write_kv(&mut self, cache: usize, start: usize, key: View, value: View) {
         let (o, s, state) = self.split();
         let (keys, values) = (s.places.get(key), s.places.get(value));
-        state.kv.write(o.kernels, layer, start, keys, values);
+        state.kv.write(o.kernels, cache, start, keys, values);
     }
 
-    fn attend(&mut self, layer: usize, window: Option<usize>, start: usize, query: View) {
-        attention::attend(self, layer, window, start, query);
+    fn attend(&mut self, cache: usize, scope: &Scope, start: usize, query: View) {
+        attention::attend(self, cache, scope, start, query);
     }
 
-    fn split_gated_query(&mut self, tokens: usize) {
-        let (o, s, _) = self.split();
-        let (heads, query, gate) = (o.config.heads, o.config.key_length, o.config.value_length);
-        let both = Place::GatedQuery.view(tokens, heads * (query + gate));
+    fn split_gated_query(&mut self, heads: &Heads, tokens: usize) {
+        let (_, s, _) = self.split();
+        let (query, gate) = (heads.key_length, heads.value_length);
+        let both = Place::GatedQuery.view(tokens, heads.queries * (query + gate));
         let (both, [queries, gates]) = s.places.split(both, [Place::Query, Place::OutputGate]);
         let out = queries
             .chunks_exact_mut(query)

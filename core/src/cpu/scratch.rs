@@ -7,7 +7,7 @@ use super::segments::partial_length;
 use super::{adapters, operations};
 use crate::decoder::{Place, View};
 use crate::kernels::Activations;
-use crate::model::{Adapter, Config, LayerSpec, LinearAttention, Mixer, StateRule};
+use crate::model::{Adapter, Config, Heads, LayerSpec, LinearAttention, Mixer, StateRule};
 use crate::quant::activation::Buffer;
 use crate::state::{SEGMENT, SLACK};
 use std::ops::{Deref, DerefMut};
@@ -22,6 +22,7 @@ pub(super) struct Scratch {
     pub(super) vector: Floats, // [2, widest]: a norm's weights and bias, unpacked
     pub(super) cosine: Floats, // [ropes, tokens, rope dimensions / 2]
     pub(super) sine: Floats, // [ropes, tokens, rope dimensions / 2]
+    pub(super) first_angle: usize, // the position of the first ones
     pub(super) scores: Floats, // [LANES, TOGETHER, SEGMENT]
     pub(super) partials: Floats, // [kv_heads, segments, group, partial], or [LANES, TOGETHER, partial]
     pub(super) states: Vec<[f32; 2]>, // [tokens, heads]
@@ -143,7 +144,7 @@ const MAX_LOGIT_ROWS: usize = 16;
 
 /// Sizes for a session that wants the logits of `positions` positions at once.
 fn sizes(config: &Config, context: usize, positions: usize) -> Sizes {
-    let pairs = config.rope.dimensions / 2 * config.ropes().count();
+    let pairs: usize = config.ropes().map(|rope| rope.dimensions / 2).sum();
     let kernel = config.convolutions().map(|(kernel, _)| kernel).max();
     let conv = config.convolutions().map(|(_, width)| width).max();
     let (kernel, conv) = (kernel.unwrap_or(0), conv.unwrap_or(0));
@@ -164,18 +165,22 @@ fn sizes(config: &Config, context: usize, positions: usize) -> Sizes {
         .max(positions)
         .min(tokens);
     // These are read by no product.
-    let unread = [Place::ConvInput, Place::GatedQuery];
+    let unread = [Place::ConvInput, Place::GatedQuery, Place::LayerInput];
     let read = Place::ALL.iter().filter(|place| !unread.contains(place));
     let widest = read.map(|place| cols[*place as usize]).max();
     let widest = widest.unwrap_or(0).max(kernel);
     let mut places = cols.map(|cols| tokens * cols);
     places[Place::Logits as usize] = logit_rows * config.vocabulary;
-    let partials = config.heads * context.div_ceil(SEGMENT);
+    let segments = context.div_ceil(SEGMENT);
+    let partials = |heads: &Heads| {
+        let rows = (heads.queries * segments).max(LANES * TOGETHER);
+        rows * partial_length(heads)
+    };
     Sizes {
         tokens,
         logit_rows,
         widest,
-        states: tokens * config.heads,
+        states: tokens * config.longest(|heads| heads.queries),
         choices: tokens * used,
         experts,
         places,
@@ -184,7 +189,7 @@ fn sizes(config: &Config, context: usize, positions: usize) -> Sizes {
             + 2 * linear(|a| a.key_length),
         angles: tokens * pairs,
         scores: LANES * TOGETHER * SEGMENT,
-        partials: partials.max(LANES * TOGETHER) * partial_length(config),
+        partials: config.longest(partials),
         conv: (kernel.saturating_sub(1) + tokens) * conv,
         taps: kernel * conv,
         state_gates: tokens * 2 * linear(|a| a.value_heads),
@@ -202,26 +207,28 @@ fn cols(config: &Config, place: Place) -> usize {
     let d = config.embedding_length;
     let is_short_conv = |layer: &LayerSpec| matches!(layer.mixer, Mixer::ShortConv { .. });
     let short_conv = usize::from(config.layers.iter().any(is_short_conv)) * d;
-    let gate = usize::from(config.gated_attention) * config.mixed_length();
+    let gate = usize::from(config.gated_attention) * config.longest(Heads::mixed_length);
     let linear = |length: fn(&LinearAttention) -> usize| linear_attention(config, length);
     let experts = config.experts().map(|e| e.count).max().unwrap_or(0);
+    let layer_input = config.per_layer_input.unwrap_or(0);
     match place {
         Place::Stream | Place::Branch => d,
         Place::Parallel => usize::from(config.parallel) * d,
-        Place::Query => config.query_length(),
-        Place::Key => config.keys_length(),
-        Place::Value => config.values_length(),
+        Place::Query => config.longest(Heads::query_length),
+        Place::Key => config.longest(Heads::keys_length),
+        Place::Value => config.longest(Heads::values_length),
         Place::Mixed => {
-            let mixed = config.mixed_length().max(short_conv);
+            let mixed = config.longest(Heads::mixed_length).max(short_conv);
             mixed.max(linear(LinearAttention::values_length))
         }
         Place::ConvInput => (3 * short_conv).max(linear(LinearAttention::conv_length)),
         Place::GatedQuery if gate == 0 => 0,
-        Place::GatedQuery => config.query_length() + gate,
+        Place::GatedQuery => config.longest(Heads::query_length) + gate,
         Place::OutputGate => gate.max(linear(LinearAttention::values_length)),
         Place::Step => linear(|a| a.value_heads),
         Place::Beta => linear(|a| usize::from(a.rule == StateRule::GatedDelta) * a.value_heads),
-        Place::Gate | Place::Up => config.feed_forward_length(),
+        Place::LayerInput => config.layers.len() * layer_input,
+        Place::Gate | Place::Up => config.feed_forward_length().max(layer_input),
         Place::Router => experts,
         Place::SharedGate => experts.min(1),
         Place::ExpertInput | Place::ExpertOutput | Place::ExpertSum => experts.min(1) * d,
@@ -277,6 +284,7 @@ impl Scratch {
             vector: Floats::new(sizes.vector),
             cosine: Floats::new(sizes.angles),
             sine: Floats::new(sizes.angles),
+            first_angle: 0,
             scores: Floats::new(sizes.scores),
             partials: Floats::new(sizes.partials),
             states: vec![[0.0; 2]; sizes.states],

@@ -7,13 +7,13 @@
 
 use super::scratch::TOGETHER;
 use crate::kernels::{KEYS, Kernels, Scores, WeightedSum};
-use crate::model::Config;
+use crate::model::{Config, Heads};
 use crate::state::{KvCache, SEGMENT};
 use std::ops::Range;
 
 /// Values of what one query finds in one segment: its sum of values under their weights, the greatest score, and the sum of the weights.
-pub(super) fn partial_length(config: &Config) -> usize {
-    config.value_length + 2
+pub(super) fn partial_length(heads: &Heads) -> usize {
+    heads.value_length + 2
 }
 
 /// What a job reads, and its room.
@@ -21,7 +21,8 @@ pub(super) struct Attention<'a> {
     pub(super) kernels: &'static Kernels,
     pub(super) config: &'a Config,
     pub(super) cache: &'a KvCache,
-    pub(super) layer: usize,
+    pub(super) layer: usize, // its cache's number
+    pub(super) heads: Heads,
     pub(super) window: Option<usize>, // how many of the positions up to its own a query sees; none: all
     pub(super) query: &'a [f32],      // [rows, key_length]
     pub(super) scores: &'a mut [f32], // [TOGETHER, SEGMENT]
@@ -57,8 +58,8 @@ impl Attention<'_> {
         seen: usize,
         partials: &mut [f32],
     ) {
-        let group = self.config.group();
-        let bundles = partials.chunks_mut(TOGETHER * partial_length(self.config));
+        let group = self.heads.group();
+        let bundles = partials.chunks_mut(TOGETHER * partial_length(&self.heads));
         for (within, partials) in (0..group).step_by(TOGETHER).zip(bundles) {
             let bundle = Bundle {
                 first: head * group + within,
@@ -82,13 +83,13 @@ impl Attention<'_> {
         states: &mut [[f32; 2]],
         partials: &mut [f32],
     ) {
-        let Config {
-            heads,
+        let Heads {
+            queries: heads,
             value_length,
-            causal,
             ..
-        } = *self.config;
-        let (kernels, group) = (self.kernels, self.config.group());
+        } = self.heads;
+        let causal = self.config.causal;
+        let (kernels, group) = (self.kernels, self.heads.group());
         mixed.fill(0.0);
         states.fill([f32::NEG_INFINITY, 0.0]);
         let seen = |token: usize| {
@@ -134,11 +135,11 @@ impl Attention<'_> {
             seen,
             more,
         } = bundle;
-        let Config {
+        let Heads {
             key_length,
             value_length,
             ..
-        } = *self.config;
+        } = self.heads;
         let (kernels, layer) = (self.kernels, self.layer);
         let partial = value_length + 2;
         let partials = &mut partials[..count * partial];

@@ -7,6 +7,7 @@
 
 mod attention;
 mod experts;
+mod layer_input;
 mod linear_attention;
 mod mlp;
 mod short_conv;
@@ -61,20 +62,26 @@ impl<'a, S: Steps> Decoder<'a, S> {
     ) -> Result<()> {
         self.steps.begin(start, ids.len());
         self.embed(ids, start);
-        let layers = &self.model.weights().layers;
+        let weights = self.model.weights();
+        if let Some(input) = &weights.token_input {
+            self.token_input(input, ids);
+        }
+        let (layers, stateful) = (&weights.layers, weights.stateful_layers());
+        let mut tokens = 0..ids.len(); // whose vectors are the stream
         for (number, layer) in layers.iter().enumerate() {
             if cancellation.requested() {
                 return Err(Error::Cancelled);
             }
             self.steps.check_read()?;
-            // Once the last layer's state is stored, only the wanted positions go on.
+            // Once all state is stored, only the wanted positions go on.
             let unwanted = match outputs {
                 Outputs::All => 0,
-                _ if number + 1 < layers.len() => 0,
-                Outputs::Last => ids.len() - 1,
-                Outputs::None => ids.len(),
+                _ if number + 1 < stateful => 0,
+                Outputs::Last => tokens.len() - 1,
+                Outputs::None => tokens.len(),
             };
-            let wanted = unwanted..ids.len();
+            let (start, wanted) = (start + tokens.start, unwanted..tokens.len());
+            tokens.start += unwanted;
             match &layer.mixer {
                 MixerWeights::Attention(attention) => {
                     self.attention(layer, attention, start, wanted.clone());
@@ -94,6 +101,12 @@ impl<'a, S: Steps> Decoder<'a, S> {
                 FeedForwardWeights::Experts(experts) => {
                     self.experts(layer, experts, wanted.len());
                 }
+            }
+            if let Some(input) = &layer.layer_input {
+                self.layer_input(input, number, tokens.clone());
+            }
+            if let Some(scale) = layer.output_scale {
+                self.steps.scale(self.stream(wanted.len()), scale);
             }
         }
         self.steps.check_read()?;

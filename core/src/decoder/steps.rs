@@ -4,6 +4,7 @@ use crate::Result;
 use crate::model::weights::{
     ExpertsWeights, Linear, LinearAttentionWeights, Matrix, Norm, ShortConvWeights,
 };
+use crate::model::{Heads, Scope};
 use std::ops::Range;
 
 /// A buffer of activations: f32 values, a row for each token.
@@ -33,6 +34,8 @@ pub(crate) enum Place {
     Step,
     /// How much a token writes to a delta net's heads, `[tokens, value heads]`.
     Beta,
+    /// Each layer's own input, `[tokens, layers, length]`.
+    LayerInput,
     /// `[tokens, feed_forward]`
     Gate,
     /// `[tokens, feed_forward]`
@@ -54,7 +57,7 @@ pub(crate) enum Place {
 impl Place {
     pub(crate) const COUNT: usize = Place::ALL.len();
     /// In the order of their numbers.
-    pub(crate) const ALL: [Place; 20] = [
+    pub(crate) const ALL: [Place; 21] = [
         Place::Stream,
         Place::Branch,
         Place::Parallel,
@@ -67,6 +70,7 @@ impl Place {
         Place::OutputGate,
         Place::Step,
         Place::Beta,
+        Place::LayerInput,
         Place::Gate,
         Place::Up,
         Place::Router,
@@ -165,18 +169,27 @@ pub(crate) trait Steps {
     /// These rows become the first of their place.
     fn move_to_front(&mut self, x: View);
 
-    /// Rotates queries and keys by their positions, with the rotary embedding of this number.
-    fn rotate(&mut self, rope: usize, query: View, key: View);
+    /// Row i of `x` += `factor` · row `ids[i]` of `table`.
+    fn add_looked_up(&mut self, table: &Matrix, ids: &[u32], factor: f32, x: View);
 
-    /// The KV cache gains keys and values at `start` and after; `layer` is a number among the layers with attention.
-    fn write_kv(&mut self, layer: usize, start: usize, key: View, value: View);
+    /// `to` = the same rows of `x`, of each as many values as `to` has columns from `first` on.
+    fn copy_columns(&mut self, x: View, first: usize, to: View);
 
-    /// [`Place::Mixed`] = what these queries find in the cache: softmax(query · keysᵀ · scale) · values. The first one is at position `start`; each sees
-    /// the positions up to its own, or the last `window` of these, and in an encoder all of the run.
-    fn attend(&mut self, layer: usize, window: Option<usize>, start: usize, query: View);
+    /// `x` = its values over their root mean square, `group` values together.
+    fn divide_by_rms(&mut self, group: usize, x: View);
+
+    /// Rotates queries or keys, heads of `length` values, with the rotary embedding of this number. The first row is at position `start`.
+    fn rotate(&mut self, rope: usize, start: usize, length: usize, x: View);
+
+    /// The KV cache of this number gains keys and values at `start` and after.
+    fn write_kv(&mut self, cache: usize, start: usize, key: View, value: View);
+
+    /// [`Place::Mixed`] = what these queries find in the cache of this number: softmax(query · keysᵀ · scale) · values. The first one is at position `start`;
+    /// each sees the positions up to its own, or the scope's window of these, and in an encoder all of the run.
+    fn attend(&mut self, cache: usize, scope: &Scope, start: usize, query: View);
 
     /// [`Place::Query`] and [`Place::OutputGate`] = the two parts of each head of [`Place::GatedQuery`].
-    fn split_gated_query(&mut self, tokens: usize);
+    fn split_gated_query(&mut self, heads: &Heads, tokens: usize);
 
     /// `x` *= the logistic function of `gate`, which has as many rows, and as many columns or one.
     fn multiply_by_sigmoid(&mut self, x: View, gate: View);

@@ -5,18 +5,18 @@ use crate::model::weights::Matrix;
 use crate::state::{self, CacheFormat};
 
 impl Model {
-    /// Multiply-adds of int8 for each token of a prompt of `prompt` tokens: every matrix whose format takes int8, of experts those that a token takes, the last one for the prompt's
-    /// last token only. 0 where no weight is quantised.
+    /// Multiply-adds of int8 for each token of a prompt of `prompt` tokens: every matrix whose format takes int8, of experts those that a token takes, and those that only the
+    /// prompt's last token needs once. 0 where no weight is quantised.
     pub(crate) fn multiply_adds(&self, prompt: usize) -> u64 {
         let products = |matrix: &Matrix| match matrix.format.takes_int8() {
             true => matrix.rows as u64 * matrix.cols as u64,
             false => 0,
         };
-        let output = products(&self.weights().output);
+        let last: u64 = self.weights().of_last_token().map(products).sum();
         let all: u64 = self.weights().multiplied().map(products).sum();
         let experts = self.weights().of_experts();
         let experts: f64 = experts.map(|(m, share)| share * products(m) as f64).sum();
-        all - output + output / prompt.max(1) as u64 + experts as u64
+        all - last + last / prompt.max(1) as u64 + experts as u64
     }
 
     /// Bytes that are read to make one token after `seen` others: every matrix, of experts those that a token takes, and the cache's keys and values as far as attention sees.

@@ -7,6 +7,8 @@ pub mod key {
     pub const NEXTN_PREDICT_LAYERS: &str = "nextn_predict_layers";
     pub const CONTEXT_LENGTH: &str = "context_length";
     pub const EMBEDDING_LENGTH: &str = "embedding_length";
+    /// Length of each layer's own input of a token.
+    pub const EMBEDDING_LENGTH_PER_LAYER: &str = "embedding_length_per_layer_input";
     pub const FEED_FORWARD_LENGTH: &str = "feed_forward_length";
     pub const VOCAB_SIZE: &str = "vocab_size";
     pub const POOLING_TYPE: &str = "pooling_type";
@@ -15,6 +17,11 @@ pub mod key {
     pub const HEAD_COUNT_KV: &str = "attention.head_count_kv";
     pub const KEY_LENGTH: &str = "attention.key_length";
     pub const VALUE_LENGTH: &str = "attention.value_length";
+    /// Of layers that see a window.
+    pub const KEY_LENGTH_LOCAL: &str = "attention.key_length_swa";
+    pub const VALUE_LENGTH_LOCAL: &str = "attention.value_length_swa";
+    /// Layers at the end that read the KV cache of an earlier one.
+    pub const SHARED_KV_LAYERS: &str = "attention.shared_kv_layers";
     pub const LAYER_NORM_EPSILON: &str = "attention.layer_norm_epsilon";
     pub const RMS_NORM_EPSILON: &str = "attention.layer_norm_rms_epsilon";
     pub const CLAMP_KQV: &str = "attention.clamp_kqv";
@@ -31,6 +38,8 @@ pub mod key {
     pub const LOGIT_CAP: &str = "final_logit_softcapping";
 
     pub const ROPE_DIMENSION_COUNT: &str = "rope.dimension_count";
+    /// Of layers that see a window.
+    pub const ROPE_DIMENSION_COUNT_LOCAL: &str = "rope.dimension_count_swa";
     pub const ROPE_DIMENSION_SECTIONS: &str = "rope.dimension_sections";
     pub const ROPE_FREQ_BASE: &str = "rope.freq_base";
     /// Of layers that see a window.
@@ -72,6 +81,10 @@ pub mod tensor {
     pub const TOKEN_EMBD_NORM: &str = "token_embd_norm";
     pub const TOKEN_TYPES: &str = "token_types";
     pub const POSITION_EMBD: &str = "position_embd";
+    /// Each layer's own input of a token.
+    pub const PER_LAYER_TOKEN_EMBD: &str = "per_layer_token_embd";
+    pub const PER_LAYER_MODEL_PROJ: &str = "per_layer_model_proj";
+    pub const PER_LAYER_PROJ_NORM: &str = "per_layer_proj_norm";
     pub const OUTPUT: &str = "output";
     pub const OUTPUT_NORM: &str = "output_norm";
     /// Factors that the frequencies of rotation are divided by.
@@ -111,6 +124,12 @@ pub mod tensor {
     pub const FFN_DOWN: &str = "ffn_down";
     pub const POST_FFW_NORM: &str = "post_ffw_norm";
     pub const LAYER_OUTPUT_NORM: &str = "layer_output_norm";
+    /// Multiplies the residual stream after the layer.
+    pub const LAYER_OUTPUT_SCALE: &str = "layer_output_scale";
+    /// How a layer takes up its own input of a token.
+    pub const PER_LAYER_INP_GATE: &str = "inp_gate";
+    pub const PER_LAYER_PROJ: &str = "proj";
+    pub const PER_LAYER_POST_NORM: &str = "post_norm";
 
     /// The experts' router.
     pub const FFN_GATE_INP: &str = "ffn_gate_inp";

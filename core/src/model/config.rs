@@ -1,6 +1,7 @@
 //! The numbers that shape a forward pass. A family fills them in from metadata; the forward pass reads them and asks for nothing else.
 
 pub use super::rope::{Rope, Yarn};
+pub use super::scope::{HeadNorm, Heads, Rotation, Scope};
 
 /// What a model looks like.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,14 +10,6 @@ pub struct Config {
     pub layers: Vec<LayerSpec>,
     /// Length of the residual stream.
     pub embedding_length: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads; `heads / kv_heads` query heads share one (grouped-query attention, arXiv:2305.13245).
-    pub kv_heads: usize,
-    /// Length of one query or key head.
-    pub key_length: usize,
-    /// Length of one value head.
-    pub value_length: usize,
     /// Number of tokens.
     pub vocabulary: usize,
     /// Positions the model was trained for.
@@ -27,6 +20,8 @@ pub struct Config {
     pub norm_epsilon: f32,
     /// Norm of queries and keys before they are rotated.
     pub head_norm: Option<HeadNorm>,
+    /// Each value head is divided by its root mean square.
+    pub value_norm: bool,
     /// Attention's result is multiplied by the logistic function of a gate, which lies beside each head's query.
     pub gated_attention: bool,
     /// Attention and the feed-forward part read the same normalised vector, and both results are added to it.
@@ -35,12 +30,14 @@ pub struct Config {
     pub activation: Activation,
     /// Rotary position embedding; no dimensions where positions come in another way.
     pub rope: Rope,
-    /// Rotary position embedding of some layers, where they have their own: with as many dimensions as `rope`.
+    /// Rotary position embedding of some layers, where they have their own.
     pub local_rope: Option<Rope>,
     /// A position sees only itself and those before it.
     pub causal: bool,
     /// Multiplies the tokens' embeddings.
     pub embedding_scale: f32,
+    /// Length of the input that each layer gets of each token beside the stream (per-layer embeddings, as Gemma 3n and 4 have them).
+    pub per_layer_input: Option<usize>,
     /// Multiplies the products of queries and keys.
     pub attention_scale: f32,
     /// Multiplies what a branch adds to the residual stream.
@@ -188,27 +185,6 @@ pub enum NormKind {
     Layer,
 }
 
-/// How queries and keys are normalised. The norm is the model's own kind, without a bias.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadNorm {
-    /// Each head by itself; all heads share one vector of weights.
-    Shared,
-    /// Each head by itself, with its own weights.
-    Own,
-    /// All heads of a token together.
-    Whole,
-}
-
-impl HeadNorm {
-    /// Values that are normalised together, of `heads` heads.
-    pub(crate) fn length(self, config: &Config, heads: usize) -> usize {
-        match self {
-            HeadNorm::Shared | HeadNorm::Own => config.key_length,
-            HeadNorm::Whole => config.key_length * heads,
-        }
-    }
-}
-
 /// The function between the feed-forward part's matrices (arXiv:2002.05202).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -228,34 +204,6 @@ impl Activation {
     }
 }
 
-/// What one layer's attention sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scope {
-    /// How many positions, the token's own among them; `None`: all.
-    pub window: Option<usize>,
-    /// How queries and keys are rotated.
-    pub rotation: Rotation,
-}
-
-impl Scope {
-    /// All positions, rotated as the model's are.
-    pub(super) const ALL: Scope = Scope {
-        window: None,
-        rotation: Rotation::Global,
-    };
-}
-
-/// Which rotary embedding a layer has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rotation {
-    /// None: the layer does not know positions.
-    None,
-    /// [`Config::rope`].
-    Global,
-    /// [`Config::local_rope`].
-    Local,
-}
-
 /// How the vectors of a text's tokens become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
@@ -268,42 +216,29 @@ pub enum Pooling {
 }
 
 impl Config {
-    /// Query heads that share one key and value head.
-    #[must_use]
-    pub fn group(&self) -> usize {
-        self.heads / self.kv_heads
-    }
-
-    /// Length of all query heads together.
-    #[must_use]
-    pub fn query_length(&self) -> usize {
-        self.heads * self.key_length
-    }
-
-    /// Length of all key heads together.
-    #[must_use]
-    pub fn keys_length(&self) -> usize {
-        self.kv_heads * self.key_length
-    }
-
-    /// Length of all value heads together.
-    #[must_use]
-    pub fn values_length(&self) -> usize {
-        self.kv_heads * self.value_length
-    }
-
-    /// Length of what attention hands to its output matrix.
-    #[must_use]
-    pub fn mixed_length(&self) -> usize {
-        self.heads * self.value_length
-    }
-
     /// What the layers with attention see, in order.
     pub fn scopes(&self) -> impl Iterator<Item = &Scope> {
         self.layers.iter().filter_map(|layer| match &layer.mixer {
             Mixer::Attention(scope) => Some(scope),
             _ => None,
         })
+    }
+
+    /// Of these, the layers that have keys and values of their own: each has a KV cache.
+    pub(crate) fn caches(&self) -> impl Iterator<Item = &Scope> {
+        self.scopes().filter(|scope| scope.cache_of.is_none())
+    }
+
+    /// The heads of the first layer with attention.
+    #[must_use]
+    pub fn heads(&self) -> Option<&Heads> {
+        self.scopes().next().map(|scope| &scope.heads)
+    }
+
+    /// The greatest such length of the layers' heads; 0 without attention.
+    pub(crate) fn longest(&self, length: impl Fn(&Heads) -> usize) -> usize {
+        let lengths = self.scopes().map(|scope| length(&scope.heads));
+        lengths.max().unwrap_or(0)
     }
 
     pub(super) fn scopes_mut(&mut self) -> impl Iterator<Item = &mut Scope> {
@@ -363,9 +298,13 @@ impl Config {
     /// Whether this is the decoder of Llama and nothing else: no option of later families is on.
     #[must_use]
     pub fn is_plain(&self) -> bool {
+        let Some(heads) = self.heads() else {
+            return false;
+        };
         let plain = |layer: &LayerSpec| {
-            layer.mixer == Mixer::Attention(Scope::ALL)
+            layer.mixer == Mixer::Attention(Scope::all(*heads))
                 && matches!(layer.feed_forward, FeedForward::Dense { .. })
+                && layer.feed_forward == self.layers[0].feed_forward
         };
         let scales = [
             self.embedding_scale,
@@ -375,6 +314,8 @@ impl Config {
         ];
         self.norm == NormKind::Rms
             && self.head_norm.is_none()
+            && !self.value_norm
+            && self.per_layer_input.is_none()
             && !self.gated_attention
             && !self.parallel
             && self.activation == Activation::SiluGated
@@ -382,7 +323,7 @@ impl Config {
             && self.layers.iter().all(plain)
             && self.causal
             && scales == [1.0; 4]
-            && self.attention_scale == 1.0 / (self.key_length as f32).sqrt()
+            && self.attention_scale == 1.0 / (heads.key_length as f32).sqrt()
             && self.attention_cap.is_none()
             && self.logit_cap.is_none()
     }

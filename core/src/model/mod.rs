@@ -7,12 +7,14 @@ mod families;
 pub mod folder;
 mod keys;
 mod rope;
+mod scope;
 pub(crate) mod weights;
 
 pub use adapter::Adapter;
 pub use config::{
-    Activation, Config, ExpertScores, Experts, FeedForward, HeadNorm, LayerSpec, LinearAttention,
-    Mixer, NormKind, Pooling, Rope, Rotation, Scope, SharedExpert, StateRule, Yarn,
+    Activation, Config, ExpertScores, Experts, FeedForward, HeadNorm, Heads, LayerSpec,
+    LinearAttention, Mixer, NormKind, Pooling, Rope, Rotation, Scope, SharedExpert, StateRule,
+    Yarn,
 };
 
 use families::ARCHITECTURES;

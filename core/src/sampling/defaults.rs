@@ -32,6 +32,7 @@ struct Family {
 #[rustfmt::skip]
 const FAMILIES: &[Family] = &[
     Family { title: "Gemma 3", architecture: "gemma3", name: "", temperature: 1.0, top_k: 64, top_p: 0.95, repetition: 1.0 },
+    Family { title: "Gemma 4", architecture: "gemma4", name: "", temperature: 1.0, top_k: 64, top_p: 0.95, repetition: 1.0 },
     Family { title: "Qwen 2.5", architecture: "qwen2", name: "qwen2.5", temperature: 0.7, top_k: 20, top_p: 0.8, repetition: 1.1 },
     Family { title: "Qwen 3", architecture: "qwen3", name: "qwen3", temperature: 0.6, top_k: 20, top_p: 0.95, repetition: 1.0 },
     Family { title: "Llama 3", architecture: "llama", name: "llama-3", temperature: 0.6, top_k: 0, top_p: 0.9, repetition: 1.0 },

@@ -16,7 +16,7 @@ use crate::write::Plan;
 /// Plans the tensors one after the other.
 pub(super) struct Planner<'a> {
     source: &'a Source,
-    family: Family,
+    pub(super) family: Family,
     pub(super) fields: &'a Fields,
     pub(super) shape: &'a Shape,
     format: &'static Format,
@@ -49,14 +49,15 @@ impl<'a> Planner<'a> {
     pub(super) fn run(mut self) -> Result<(Vec<Plan>, Vec<Make<'a>>)> {
         self.rope()?;
         for part in self.family.top {
-            self.part("", "", part)?;
+            self.part("", "", part, self.shape)?;
         }
         self.output()?;
         for (number, layer) in self.shape.layers.iter().enumerate() {
+            let shape = (self.family.layer_shape)(self.fields, self.shape, number)?;
             let from = format!("{}.{number}.", self.family.layer);
             let to = format!("blk.{number}.");
             for part in self.family.groups(*layer).flat_map(|group| group.parts) {
-                self.part(&from, &to, part)?;
+                self.part(&from, &to, part, &shape)?;
             }
         }
         let mut all = self.source.iter();
@@ -90,17 +91,17 @@ impl<'a> Planner<'a> {
             .with_context(|| format!("{}: tensor {name} is missing", self.source.place()))
     }
 
-    /// A weight of the family and its bias.
-    fn part(&mut self, from: &str, to: &str, part: &Part) -> Result<()> {
+    /// A weight of the family and its bias. `shape`: of its layer.
+    fn part(&mut self, from: &str, to: &str, part: &Part, shape: &Shape) -> Result<()> {
         if !part.need.holds(self.fields) {
             return Ok(());
         }
-        let rows = part.rows.of(self.shape);
+        let rows = part.rows.of(shape);
         let name = format!("{from}{}", part.from);
         let target = format!("{to}{}", part.to);
-        let (stored, width, shape) = match part.form {
+        let (stored, width, dims) = match part.form {
             Form::Rows(cols) => {
-                let cols = cols.of(self.shape);
+                let cols = cols.of(shape);
                 let parts = self.numbered(&name, rows, &[cols])?;
                 return self.push_parts(format!("{target}.weight"), vec![cols, rows], parts);
             }
@@ -109,7 +110,7 @@ impl<'a> Planner<'a> {
                 piece,
                 pieces,
             } => {
-                let cols = cols.of(self.shape);
+                let cols = cols.of(shape);
                 let stored = self.required(&format!("{name}.weight"), &[pieces * rows, cols])?;
                 let parts = vec![Rows {
                     stored,
@@ -123,7 +124,7 @@ impl<'a> Planner<'a> {
                 piece,
                 pieces,
             } => {
-                let cols = cols.of(self.shape);
+                let cols = cols.of(shape);
                 let whole = (&*format!("{from}{whole}"), piece, pieces);
                 return self.experts(&name, &target, [rows, cols], whole);
             }
@@ -131,6 +132,14 @@ impl<'a> Planner<'a> {
                 let stored = self.required(&name, &[rows])?;
                 let (parts, cols) = self.in_order(part, stored, rows, rows);
                 return self.push_rows(format!("{target}.bias"), vec![rows], parts, cols);
+            }
+            Form::Buffer => {
+                let parts = vec![Rows::all(self.required(&name, &[rows])?, rows)];
+                return self.push_parts(format!("{target}.weight"), vec![rows], parts);
+            }
+            Form::Skipped => {
+                self.used.insert(format!("{name}.weight"));
+                return Ok(());
             }
             Form::Scalars {
                 negative_exp,
@@ -155,17 +164,17 @@ impl<'a> Planner<'a> {
             }
             Form::Vector => (vec![rows], rows, vec![rows]),
             Form::Matrix(cols) => {
-                let cols = cols.of(self.shape);
+                let cols = cols.of(shape);
                 (vec![rows, cols], cols, vec![cols, rows])
             }
             Form::Kernels(cols) => {
-                let cols = cols.of(self.shape);
+                let cols = cols.of(shape);
                 (vec![rows, 1, cols], cols, vec![cols, rows])
             }
         };
         let is_vector = matches!(part.form, Form::Vector);
         let rotated = self.family.interleaved && matches!(part.to, tensor::ATTN_Q | tensor::ATTN_K);
-        let head_dim = rotated.then_some(self.shape.head_dim);
+        let head_dim = rotated.then_some(shape.head_dim);
         // BERT's first checkpoints call a norm's weights gamma and beta.
         let old = is_vector && self.source.get(&format!("{name}.gamma")).is_some();
         let (weight, bias) = if old {
@@ -183,7 +192,7 @@ impl<'a> Planner<'a> {
         };
         self.push(
             format!("{target}.weight"),
-            shape,
+            dims,
             Make::Weights {
                 parts,
                 cols,

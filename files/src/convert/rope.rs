@@ -11,7 +11,9 @@ impl Planner<'_> {
     /// Factors that the frequencies of rotation are divided by.
     pub(super) fn rope(&mut self) -> Result<()> {
         let rope = self.fields.rope().full;
-        let half = self.shape.head_dim / 2;
+        // Of layers that see everything; the last one does.
+        let last = self.shape.layers.len() - 1;
+        let half = (self.family.layer_shape)(self.fields, self.shape, last)?.head_dim / 2;
         let list = |key: &str| -> Result<Vec<f32>> {
             let values: Option<Vec<f32>> = rope[key]
                 .as_array()
@@ -31,6 +33,7 @@ impl Planner<'_> {
         };
         match rope_type(&rope) {
             "llama3" => put(&weight(tensor::ROPE_FREQS), llama3(&rope, 2 * half)?),
+            "proportional" => put(&weight(tensor::ROPE_FREQS), proportional(&rope, half)?),
             "factors" => put(&weight(tensor::ROPE_FREQS), list("factors")?),
             "longrope" if same_for_all_lengths(rope.json()) => {
                 put(&weight(tensor::ROPE_FREQS), list("short_factor")?)
@@ -42,6 +45,19 @@ impl Planner<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Gemma 4's factors: of the pairs of a head some are rotated, as those of a head that is rotated whole, and the others stand still.
+fn proportional(rope: &Fields, half: usize) -> Result<Vec<f32>> {
+    let share = rope.opt_float("partial_rotary_factor")?.unwrap_or(1.0);
+    ensure!(
+        (0.0..=1.0).contains(&share),
+        "config.json: RoPE: partial_rotary_factor = {share}; expected 0 to 1"
+    );
+    let rotated = (share * half as f64) as usize;
+    Ok((0..half)
+        .map(|i| if i < rotated { 1.0 } else { 1e30 })
+        .collect())
 }
 
 /// Llama 3.1's factors: waves shorter than the original context over `high_freq_factor` stay, longer than it over `low_freq_factor` are stretched by

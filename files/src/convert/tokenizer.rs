@@ -1,10 +1,11 @@
 //! The tokenizer of a Hugging Face folder as GGUF's keys.
 //!
-//! Four kinds: byte-level BPE from `tokenizer.json`; SentencePiece's BPE from `tokenizer.model`, or from a `tokenizer.json` that says the same with
+//! Five kinds: Gemma 4's BPE and byte-level BPE from `tokenizer.json`; SentencePiece's BPE from `tokenizer.model`, or from a `tokenizer.json` that says the same with
 //! merges; SentencePiece's unigram model from either; WordPiece from `tokenizer.json` or `vocab.txt`.
 
 mod added;
 mod byte_level;
+mod gemma4;
 mod sentencepiece;
 mod spaces;
 mod special;
@@ -171,7 +172,11 @@ impl<'a> Files<'a> {
                 "{}/tokenizer.json: its model is {model}; the runtime reads BPE, Unigram and WordPiece",
                 folder.display()
             );
-            self.bpe(json, rows, pre, family)?
+            if family.pre == "gemma4" {
+                self.gemma4(json, rows, keys)?
+            } else {
+                self.bpe(json, rows, pre, family)?
+            }
         } else {
             let note = if has("tekken.json") {
                 " (tekken.json is not read)"
@@ -201,8 +206,13 @@ impl<'a> Files<'a> {
         }
         let mut set =
             |key: &str, value: OwnedValue| keys.set(&format!("tokenizer.ggml.{key}"), value);
+        // Gemma 4's kind has one way of cutting, and always BOS.
+        if vocabulary.model == "gemma4" {
+            set("add_bos_token", true.into());
+        } else {
+            set("pre", vocabulary.pre.unwrap_or_default().into());
+        }
         set("model", vocabulary.model.into());
-        set("pre", vocabulary.pre.unwrap_or_default().into());
         set("tokens", vocabulary.tokens.into());
         set("token_type", vocabulary.types.into());
         if !vocabulary.scores.is_empty() {

@@ -140,10 +140,11 @@ impl Requantize<'_> {
             return Ok(rule.format);
         }
         let kept = tensor.shape().len() < 2 || !name.ends_with(".weight") || stays_float(name);
-        if kept {
+        if kept || name == weight(tensor::PER_LAYER_MODEL_PROJ) {
             return Ok(tensor.format());
         }
-        let is_embedding = name == weight(tensor::TOKEN_EMBD);
+        let tables = [tensor::TOKEN_EMBD, tensor::PER_LAYER_TOKEN_EMBD];
+        let is_embedding = tables.iter().any(|table| name == weight(table));
         let head = name == weight(tensor::OUTPUT) || tied && is_embedding;
         let base = self.mixture.base;
         let wanted = match place {

@@ -12,6 +12,22 @@ use super::{Vocabulary, pre, token_type};
 /// # Errors
 /// When it is malformed or of another kind than BPE.
 pub fn describe(json: &Value) -> Result<Vocabulary> {
+    let mut out = as_written(json)?;
+    let model = &json["model"];
+    if model["byte_fallback"] == true {
+        sentence_piece(&mut out, model);
+    } else {
+        let whole_words = model["ignore_merges"] == true;
+        out.pre = pre::recognise(&json["pre_tokenizer"], whole_words)?.map(str::to_string);
+    }
+    Ok(out)
+}
+
+/// Tokens, types and merges as they stand.
+///
+/// # Errors
+/// As [`describe`].
+pub(crate) fn as_written(json: &Value) -> Result<Vocabulary> {
     let model = &json["model"];
     let kind = model["type"].as_str().unwrap_or("BPE");
     let vocab = model["vocab"].as_object();
@@ -87,12 +103,6 @@ pub fn describe(json: &Value) -> Result<Vocabulary> {
             },
             other => bail!("a merge is not a pair of strings: {other}"),
         });
-    }
-    if byte_fallback {
-        sentence_piece(&mut out, model);
-    } else {
-        let whole_words = model["ignore_merges"] == true;
-        out.pre = pre::recognise(&json["pre_tokenizer"], whole_words)?.map(str::to_string);
     }
     Ok(out)
 }

@@ -12,6 +12,7 @@ mod vocabulary;
 pub use crate::convert::{tokenizer_keys, tokenizer_keys_of_json};
 pub use folder::{add_tokenizer, vocabulary_of_folder};
 pub use gguf::{vocabulary_of_gguf, vocabulary_of_keys};
+pub(crate) use hugging_face::as_written;
 pub use hugging_face::describe;
 pub use same::{real, same_tokens, shared_tokens};
 pub use vocabulary::{Vocabulary, token_type};

@@ -190,17 +190,19 @@ pub fn scheme_of(file: &File, config: &Config) -> Result<Scheme> {
 pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f32>)> {
     let c = runtime;
     let architecture = file.metadata().str("general.architecture")?;
+    let plain = architecture == Family::llama().name && c.is_plain();
+    let heads = c.heads().filter(|_| plain).with_context(|| {
+        format!(
+            "{}: the decoder is that of the llama family without windows or YaRN; this is {architecture}",
+            file.name()
+        )
+    })?;
     ensure!(
-        architecture == Family::llama().name && c.is_plain(),
-        "{}: the decoder is that of the llama family without windows or YaRN; this is {architecture}",
-        file.name()
-    );
-    ensure!(
-        c.key_length == c.value_length && c.rope.dimensions == c.key_length,
+        heads.key_length == heads.value_length && c.rope.dimensions == heads.key_length,
         "{}: heads of {} keys, {} values and {} rotated dimensions; the decoder has one length for all three",
         file.name(),
-        c.key_length,
-        c.value_length,
+        heads.key_length,
+        heads.value_length,
         c.rope.dimensions
     );
     if let Some(bias) = file.tensors().find(|t| t.name().ends_with(".bias")) {
@@ -216,7 +218,7 @@ pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f
     };
     if c.rope.scale != 1.0 {
         rope_factors = if rope_factors.is_empty() {
-            vec![1.0; c.key_length / 2]
+            vec![1.0; heads.key_length / 2]
         } else {
             rope_factors
         };
@@ -226,9 +228,9 @@ pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f
         vocabulary: c.vocabulary,
         embedding_length: c.embedding_length,
         layers: c.layers.len(),
-        heads: c.heads,
-        kv_heads: c.kv_heads,
-        head_dim: c.key_length,
+        heads: heads.queries,
+        kv_heads: heads.kv,
+        head_dim: heads.key_length,
         feed_forward_length: c.feed_forward_length(),
         context_length: c.context_length,
         rope_base: c.rope.base,

@@ -43,7 +43,8 @@ pub(super) fn gemma(keys: &Keys<'_>, layers_27b: usize) -> Result<Config> {
     config.activation = Activation::GeluGated;
     config.embedding_scale = (config.embedding_length as f32).sqrt();
     if config.layers.len() == layers_27b {
-        let length = config.embedding_length / config.heads;
+        let heads = config.heads().map_or(1, |heads| heads.queries);
+        let length = config.embedding_length / heads;
         config.attention_scale = 1.0 / (length.max(1) as f32).sqrt();
     }
     Ok(config)

@@ -49,6 +49,7 @@ mod folder {
         top: TOP,
         layer: "layers",
         layers: alike,
+        layer_shape: same_shape,
         feed_forward: stated,
         expert_length: "moe_intermediate_size",
         shared_length: "shared_expert_intermediate_size",

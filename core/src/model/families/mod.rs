@@ -4,6 +4,7 @@
 mod bert;
 mod gemma2;
 mod gemma3;
+mod gemma4;
 mod granite;
 mod granitehybrid;
 mod granitemoe;
@@ -22,8 +23,8 @@ mod smollm3;
 mod stablelm;
 
 use super::config::{
-    Activation, Config, ExpertScores, Experts, FeedForward, LayerSpec, LinearAttention, Mixer,
-    NormKind, Rope, Rotation, Scope, SharedExpert, StateRule,
+    Activation, Config, ExpertScores, Experts, FeedForward, Heads, LayerSpec, LinearAttention,
+    Mixer, NormKind, Rope, Rotation, Scope, SharedExpert, StateRule,
 };
 #[cfg(feature = "folders")]
 use super::folder::Folder;
@@ -58,6 +59,7 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     qwen35moe::FAMILY,
     gemma2::FAMILY,
     gemma3::FAMILY,
+    gemma4::FAMILY,
     phi3::FAMILY,
     smollm3::FAMILY,
     stablelm::FAMILY,
@@ -79,9 +81,14 @@ fn decoder(keys: &Keys<'_>) -> Result<Config> {
 fn rms_and_rope(keys: &Keys<'_>, shape: Config) -> Result<Config> {
     Ok(Config {
         norm_epsilon: keys.positive(key::RMS_NORM_EPSILON, None)?,
-        rope: Rope::read(keys, shape.key_length, shape.context_length)?,
+        rope: Rope::read(keys, key_length(&shape), shape.context_length)?,
         ..shape
     })
+}
+
+/// Length of one query or key head of the first layer with attention.
+fn key_length(config: &Config) -> usize {
+    config.heads().map_or(0, |heads| heads.key_length)
 }
 
 /// What every family's metadata says of sizes. Norms' epsilon and rotation are the caller's to fill in; every layer has attention over all positions and a
@@ -119,24 +126,25 @@ fn shape_of(keys: &Keys<'_>, kv_heads: Option<usize>) -> Result<Config> {
         return Err(keys.bad("tokenizer.ggml.tokens", "at least one token".into(), "none"));
     }
 
-    let layer = LayerSpec {
-        mixer: Mixer::Attention(Scope::ALL),
-        feed_forward: FeedForward::Dense {
-            length: dense_length(keys)?,
-        },
-    };
-    Ok(Config {
-        layers: vec![layer; keys.layers()?],
-        embedding_length,
-        heads,
-        kv_heads,
+    let heads = Heads {
+        queries: heads,
+        kv: kv_heads,
         key_length,
         value_length,
+    };
+    let layer = |length: usize| LayerSpec {
+        mixer: Mixer::Attention(Scope::all(heads)),
+        feed_forward: FeedForward::Dense { length },
+    };
+    Ok(Config {
+        layers: dense_lengths(keys)?.into_iter().map(layer).collect(),
+        embedding_length,
         vocabulary,
         context_length: keys.length(key::CONTEXT_LENGTH)?,
         norm: NormKind::Rms,
         norm_epsilon: 0.0,
         head_norm: None,
+        value_norm: false,
         gated_attention: false,
         parallel: false,
         activation: Activation::SiluGated,
@@ -144,6 +152,7 @@ fn shape_of(keys: &Keys<'_>, kv_heads: Option<usize>) -> Result<Config> {
         local_rope: None,
         causal: true,
         embedding_scale: 1.0,
+        per_layer_input: None,
         attention_scale: 1.0 / (key_length as f32).sqrt(),
         residual_scale: 1.0,
         logit_scale: 1.0,
@@ -199,22 +208,26 @@ fn linear_attention(keys: &Keys<'_>, rule: StateRule) -> Result<LinearAttention>
     })
 }
 
-/// The inner length of a dense feed-forward part; models with experts alone may leave it out.
-fn dense_length(keys: &Keys<'_>) -> Result<usize> {
-    let own = keys.opt_length(key::FEED_FORWARD_LENGTH)?;
-    match own.or(keys.opt_length(key::EXPERT_FEED_FORWARD_LENGTH)?) {
-        Some(length) => Ok(length),
-        None => keys.length(key::FEED_FORWARD_LENGTH),
+/// The inner length of each layer's dense feed-forward part, `[layers]`; models with experts alone may leave it out.
+fn dense_lengths(keys: &Keys<'_>) -> Result<Vec<usize>> {
+    let has = |key| keys.file.metadata().get(&keys.name(key)).is_some();
+    let of_experts = !has(key::FEED_FORWARD_LENGTH) && has(key::EXPERT_FEED_FORWARD_LENGTH);
+    let key = match of_experts {
+        true => key::EXPERT_FEED_FORWARD_LENGTH,
+        false => key::FEED_FORWARD_LENGTH,
+    };
+    let lengths = keys.lengths(key)?;
+    if lengths.contains(&0) {
+        return Err(keys.bad(&keys.name(key), "numbers from 1".into(), 0));
     }
+    Ok(lengths)
 }
 
 /// The layers named by `local` see a window and rotate as `rotation` says.
 fn windowed(config: &mut Config, local: &[bool], window: usize, rotation: Rotation) {
     for (scope, _) in config.scopes_mut().zip(local).filter(|(_, local)| **local) {
-        *scope = Scope {
-            window: Some(window),
-            rotation,
-        };
+        scope.window = Some(window);
+        scope.rotation = rotation;
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::super::config::{Config, HeadNorm, NormKind, Rope};
 use super::super::keys::Keys;
-use super::{Architecture, LLAMA, shape};
+use super::{Architecture, LLAMA, key_length, shape};
 use crate::Result;
 use crate::gguf::names::key;
 use crate::kernels::RopeLayout;
@@ -25,7 +25,7 @@ fn config(keys: &Keys<'_>) -> Result<Config> {
         norm_epsilon: keys.positive(key::LAYER_NORM_EPSILON, None)?,
         head_norm: has("blk.0.attn_q_norm.weight").then_some(HeadNorm::Own),
         parallel: !has("blk.0.ffn_norm.weight"),
-        rope: Rope::read(keys, shape.key_length, shape.context_length)?,
+        rope: Rope::read(keys, key_length(&shape), shape.context_length)?,
         ..shape
     })
 }

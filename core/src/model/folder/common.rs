@@ -107,6 +107,11 @@ pub(crate) fn alike(_: &Fields, layers: usize) -> Result<Vec<Layer>> {
     Ok(vec![[Kind::Attention, Kind::Dense]; layers])
 }
 
+/// All layers have the model's lengths.
+pub(crate) fn same_shape(_: &Fields, shape: &Shape, _: usize) -> Result<Shape> {
+    Ok(shape.clone())
+}
+
 /// The inner length of a dense feed-forward part, as most folders say it.
 pub(crate) fn stated(fields: &Fields) -> Result<usize> {
     fields.length("intermediate_size")
@@ -165,7 +170,7 @@ pub(crate) fn scaling(rope: &Fields, entries: &mut Entries) -> Result<()> {
     let kind = rope_type(rope);
     match kind {
         // Llama 3's and a student's are tensors.
-        "default" | "none" | "llama3" | "factors" => {}
+        "default" | "none" | "llama3" | "proportional" | "factors" => {}
         "linear" | "yarn" => {
             entries.own(key::ROPE_SCALING_TYPE, kind);
             entries.float(key::ROPE_SCALING_FACTOR, rope.float("factor")?);

@@ -33,6 +33,8 @@ pub struct Shape {
     pub expert_length: usize,
     /// Inner length of the expert that all tokens take; 0 where there is none.
     pub shared_length: usize,
+    /// Length of each layer's own input of a token; 0 where there is none.
+    pub layer_input: usize,
     /// Positions that a convolution sees; 0 where there are none.
     pub kernel: usize,
     /// A delta net's heads of keys and of values, and the length of one; 0 where there is none.
@@ -242,6 +244,7 @@ impl Fields {
                 Some(1..) if has(Kind::Experts) => self.length(family.shared_length)?,
                 _ => 0,
             },
+            layer_input: self.opt_number("hidden_size_per_layer_input")?.unwrap_or(0) as usize,
             kernel: of(Kind::DeltaNet, "linear_conv_kernel_dim")?
                 + of(Kind::StateSpace, "mamba_d_conv")?
                 + of(Kind::ShortConv, "conv_L_cache")?,

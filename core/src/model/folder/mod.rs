@@ -12,8 +12,8 @@ pub use parts::{Dim, Form, Group, Heads, Kind, Layer, Need, Part};
 
 pub(super) use common::*;
 pub(super) use parts::{
-    bias, every, experts, grouped, kernels, matrix, negative_exp, only, piece, rows, scalars,
-    vector,
+    bias, buffer, every, experts, grouped, kernels, matrix, negative_exp, only, piece, rows,
+    scalars, skipped, vector,
 };
 
 use super::families::{ARCHITECTURES, Architecture};
@@ -67,6 +67,8 @@ pub struct Folder {
     pub layer: &'static str,
     /// What each layer is made of.
     pub layers: fn(&Fields, usize) -> Result<Vec<Layer>>,
+    /// The lengths of one layer, of those that are the first argument's in most families.
+    pub layer_shape: fn(&Fields, &Shape, usize) -> Result<Shape>,
     /// The inner length of a dense feed-forward part.
     pub feed_forward: fn(&Fields) -> Result<usize>,
     /// The fields with the inner length of one expert, and of the one that all tokens take.

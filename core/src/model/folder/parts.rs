@@ -13,6 +13,10 @@ pub struct Group {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     Attention,
+    /// With keys that are the values too.
+    TiedAttention,
+    /// Over the KV cache of a layer before it.
+    SharedAttention,
     ShortConv,
     DeltaNet,
     StateSpace,
@@ -65,6 +69,10 @@ pub enum Form {
     Kernels(Dim),
     /// `[rows]`, a bias without a weight, under `from` itself.
     Bias,
+    /// `[rows]` under `from` itself.
+    Buffer,
+    /// It is left out: nothing reads it.
+    Skipped,
     /// `[rows]` under `from` itself, which the file has under `to` itself.
     Scalars {
         /// The file has −exp of them.
@@ -107,6 +115,10 @@ pub enum Dim {
     Expert,
     /// Inner length of the expert that all tokens take.
     SharedExpert,
+    /// One layer's own input of a token.
+    LayerInput,
+    /// All layers' inputs of a token.
+    LayerInputs,
     /// A short convolution's two gates and input.
     ConvInput,
     /// Positions that a convolution sees.
@@ -188,6 +200,8 @@ impl Dim {
             Dim::Experts => shape.experts,
             Dim::Expert => shape.expert_length,
             Dim::SharedExpert => shape.shared_length,
+            Dim::LayerInput => shape.layer_input,
+            Dim::LayerInputs => shape.layers.len() * shape.layer_input,
             Dim::ConvInput => 3 * shape.width,
             Dim::Kernel => shape.kernel,
             Dim::GatedQueries => 2 * queries,
@@ -260,6 +274,14 @@ pub(crate) const fn piece(
 
 pub(crate) const fn bias(from: &'static str, to: &'static str, rows: Dim) -> Part {
     part(from, to, rows, Form::Bias)
+}
+
+pub(crate) const fn buffer(from: &'static str, to: &'static str, rows: Dim) -> Part {
+    part(from, to, rows, Form::Buffer)
+}
+
+pub(crate) const fn skipped(from: &'static str) -> Part {
+    part(from, "", Dim::One, Form::Skipped)
 }
 
 /// `whole`: the tensor of all experts, and which of how many pieces this is.

@@ -21,6 +21,7 @@ fn a_family_says_the_same_to_the_runtime_and_of_the_folder() {
             feed_forward_post_norm,
             feed_forward_sum_norm,
             gate,
+            output_scale,
             unused: _,
         } = architecture.names;
         let read = [
@@ -34,13 +35,20 @@ fn a_family_says_the_same_to_the_runtime_and_of_the_folder() {
             feed_forward_norm,
             feed_forward_post_norm,
             feed_forward_sum_norm,
+            output_scale,
         ];
         for name in read.into_iter().flatten() {
             assert!(written.contains(name), "{}: {name}", family.name);
         }
-        let of_heads = [tensor::ATTN_Q_NORM, tensor::ATTN_K_NORM, tensor::SSM_NORM];
+        let of_parts = [
+            tensor::ATTN_Q_NORM,
+            tensor::ATTN_K_NORM,
+            tensor::SSM_NORM,
+            tensor::PER_LAYER_PROJ_NORM,
+            tensor::PER_LAYER_POST_NORM,
+        ];
         for name in written.iter().filter(|name| name.ends_with("_norm")) {
-            let known = read.contains(&&Some(name)) || of_heads.contains(name);
+            let known = read.contains(&&Some(name)) || of_parts.contains(name);
             assert!(known, "{}: {name}", family.name);
         }
         let has_experts_alone = !written.contains(&tensor::FFN_DOWN);

@@ -76,6 +76,23 @@ impl<'a> Finder<'a> {
         self.shaped(tensor, &[length])
     }
 
+    /// The one number that `name` holds, if the file has it.
+    pub(super) fn factor(&mut self, name: &str) -> Result<Option<f32>> {
+        let Some(tensor) = self.get(name) else {
+            return Ok(None);
+        };
+        self.shaped(tensor, &[1])?;
+        match tensor.dequantize()[..] {
+            [factor] if factor.is_finite() => Ok(Some(factor)),
+            _ => Err(Error::Corrupt {
+                file: self.file.name().into(),
+                what: format!("tensor `{name}`"),
+                expected: "a finite number".into(),
+                got: "none".into(),
+            }),
+        }
+    }
+
     /// The matrix `name.weight` and its optional bias.
     pub(super) fn linear(&mut self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         Ok(Linear {

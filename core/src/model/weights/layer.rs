@@ -5,10 +5,11 @@ use super::super::config::{
     StateRule,
 };
 use super::finder::Finder;
+use super::layer_input::layer_input;
 use super::names::Names;
 use super::{
-    AttentionWeights, ExpertsWeights, FeedForwardWeights, Layer, Linear, LinearAttentionWeights,
-    MixerWeights, MlpWeights, SharedExpertWeights, ShortConvWeights,
+    AttentionWeights, ExpertsWeights, FeedForwardWeights, KeyValueWeights, Layer, Linear,
+    LinearAttentionWeights, MixerWeights, MlpWeights, SharedExpertWeights, ShortConvWeights,
 };
 use crate::Result;
 use crate::gguf::names::tensor::{self, weight};
@@ -41,9 +42,9 @@ pub(super) fn layer(
     let is_attention = |layer: &&Layer| matches!(layer.mixer, MixerWeights::Attention(_));
     let attentions = before.iter().filter(is_attention).count();
     let mixer = match spec.mixer {
-        Mixer::Attention(scope) => MixerWeights::Attention(Box::new(attention(
-            find, config, &prefix, scope, attentions,
-        )?)),
+        Mixer::Attention(scope) => {
+            MixerWeights::Attention(Box::new(attention(find, config, &prefix, scope, before)?))
+        }
         Mixer::ShortConv { kernel } => {
             let at = |name: &str| format!("{prefix}.{name}");
             MixerWeights::ShortConv(Box::new(ShortConvWeights {
@@ -82,6 +83,14 @@ pub(super) fn layer(
         feed_forward,
         feed_forward_post_norm,
         feed_forward_sum_norm,
+        layer_input: match config.per_layer_input {
+            Some(length) => Some(layer_input(find, config, &prefix, length)?),
+            None => None,
+        },
+        output_scale: match names.output_scale {
+            Some(name) => find.factor(&format!("{prefix}.{}", weight(name)))?,
+            None => None,
+        },
     })
 }
 
@@ -90,47 +99,67 @@ fn attention(
     config: &Config,
     prefix: &str,
     scope: Scope,
-    number: usize,
+    before: &[Layer],
 ) -> Result<AttentionWeights> {
-    let d = config.embedding_length;
+    let (d, heads) = (config.embedding_length, scope.heads);
     let at = |name: &str| format!("{prefix}.{name}");
     let gates = if config.gated_attention {
-        config.mixed_length()
+        heads.mixed_length()
     } else {
         0
     };
-    let queries = config.query_length() + gates;
-    let [query, key, value] = find.joined(
-        &at(tensor::ATTN_QKV),
-        [
-            (&*at(tensor::ATTN_Q), queries),
-            (&*at(tensor::ATTN_K), config.keys_length()),
-            (&*at(tensor::ATTN_V), config.values_length()),
-        ],
-        d,
-    )?;
-    let head_norms = match config.head_norm {
-        None => None,
-        Some(kind) => {
-            let shape = |heads: usize| match kind {
-                HeadNorm::Shared => vec![config.key_length],
-                HeadNorm::Own => vec![config.key_length, heads],
-                HeadNorm::Whole => vec![config.key_length * heads],
-            };
-            Some([
-                find.norm(&at(tensor::ATTN_Q_NORM), &shape(config.heads), false)?,
-                find.norm(&at(tensor::ATTN_K_NORM), &shape(config.kv_heads), false)?,
-            ])
+    let query_rows = heads.query_length() + gates;
+    let norm = |find: &mut Finder<'_>, name: &str, count: usize| {
+        let shape = match config.head_norm? {
+            HeadNorm::Shared => vec![heads.key_length],
+            HeadNorm::Own => vec![heads.key_length, count],
+            HeadNorm::Whole => vec![heads.key_length * count],
+        };
+        Some(find.norm(&at(name), &shape, false))
+    };
+    let of_queries = |find: &mut Finder<'_>| find.linear(&at(tensor::ATTN_Q), query_rows, d);
+    let (query, own) = if scope.cache_of.is_some() {
+        // Converters write what checkpoints still have of them.
+        for name in [tensor::ATTN_K, tensor::ATTN_V, tensor::ATTN_K_NORM] {
+            find.get(&at(&weight(name)));
         }
+        (of_queries(find)?, None)
+    } else if scope.tied_values {
+        let key = find.linear(&at(tensor::ATTN_K), heads.keys_length(), d)?;
+        (of_queries(find)?, Some((key, None)))
+    } else {
+        let [query, key, value] = find.joined(
+            &at(tensor::ATTN_QKV),
+            [
+                (&*at(tensor::ATTN_Q), query_rows),
+                (&*at(tensor::ATTN_K), heads.keys_length()),
+                (&*at(tensor::ATTN_V), heads.values_length()),
+            ],
+            d,
+        )?;
+        (query, Some((key, Some(value))))
+    };
+    let key_value = match own {
+        None => None,
+        Some((key, value)) => Some(KeyValueWeights {
+            key,
+            value,
+            key_norm: norm(find, tensor::ATTN_K_NORM, heads.kv).transpose()?,
+        }),
+    };
+    // Caches before this layer's, or with the one that it reads.
+    let cached = &before[..scope.cache_of.unwrap_or(before.len())];
+    let has_cache = |layer: &&Layer| match &layer.mixer {
+        MixerWeights::Attention(attention) => attention.key_value.is_some(),
+        _ => false,
     };
     Ok(AttentionWeights {
-        number,
+        number: cached.iter().filter(has_cache).count(),
         scope,
         query,
-        key,
-        value,
-        head_norms,
-        output: find.linear(&at(tensor::ATTN_OUTPUT), d, config.mixed_length())?,
+        query_norm: norm(find, tensor::ATTN_Q_NORM, heads.queries).transpose()?,
+        key_value,
+        output: find.linear(&at(tensor::ATTN_OUTPUT), d, heads.mixed_length())?,
     })
 }
 

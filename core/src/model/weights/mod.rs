@@ -2,7 +2,9 @@
 
 mod finder;
 mod layer;
+mod layer_input;
 mod names;
+mod products;
 mod turns;
 
 pub(super) use finder::Finder;
@@ -15,6 +17,8 @@ use crate::kernels::Weight;
 use crate::quant::Format;
 use crate::{Error, Result};
 use layer::layer;
+use layer_input::token_input;
+pub(crate) use layer_input::{LayerInputWeights, TokenInputWeights};
 use std::ops::Range;
 use turns::{Turns, turns};
 
@@ -83,6 +87,9 @@ pub(crate) struct Layer {
     pub(crate) feed_forward: FeedForwardWeights,
     pub(crate) feed_forward_post_norm: Option<Norm>,
     pub(crate) feed_forward_sum_norm: Option<Norm>,
+    pub(crate) layer_input: Option<LayerInputWeights>,
+    /// Multiplies the stream after the layer.
+    pub(crate) output_scale: Option<f32>,
 }
 
 /// See [`Mixer`](super::config::Mixer).
@@ -95,14 +102,21 @@ pub(crate) enum MixerWeights {
 
 #[derive(Clone, Debug)]
 pub(crate) struct AttentionWeights {
-    /// Its number among the layers with attention.
+    /// The number of the KV cache that it reads, among those of all layers.
     pub(crate) number: usize,
     pub(crate) scope: Scope,
     pub(crate) query: Linear, // [heads · key_length, embedding]; gated, [heads · (key_length + value_length), embedding]: each head's query, then its gate
-    pub(crate) key: Linear,   // [kv_heads · key_length, embedding]
-    pub(crate) value: Linear, // [kv_heads · value_length, embedding]
-    pub(crate) head_norms: Option<[Norm; 2]>, // of queries and keys: see `HeadNorm`
+    pub(crate) query_norm: Option<Norm>, // see `HeadNorm`
+    /// What its cache gains; `None` where it reads another layer's.
+    pub(crate) key_value: Option<KeyValueWeights>,
     pub(crate) output: Linear, // [embedding, heads · value_length]
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct KeyValueWeights {
+    pub(crate) key: Linear,            // [kv_heads · key_length, embedding]
+    pub(crate) value: Option<Linear>,  // [kv_heads · value_length, embedding]; `None`: the keys
+    pub(crate) key_norm: Option<Norm>, // see `HeadNorm`
 }
 
 #[derive(Clone, Debug)]
@@ -173,6 +187,7 @@ pub(crate) struct Weights {
     pub(crate) token_types: Option<Matrix>, // [types, embedding]
     pub(crate) positions: Option<Matrix>,   // [context, embedding]
     pub(crate) embedding_norm: Option<Norm>,
+    pub(crate) token_input: Option<TokenInputWeights>,
     pub(crate) layers: Vec<Layer>, // [layers]
     pub(crate) output_norm: Option<Norm>,
     pub(crate) output: Matrix, // [vocabulary, embedding]
@@ -181,27 +196,6 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Every matrix that all tokens are multiplied with.
-    pub(crate) fn multiplied(&self) -> impl Iterator<Item = &Matrix> {
-        let layers = self.layers.iter().flat_map(Layer::multiplied);
-        layers.chain([&self.output])
-    }
-
-    /// The experts' matrices, each with the share of tokens that are multiplied with it.
-    pub(crate) fn of_experts(&self) -> impl Iterator<Item = (&Matrix, f64)> {
-        self.layers.iter().flat_map(|layer| {
-            let (experts, share) = match &layer.feed_forward {
-                FeedForwardWeights::Dense(_) => (&[][..], 0.0),
-                FeedForwardWeights::Experts(all) => {
-                    let share = all.spec.used as f64 / all.spec.count as f64;
-                    (&all.experts[..], share)
-                }
-            };
-            let matrices = experts.iter().flat_map(MlpWeights::linears);
-            matrices.map(move |linear| (&linear.matrix, share))
-        })
-    }
-
     /// Finds every tensor of `config` under the family's `names`. `blocks`: layers in the file, those among them that predict more tokens than one.
     pub(crate) fn find(
         file: &gguf::File,
@@ -227,6 +221,10 @@ impl Weights {
         let output = match find.get(&weight(tensor::OUTPUT)) {
             Some(tensor) => find.shaped(tensor, &[d, config.vocabulary])?,
             None => embedding.clone(),
+        };
+        let token_input = match config.per_layer_input {
+            Some(length) => Some(token_input(&mut find, config, length)?),
+            None => None,
         };
         let turns = turns(&mut find, config)?;
         let mut layers = Vec::with_capacity(config.layers.len());
@@ -256,6 +254,7 @@ impl Weights {
                 token_types,
                 positions,
                 embedding_norm,
+                token_input,
                 layers,
                 output_norm,
                 output,
@@ -278,6 +277,10 @@ impl Weights {
                 }
             }
         }
+        if let Some(input) = &mut self.token_input {
+            let own = vec![input.projection.matrix.clone()];
+            input.projection.matrix.prefetch = std::mem::replace(&mut next, own);
+        }
         self.output.prefetch = next;
         for layer in &mut self.layers {
             if let FeedForwardWeights::Experts(experts) = &mut layer.feed_forward {
@@ -292,7 +295,12 @@ impl Layer {
     /// The matrices that all tokens are multiplied with, in the order of the forward pass.
     fn multiplied(&self) -> impl Iterator<Item = &Matrix> {
         let mixer = match &self.mixer {
-            MixerWeights::Attention(a) => vec![&a.query, &a.key, &a.value, &a.output],
+            MixerWeights::Attention(a) => {
+                let own = a.key_value.iter();
+                let own = own.flat_map(|own| std::iter::once(&own.key).chain(&own.value));
+                let first = std::iter::once(&a.query).chain(own);
+                first.chain([&a.output]).collect()
+            }
             MixerWeights::ShortConv(conv) => vec![&conv.input, &conv.output],
             MixerWeights::LinearAttention(a) => {
                 let inner = [&a.gate, &a.input].into_iter().chain(&a.beta);
@@ -307,17 +315,21 @@ impl Layer {
                 std::iter::once(&experts.router).chain(shared).collect()
             }
         };
-        let all = mixer.into_iter().chain(feed_forward);
+        let input = self.layer_input.iter();
+        let input = input.flat_map(|input| [&input.gate, &input.projection]);
+        let all = mixer.into_iter().chain(feed_forward).chain(input);
         all.map(|linear| &linear.matrix)
     }
 
     /// The same in groups that are multiplied with one input.
     fn groups(&mut self) -> Vec<Vec<&mut Matrix>> {
         let mixer = match &mut self.mixer {
-            MixerWeights::Attention(a) => vec![
-                vec![&mut a.query, &mut a.key, &mut a.value],
-                vec![&mut a.output],
-            ],
+            MixerWeights::Attention(a) => {
+                let own = a.key_value.iter_mut();
+                let own = own.flat_map(|own| std::iter::once(&mut own.key).chain(&mut own.value));
+                let first = std::iter::once(&mut a.query).chain(own);
+                vec![first.collect(), vec![&mut a.output]]
+            }
             MixerWeights::ShortConv(conv) => vec![vec![&mut conv.input], vec![&mut conv.output]],
             MixerWeights::LinearAttention(a) => {
                 let inner = [&mut a.input, &mut a.gate].into_iter().chain(&mut a.beta);
@@ -339,7 +351,9 @@ impl Layer {
                 groups
             }
         };
-        let groups = mixer.into_iter().chain(feed_forward);
+        let input = self.layer_input.iter_mut();
+        let input = input.flat_map(|input| [vec![&mut input.gate], vec![&mut input.projection]]);
+        let groups = mixer.into_iter().chain(feed_forward).chain(input);
         groups
             .map(|group| group.into_iter().map(|l| &mut l.matrix).collect())
             .collect()

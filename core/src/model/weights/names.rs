@@ -27,6 +27,8 @@ pub(crate) struct Names {
     pub(crate) feed_forward_sum_norm: Option<&'static str>,
     /// The gate. Where a gated family has none, the first half of `ffn_up` is it.
     pub(crate) gate: Option<&'static str>,
+    /// What multiplies the residual stream after a layer, which a file may lack.
+    pub(crate) output_scale: Option<&'static str>,
     /// Parts of names of tensors that may lie in a file and change nothing.
     pub(crate) unused: &'static [&'static str],
 }
@@ -45,6 +47,7 @@ impl Names {
         feed_forward_post_norm: None,
         feed_forward_sum_norm: None,
         gate: Some(tensor::FFN_GATE),
+        output_scale: None,
         // Old converters wrote the inverse frequencies that everybody computes.
         unused: &["attn_rot_embd", tensor::ROPE_FREQS, "attn.rope.freqs"],
     };

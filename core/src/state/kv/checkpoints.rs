@@ -1,10 +1,9 @@
 //! What the rings held at certain positions, to go back to.
 
 use super::KvCache;
-use super::layout::{LayerLayout, window};
+use super::layout::LayerLayout;
 use super::store::Store;
 use crate::kernels::KEYS;
-use crate::model::Config;
 
 /// What [`State::checkpoint`](crate::state::State::checkpoint) is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +18,12 @@ pub(crate) enum Mark {
 #[derive(Clone, Default)]
 pub(super) struct Checkpoint {
     position: usize,
-    rows: Option<Store>, // [heads of all rings, window in blocks]
+    rings: Vec<Store>, // of each ring [heads, window in blocks]; empty at first
 }
 
-/// Rows of a checkpoint: of each head that has a ring, the blocks that hold a window.
-pub(super) fn checkpoint_rows(config: &Config, layouts: &[LayerLayout]) -> usize {
-    let rings = layouts.iter().filter(|layout| layout.is_ring).count();
-    rings * config.kv_heads * checkpoint_positions(window(config, layouts))
+/// A layer's rows in a checkpoint: if it has a ring, of each head the blocks that hold a window.
+pub(super) fn checkpoint_rows(layout: &LayerLayout, window: usize) -> usize {
+    usize::from(layout.is_ring) * layout.heads.kv * checkpoint_positions(window)
 }
 
 /// A window, and what the blocks at its ends hold besides.
@@ -64,9 +62,9 @@ impl KvCache {
             return;
         };
         let checkpoint = std::mem::take(&mut self.checkpoints[number]);
-        if let Some(saved) = &checkpoint.rows {
-            for (at, row, count) in self.checkpoint_runs(position) {
-                self.store.copy(row, saved, at..at + count);
+        for (layer, saved) in self.rings().zip(&checkpoint.rings) {
+            for (at, row, count) in self.checkpoint_runs(layer, position) {
+                self.stores[layer].copy(row, saved, at..at + count);
             }
         }
         self.checkpoints[number] = checkpoint;
@@ -83,27 +81,38 @@ impl KvCache {
             return;
         }
         let mut checkpoint = std::mem::take(&mut self.checkpoints[mark as usize]);
-        let rings = self.layers.iter().filter(|layout| layout.is_ring).count();
-        let rows = rings * self.kv_heads * checkpoint_positions(self.window);
-        let saved = checkpoint.rows.get_or_insert_with(|| {
-            Store::new(self.format(), rows, self.key_length, self.value_length)
-        });
+        if checkpoint.rings.is_empty() {
+            let store = |layer: usize| {
+                let layout = &self.layers[layer];
+                let rows = checkpoint_rows(layout, self.window);
+                Store::new(self.format, rows, &layout.heads)
+            };
+            checkpoint.rings = self.rings().map(store).collect();
+        }
         checkpoint.position = position;
-        for (at, row, count) in self.checkpoint_runs(position) {
-            saved.copy(at, &self.store, row..row + count);
+        for (layer, saved) in self.rings().zip(&mut checkpoint.rings) {
+            for (at, row, count) in self.checkpoint_runs(layer, position) {
+                saved.copy(at, &self.stores[layer], row..row + count);
+            }
         }
         self.checkpoints[mark as usize] = checkpoint;
     }
 
-    /// What a checkpoint at `position` consists of: rows in it, rows in the rings, and how many.
-    fn checkpoint_runs(&self, position: usize) -> Vec<(usize, usize, usize)> {
+    /// The layers that have rings.
+    fn rings(&self) -> impl Iterator<Item = usize> + use<> {
+        let rings: Vec<usize> = (0..self.layers.len())
+            .filter(|layer| self.layers[*layer].is_ring)
+            .collect();
+        rings.into_iter()
+    }
+
+    /// What a checkpoint at `position` consists of in one layer: rows in it, rows in the ring, and how many.
+    fn checkpoint_runs(&self, layer: usize, position: usize) -> Vec<(usize, usize, usize)> {
         let positions = position.saturating_sub(self.window)..position;
-        let rings = self.layers.iter().filter(|layout| layout.is_ring);
-        let heads = rings.flat_map(|layout| (0..self.kv_heads).map(move |head| (layout, head)));
-        let per = checkpoint_positions(self.window);
+        let (layout, per) = (&self.layers[layer], checkpoint_positions(self.window));
         let mut runs = Vec::new();
-        for (number, (layout, head)) in heads.enumerate() {
-            let mut at = number * per;
+        for head in 0..layout.heads.kv {
+            let mut at = head * per;
             for (row, count) in layout.runs(head, positions.clone()) {
                 runs.push((at, row, count));
                 at += count;

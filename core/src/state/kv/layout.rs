@@ -1,42 +1,49 @@
 //! Where each layer's positions lie: all of them, or those of a window in a ring.
 
-use super::{SEGMENT, SLACK};
+use super::{CacheFormat, SEGMENT, SLACK};
 use crate::kernels::KEYS;
-use crate::model::Config;
+use crate::model::{Config, Heads};
 use std::ops::Range;
 
 /// Where a layer's rows lie. Each head has as many as the layer keeps positions: position p is row p % positions.
 #[derive(Clone, Copy)]
 pub(super) struct LayerLayout {
-    pub(super) first: usize,
+    pub(super) heads: Heads,
     pub(super) positions: usize,
     pub(super) is_ring: bool,
 }
 
 impl LayerLayout {
-    /// The layouts of all layers, and how many rows they are together.
-    pub(super) fn all(config: &Config, context: usize) -> (Vec<LayerLayout>, usize) {
-        let mut rows = 0usize;
-        let layouts = config.scopes().map(|scope| {
+    /// The layouts of all layers that have a cache.
+    pub(super) fn all(config: &Config, context: usize) -> Vec<LayerLayout> {
+        let layouts = config.caches().map(|scope| {
             let whole = context.next_multiple_of(KEYS);
             // What sees the whole text is evaluated with the whole text.
             let window = scope.window.filter(|_| config.causal);
             let ring = window.map(|w| w.saturating_add(SLACK).next_multiple_of(SEGMENT));
             let positions = ring.unwrap_or(whole).min(whole);
-            let first = rows;
-            rows = rows.saturating_add(positions.saturating_mul(config.kv_heads));
             LayerLayout {
-                first,
+                heads: scope.heads,
                 positions,
                 is_ring: positions < whole,
             }
         });
-        (layouts.collect(), rows)
+        layouts.collect()
+    }
+
+    /// Its rows; saturates.
+    pub(super) fn rows(&self) -> usize {
+        self.heads.kv.saturating_mul(self.positions)
+    }
+
+    /// Bytes of one head's key and value at one position.
+    pub(super) fn position_bytes(&self, format: CacheFormat) -> usize {
+        format.row(self.heads.key_length) + format.row(self.heads.value_length)
     }
 
     /// The row of a head's position.
     pub(super) fn row(&self, head: usize, position: usize) -> usize {
-        self.first + head * self.positions + position % self.positions
+        head * self.positions + position % self.positions
     }
 
     /// The pieces in which the blocks that hold `positions` lie one after another: the row of each, and how many.
@@ -60,7 +67,7 @@ impl LayerLayout {
 /// The widest window of layers that keep only that; 0 where there are none.
 pub(super) fn window(config: &Config, layouts: &[LayerLayout]) -> usize {
     let rings = config
-        .scopes()
+        .caches()
         .zip(layouts)
         .filter(|(_, layout)| layout.is_ring);
     let windows = rings.filter_map(|(scope, _)| scope.window);

@@ -9,7 +9,7 @@ pub use store::CacheFormat;
 
 use crate::kernels::attention_q8_0::{unweave, weave};
 use crate::kernels::{KEYS, Kernels, Scores, WeightedSum};
-use crate::model::Config;
+use crate::model::{Config, Scope};
 use crate::quant::q8_0::{self, BLOCK, BYTES};
 use half::f16;
 use half::slice::HalfBitsSliceExt;
@@ -27,18 +27,16 @@ pub(crate) const SEGMENT: usize = 16 * KEYS;
 /// may go back by.
 pub(crate) const SLACK: usize = 256;
 
-/// Keys and values of one sequence, for every layer with attention; `layer` is its number among these. What lies at and after the session's position is left
+/// Keys and values of one sequence, for every layer that has its own; `layer` is its number among these. What lies at and after the session's position is left
 /// over and never read.
 ///
 /// A layer that sees everything keeps everything. One that sees a window keeps the window and [`SLACK`] positions, in a ring: it can go back a little by
 /// itself, and farther to a checkpoint.
 pub(crate) struct KvCache {
-    store: Store,
-    layers: Vec<LayerLayout>, // [layers with attention]
-    kv_heads: usize,
+    stores: Vec<Store>,       // [layers with a cache]
+    layers: Vec<LayerLayout>, // [layers with a cache]
+    format: CacheFormat,
     context: usize,
-    key_length: usize,
-    value_length: usize,
     /// The widest window of the layers that keep only a window; 0 where there are none.
     window: usize,
     /// The first position that all rings still have.
@@ -48,35 +46,43 @@ pub(crate) struct KvCache {
 
 /// Bytes of a cache for `context` positions; saturates instead of overflowing, so that a refusal can name a number.
 pub(super) fn bytes(config: &Config, context: usize, format: CacheFormat) -> u64 {
-    let (layouts, rows) = LayerLayout::all(config, context.min(usize::MAX - KEYS));
-    let row = format.row(config.key_length) + format.row(config.value_length);
-    let rows = rows.saturating_add(2 * checkpoint_rows(config, &layouts));
-    (rows as u64).saturating_mul(row as u64)
+    let layouts = LayerLayout::all(config, context.min(usize::MAX - KEYS));
+    let window = window(config, &layouts);
+    let bytes = layouts.iter().map(|layout| {
+        let rows = layout
+            .rows()
+            .saturating_add(2 * checkpoint_rows(layout, window));
+        (rows as u64).saturating_mul(layout.position_bytes(format) as u64)
+    });
+    bytes.fold(0, u64::saturating_add)
 }
 
 /// Bytes of keys and values that a token after `seen` others reads, in all layers.
 pub(crate) fn bytes_read(config: &Config, seen: usize, format: CacheFormat) -> u64 {
-    let position =
-        config.kv_heads * (format.row(config.key_length) + format.row(config.value_length));
-    let positions = config
-        .scopes()
-        .map(|scope| scope.window.map_or(seen, |window| seen.min(window)) as u64);
-    positions.sum::<u64>().saturating_mul(position as u64)
+    let bytes = config.scopes().map(|Scope { heads, window, .. }| {
+        let position = format.row(heads.key_length) + format.row(heads.value_length);
+        let positions = window.map_or(seen, |window| seen.min(window));
+        (positions as u64).saturating_mul((heads.kv * position) as u64)
+    });
+    bytes.fold(0, u64::saturating_add)
+}
+
+/// Each layer's rows, empty.
+fn stores(layouts: &[LayerLayout], format: CacheFormat) -> Vec<Store> {
+    let store = |layout: &LayerLayout| Store::new(format, layout.rows(), &layout.heads);
+    layouts.iter().map(store).collect()
 }
 
 impl KvCache {
     /// A cache for `context` positions. The pages are the system's zero pages until they are written, so a long context costs memory only as it fills.
     pub(super) fn new(config: &Config, context: usize, format: CacheFormat) -> Self {
-        let (key_length, value_length) = (config.key_length, config.value_length);
-        let (layers, rows) = LayerLayout::all(config, context);
+        let layers = LayerLayout::all(config, context);
         KvCache {
-            store: Store::new(format, rows, key_length, value_length),
+            stores: stores(&layers, format),
             window: window(config, &layers),
             layers,
-            kv_heads: config.kv_heads,
+            format,
             context,
-            key_length,
-            value_length,
             first: 0,
             checkpoints: Default::default(),
         }
@@ -88,15 +94,12 @@ impl KvCache {
     }
 
     pub(crate) fn format(&self) -> CacheFormat {
-        match self.store {
-            Store::F16(_) => CacheFormat::F16,
-            Store::Q8_0(_) => CacheFormat::Q8_0,
-        }
+        self.format
     }
 
-    /// Bytes of one head's key and value at one position.
-    pub(crate) fn position_bytes(&self) -> usize {
-        self.format().row(self.key_length) + self.format().row(self.value_length)
+    /// Bytes of one head's key and value at one position of a layer.
+    pub(crate) fn position_bytes(&self, layer: usize) -> usize {
+        self.layers[layer].position_bytes(self.format)
     }
 
     /// Stores `keys` `[tokens, kv_heads, key_length]` and `values` `[tokens, kv_heads, value_length]` at `start` and after, rounded to the format.
@@ -108,10 +111,11 @@ impl KvCache {
         keys: &[f32],
         values: &[f32],
     ) {
-        let (heads, layout) = (self.kv_heads, self.layers[layer]);
+        let layout = self.layers[layer];
+        let heads = layout.heads.kv;
         let rows = keys
-            .chunks_exact(self.key_length)
-            .zip(values.chunks_exact(self.value_length));
+            .chunks_exact(layout.heads.key_length)
+            .zip(values.chunks_exact(layout.heads.value_length));
         if layout.is_ring {
             let end = start + rows.len() / heads;
             self.first = self.first.max(end.saturating_sub(layout.positions));
@@ -120,7 +124,7 @@ impl KvCache {
             let position = start + number / heads;
             let at = layout.row(number % heads, position);
             let block = at - position % KEYS;
-            match &mut self.store {
+            match &mut self.stores[layer] {
                 Store::F16(rows) => {
                     let block = &mut rows.keys[block * rows.key..][..KEYS * rows.key];
                     let mut lane = block[position % KEYS..].iter_mut().step_by(KEYS);
@@ -161,7 +165,7 @@ impl KvCache {
     ) {
         let first = self.layers[layer].row(head, positions.start);
         let count = positions.len().next_multiple_of(KEYS);
-        match &self.store {
+        match &self.stores[layer] {
             Store::F16(rows) => {
                 let keys = &rows.keys[first * rows.key..][..count * rows.key];
                 kernels.scores(scores.over(keys.reinterpret_cast::<f16>()));
@@ -184,7 +188,7 @@ impl KvCache {
     ) {
         let first = self.layers[layer].row(head, start);
         let count = weighted_sum.positions;
-        match &self.store {
+        match &self.stores[layer] {
             Store::F16(rows) => {
                 let values = &rows.values[first * rows.value..][..count * rows.value];
                 kernels.weighted_sum(weighted_sum.over(values.reinterpret_cast::<f16>()));
@@ -208,20 +212,16 @@ impl KvCache {
 
     /// A cache with the same room and what this one has of the first `position` positions. Others are not copied.
     pub(super) fn fork(&self, position: usize) -> KvCache {
-        let rows = self
-            .layers
-            .last()
-            .map_or(0, |layout| layout.first + self.kv_heads * layout.positions);
-        let mut store = Store::new(self.format(), rows, self.key_length, self.value_length);
-        for layout in &self.layers {
-            for head in 0..self.kv_heads {
+        let mut stores = stores(&self.layers, self.format);
+        for ((layout, from), store) in self.layers.iter().zip(&self.stores).zip(&mut stores) {
+            for head in 0..layout.heads.kv {
                 for (row, count) in layout.runs(head, self.kept(layout, position)) {
-                    store.copy(row, &self.store, row..row + count);
+                    store.copy(row, from, row..row + count);
                 }
             }
         }
         KvCache {
-            store,
+            stores,
             layers: self.layers.clone(),
             first: self.first.max(position.saturating_sub(self.window)),
             checkpoints: self.checkpoints.clone(),
@@ -231,22 +231,29 @@ impl KvCache {
 
     /// Bytes of what [`KvCache::save`] hands out.
     pub(super) fn saved_bytes(&self, position: usize) -> usize {
-        let positions = self
-            .layers
-            .iter()
-            .map(|layout| self.kept(layout, position).len());
-        positions.sum::<usize>() * self.kv_heads * self.position_bytes()
+        let bytes = self.layers.iter().map(|layout| {
+            let positions = self.kept(layout, position).len();
+            positions * layout.heads.kv * layout.position_bytes(self.format)
+        });
+        bytes.sum()
     }
 
-    /// Each layer's heads' positions, of the first `position`, with their rows.
-    fn places(&self, position: usize) -> impl Iterator<Item = (usize, usize)> {
-        self.layers.iter().flat_map(move |layout| {
+    /// Each layer's heads' positions, of the first `position`: the layer, the position and its row.
+    fn places(&self, position: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        let layers = self.layers.iter().enumerate();
+        layers.flat_map(move |(layer, layout)| {
             let kept = self.kept(layout, position);
-            (0..self.kv_heads).flat_map(move |head| {
+            (0..layout.heads.kv).flat_map(move |head| {
                 kept.clone()
-                    .map(move |position| (position, layout.row(head, position)))
+                    .map(move |position| (layer, position, layout.row(head, position)))
             })
         })
+    }
+
+    /// Room for the bytes of one position of any layer.
+    fn position_room(&self) -> Vec<u8> {
+        let bytes = (0..self.layers.len()).map(|layer| self.position_bytes(layer));
+        vec![0; bytes.max().unwrap_or(0)]
     }
 
     /// Hands out the first `position` positions, or of those the window, layer by layer and head by head: each position's key, then its value, as
@@ -256,11 +263,13 @@ impl KvCache {
         position: usize,
         write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut bytes = vec![0; self.position_bytes()];
-        for (position, at) in self.places(position) {
+        let mut bytes = self.position_room();
+        for (layer, position, at) in self.places(position) {
             let block = at - position % KEYS;
-            let (key, value) = bytes.split_at_mut(self.format().row(self.key_length));
-            match &self.store {
+            let bytes = &mut bytes[..self.position_bytes(layer)];
+            let key = self.format.row(self.layers[layer].heads.key_length);
+            let (key, value) = bytes.split_at_mut(key);
+            match &self.stores[layer] {
                 Store::F16(rows) => {
                     let lane = rows.keys[block * rows.key..][position % KEYS..]
                         .iter()
@@ -281,7 +290,7 @@ impl KvCache {
                     value.copy_from_slice(&rows.values[at * rows.value..][..rows.value]);
                 }
             }
-            write(&bytes)?;
+            write(bytes)?;
         }
         Ok(())
     }
@@ -294,13 +303,15 @@ impl KvCache {
     ) -> io::Result<()> {
         self.first = position.saturating_sub(self.window);
         self.checkpoints = Default::default();
-        let mut bytes = vec![0; self.position_bytes()];
+        let mut bytes = self.position_room();
         let places: Vec<_> = self.places(position).collect();
-        for (position, at) in places {
-            read(&mut bytes)?;
+        for (layer, position, at) in places {
+            let bytes = &mut bytes[..self.position_bytes(layer)];
+            read(bytes)?;
             let block = at - position % KEYS;
-            let (key, value) = bytes.split_at(self.format().row(self.key_length));
-            match &mut self.store {
+            let key = self.format.row(self.layers[layer].heads.key_length);
+            let (key, value) = bytes.split_at(key);
+            match &mut self.stores[layer] {
                 Store::F16(rows) => {
                     let lane = rows.keys[block * rows.key..][position % KEYS..]
                         .iter_mut()

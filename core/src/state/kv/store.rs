@@ -1,6 +1,6 @@
 //! How keys and values lie in memory.
 
-use crate::model::Config;
+use crate::model::{Config, Heads};
 use crate::quant::q8_0::{BLOCK, BYTES};
 use crate::{Error, Result};
 use half::f16;
@@ -36,8 +36,9 @@ impl CacheFormat {
 
     /// Refuses heads that are no whole number of blocks.
     pub(crate) fn check(self, config: &Config) -> Result<()> {
-        let lengths = [config.key_length, config.value_length];
-        match lengths.iter().find(|length| !length.is_multiple_of(BLOCK)) {
+        let heads = config.caches().map(|scope| &scope.heads);
+        let mut lengths = heads.flat_map(|heads| [heads.key_length, heads.value_length]);
+        match lengths.find(|length| !length.is_multiple_of(BLOCK)) {
             Some(length) if self == CacheFormat::Q8_0 => Err(Error::InvalidOption {
                 option: "cache_format",
                 expected: format!(
@@ -56,7 +57,7 @@ pub(super) enum Store {
     Q8_0(Rows<u8>),
 }
 
-/// Rows of keys and values. Keys lie in blocks of 16 positions, woven: value by value, or block of 32 by block; values row after row.
+/// One layer's rows of keys and values. Keys lie in blocks of 16 positions, woven: value by value, or block of 32 by block; values row after row.
 #[derive(Clone)]
 pub(super) struct Rows<T> {
     pub(super) keys: Vec<T>,
@@ -92,15 +93,11 @@ impl<T: Copy + Default> Rows<T> {
 }
 
 impl Store {
-    pub(super) fn new(
-        format: CacheFormat,
-        rows: usize,
-        key_length: usize,
-        value_length: usize,
-    ) -> Store {
-        let [key, value] = [key_length, value_length].map(|length| format.row(length));
+    pub(super) fn new(format: CacheFormat, rows: usize, heads: &Heads) -> Store {
+        let lengths = [heads.key_length, heads.value_length];
+        let [key, value] = lengths.map(|length| format.row(length));
         match format {
-            CacheFormat::F16 => Store::F16(Rows::new(rows, key_length, value_length)),
+            CacheFormat::F16 => Store::F16(Rows::new(rows, lengths[0], lengths[1])),
             CacheFormat::Q8_0 => Store::Q8_0(Rows::new(rows, key, value)),
         }
     }
