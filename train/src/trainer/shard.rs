@@ -36,7 +36,7 @@ impl Shard {
         }
         let (positions, labels): (Vec<usize>, Vec<u32>) = batch.targets.iter().copied().unzip();
         let clock = Instant::now();
-        let targets = match (losses.teacher_want(positions.clone()), teacher) {
+        let targets = match (losses.teacher_outputs(positions.clone()), teacher) {
             (Some(want), Some(ask)) => ask(batch, &want)?,
             _ => Output::default(),
         };
@@ -44,7 +44,7 @@ impl Shard {
         student.run(
             &batch.ids,
             batch.length,
-            &losses.student_want(positions),
+            &losses.student_outputs(positions),
             true,
             &mut self.tape,
         )?;
