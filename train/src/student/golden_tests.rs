@@ -54,7 +54,10 @@ fn gradients_equal_pytorch() {
             dlogits.extend(weights.iter().enumerate().map(gradient));
         }
         let expected = values.next().unwrap();
-        assert!(near(loss, expected, expected, 1e-5), "{name}: loss {loss}, expected {expected}");
+        assert!(
+            near(loss, expected, expected, 1e-5),
+            "{name}: loss {loss}, expected {expected}"
+        );
         let mut gradient = vec![0f32; decoder.layout.total];
         prepared.backward(&mut tape, &dlogits, &[], &mut gradient);
 
@@ -74,7 +77,11 @@ fn gradients_equal_pytorch() {
             let range = found.unwrap_or_else(|| panic!("{name}: no tensor {tensor}"));
             let ours = &gradient[range];
             seen += ours.len();
-            let norm = ours.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+            let norm = ours
+                .iter()
+                .map(|x| f64::from(*x).powi(2))
+                .sum::<f64>()
+                .sqrt();
             let expected = values.next().unwrap();
             assert!(
                 near(norm, expected, expected, 1e-4),
@@ -97,5 +104,8 @@ fn gradients_equal_pytorch() {
         assert_eq!(seen, decoder.layout.total, "{name}: a tensor is missing");
         println!("{name:<16} loss {loss:.4}, gradients off by {worst:.1e}");
     }
-    assert!(values.next().is_none(), "training.f32 holds more than training.tsv tells of");
+    assert!(
+        values.next().is_none(),
+        "training.f32 holds more than training.tsv tells of"
+    );
 }

@@ -210,7 +210,12 @@ impl Placer<'_> {
             Form::Matrix(cols) => (Role::Linear, [rows, cols.of(self.shape)]),
             _ => return 0..0, // `places` knows of no such part
         };
-        let name = |kind: &str| (format!("{from}{}.{kind}", part.from), format!("{to}{}.{kind}", part.to));
+        let name = |kind: &str| {
+            (
+                format!("{from}{}.{kind}", part.from),
+                format!("{to}{}.{kind}", part.to),
+            )
+        };
         let mut range = self.place(name("weight"), role, shape);
         let family = self.config.family;
         let last = self.all.len() - 1;
@@ -226,7 +231,10 @@ impl Placer<'_> {
     /// The bias of a matrix.
     fn bias(&mut self, from: &str, to: &str, part: &Part) -> Range<usize> {
         let rows = part.rows.of(self.shape);
-        let name = (format!("{from}{}.bias", part.from), format!("{to}{}.bias", part.to));
+        let name = (
+            format!("{from}{}.bias", part.from),
+            format!("{to}{}.bias", part.to),
+        );
         let range = self.place(name, Role::Bias, [1, rows]);
         let last = self.all.len() - 1;
         self.all[last].interleaved =
@@ -249,7 +257,11 @@ impl Placer<'_> {
         let to = format!("blk.{number}.");
         let (mut weights, mut biases) = (HashMap::new(), HashMap::new());
         for group in ORDER {
-            let members: Vec<&Part> = group.iter().filter_map(|name| parts.get(name)).copied().collect();
+            let members: Vec<&Part> = group
+                .iter()
+                .filter_map(|name| parts.get(name))
+                .copied()
+                .collect();
             for part in &members {
                 weights.insert(part.to, self.part(&from, &to, part));
             }

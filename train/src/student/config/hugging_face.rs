@@ -3,9 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use dram_core::gguf::names::tensor;
-use dram_core::model::folder::{
-    Entries, Family, Fields, Kind, Shape, Value, same_for_all_lengths,
-};
+use dram_core::model::folder::{Entries, Family, Fields, Kind, Shape, Value, same_for_all_lengths};
 use dram_core::model::{HeadNorm, NormKind, Rotation};
 use dram_files::write::Head;
 use serde_json::{Value as Json, json};
@@ -151,7 +149,9 @@ impl Config {
             let scalar = self.attention_scale().powi(-2).round();
             set("query_pre_attn_scalar", json!(scalar as u64));
         }
-        if let Some(base) = o.local_rope_base.filter(|base| *base != self.rope_base) {
+        let says = default_of(family, "rope_local_base_freq").is_some();
+        let own = |base: &f32| says || *base != self.rope_base;
+        if let Some(base) = o.local_rope_base.filter(own) {
             set("rope_local_base_freq", json!(base));
         }
         if let Some(cap) = o.attention_cap {
@@ -175,7 +175,10 @@ impl Config {
             set("sliding_window", json!(window));
             set("layer_types", json!(kinds));
         }
-        if o.scopes.iter().any(|scope| scope.rotation == Rotation::None) {
+        if o.scopes
+            .iter()
+            .any(|scope| scope.rotation == Rotation::None)
+        {
             let rotates = |scope: &super::Scope| u8::from(scope.rotation != Rotation::None);
             let rotating: Vec<u8> = o.scopes.iter().map(rotates).collect();
             set("no_rope_layers", json!(rotating));
@@ -185,7 +188,11 @@ impl Config {
 
     /// The class and the type by which transformers knows it: a window makes another model of two families.
     fn class(&self) -> (&'static str, &'static str) {
-        let windowed = self.options.scopes.iter().any(|scope| scope.window.is_some());
+        let windowed = self
+            .options
+            .scopes
+            .iter()
+            .any(|scope| scope.window.is_some());
         match self.family.name {
             "llama" if windowed => ("MistralForCausalLM", "mistral"),
             "olmo2" if windowed => ("Olmo3ForCausalLM", "olmo3"),
@@ -283,7 +290,9 @@ fn described(fields: &Fields, family: Family, shape: &Shape) -> Result<dram_core
 /// The value of a field that the family's folders may leave out.
 fn default_of(family: Family, field: &str) -> Option<f64> {
     let defaults = family.defaults.iter();
-    defaults.copied().find_map(|(name, value)| (name == field).then_some(value))
+    defaults
+        .copied()
+        .find_map(|(name, value)| (name == field).then_some(value))
 }
 
 /// The divisors that a `rope_scaling` entry stands for.
@@ -359,7 +368,11 @@ mod tests {
             ("architectures", json!(["Lfm2ForCausalLM"]), "olmo2"),
             ("architectures", json!(["GPT2LMHeadModel"]), "GPT2"),
             ("num_hidden_layers", json!(1u64 << 40), "layers"),
-            ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}), "yarn"),
+            (
+                "rope_scaling",
+                json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}),
+                "yarn",
+            ),
         ] {
             let mut bad = json.clone();
             bad[key] = value;

@@ -43,7 +43,10 @@ impl Config {
             c.value_length
         );
         ensure!(
-            c.causal && c.pooling.is_none() && !c.gated_attention && c.activation != Activation::Gelu,
+            c.causal
+                && c.pooling.is_none()
+                && !c.gated_attention
+                && c.activation != Activation::Gelu,
             "an encoder, gated attention or an activation without a gate, which the decoder does not compute"
         );
         let plain = |scope: &Scope| scope.window.is_none() && scope.rotation == Rotation::Global;

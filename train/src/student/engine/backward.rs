@@ -41,9 +41,17 @@ impl Net<'_> {
         let of = (&mut *dactivated, &*t.activated);
         self.add_branch_backward(gradient, of, down, &t.fed, &mut branch, [m, d, f]);
         self.activate_backward(&mut t.gate_up, dactivated);
-        let read = if c.options.parallel { normed } else { &t.middle_normed };
+        let read = if c.options.parallel {
+            normed
+        } else {
+            &t.middle_normed
+        };
         self.project_backward(gradient, &t.gate_up, read, &w.gate_up, [m, 2 * f, d]);
-        let dread = if c.options.parallel { &mut back.dfed } else { &mut back.dnormed };
+        let dread = if c.options.parallel {
+            &mut back.dfed
+        } else {
+            &mut back.dnormed
+        };
         let dread = sized(dread, m * d);
         let weight = self.at(&w.gate_up.weight);
         products.linear_input_gradient(dread, &t.gate_up, weight, [m, 2 * f, d], false);

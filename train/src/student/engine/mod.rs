@@ -118,10 +118,10 @@ struct Back {
     dattended: Vec<f32>,
     dq: Vec<f32>,
     dkv: Vec<f32>,
-    dlogits: Vec<f32>, // [s, vocabulary], where logits are scaled or bounded
-    dbranch: Vec<f32>, // [m, d], where branches are normalised or scaled
-    dscaled: Vec<f32>, // [m, d]
-    dfed: Vec<f32>,    // [m, d], where the branches are parallel
+    dlogits: Vec<f32>,     // [s, vocabulary], where logits are scaled or bounded
+    dbranch: Vec<f32>,     // [m, d], where branches are normalised or scaled
+    dscaled: Vec<f32>,     // [m, d]
+    dfed: Vec<f32>,        // [m, d], where the branches are parallel
     dheads: [Vec<f32>; 2], // queries or keys after their norm, and before it
     scratch: Scratch,
 }

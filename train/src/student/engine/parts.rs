@@ -10,9 +10,7 @@ use crate::student::ops::elementwise::{
     add, add_rows_to, add_scaled, add_to_rows, geglu, geglu_backward, put_columns, swiglu,
     swiglu_backward, take_columns,
 };
-use crate::student::ops::norm::{
-    layer_norm, layer_norm_backward, rms_norm, rms_norm_backward,
-};
+use crate::student::ops::norm::{layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 
 impl Net<'_> {
     /// `y` [n, d] = the norm of `x`; a copy where there is none.
@@ -140,7 +138,8 @@ impl Net<'_> {
         shape: [usize; 3],
     ) {
         let dw = &mut gradient[linear.weight.clone()];
-        self.backward_products.linear_weight_gradient(dw, dy, x, shape);
+        self.backward_products
+            .linear_weight_gradient(dw, dy, x, shape);
         if let Some(bias) = &linear.bias {
             add_rows_to(&mut gradient[bias.clone()], dy);
         }

@@ -191,7 +191,11 @@ impl WithSimd for Forward<'_> {
                             let kept = &mut capped[place + i * width..][..rows * width];
                             cap_scores(p, kept, layer.scale, cap);
                         }
-                        let scale = if layer.cap.is_some() { 1.0 } else { layer.scale };
+                        let scale = if layer.cap.is_some() {
+                            1.0
+                        } else {
+                            layer.scale
+                        };
                         for (row, &at) in p.chunks_exact_mut(width).zip(&at[i..]) {
                             softmax_row(row, layer.seen(at), scale);
                         }
