@@ -1,7 +1,7 @@
 //! One layer's backward pass.
 
 use super::parts::Branches;
-use super::{Back, LayerTape, Net, queries, sized};
+use super::{Back, LayerTape, Net, sized};
 use crate::student::layout::LayerRanges;
 use crate::student::ops::attention::attention_backward;
 use crate::student::ops::elementwise::{add, scatter_add};
@@ -27,7 +27,7 @@ impl Net<'_> {
         let products = self.backward_products;
         let n = rows.ids.len();
         let last = l + 1 == c.layers;
-        let (m, query_at, spans, _) = queries(rows, last);
+        let (m, query_at, spans, _) = rows.queries(last);
         let normed = if last { &t.normed_wanted } else { &t.normed };
 
         // out = middle + down(activation of gate_up(norm(middle)))

@@ -1,6 +1,6 @@
 //! One layer's forward pass.
 
-use super::{LayerTape, Net, queries, sized};
+use super::{LayerTape, Net, sized};
 use crate::student::fakequant;
 use crate::student::layout::LayerRanges;
 use crate::student::ops::attention::{Scratch, attention};
@@ -26,7 +26,7 @@ impl Net<'_> {
         let rope = self.rope_of(l);
         let n = rows.ids.len();
         let last = l + 1 == c.layers;
-        let (m, query_at, spans, probabilities) = queries(rows, last);
+        let (m, query_at, spans, probabilities) = rows.queries(last);
 
         let normed = sized(&mut t.normed, n * d);
         self.normalise(normed, &mut t.inverse, x, w.attention_norm.as_ref());

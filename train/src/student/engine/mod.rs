@@ -380,20 +380,6 @@ impl<'a> Net<'a> {
     }
 }
 
-/// How many query rows a layer has, their positions, sequences, and the room for their probabilities.
-fn queries(rows: &Rows, last: bool) -> (usize, &[u32], &[Span], usize) {
-    if last {
-        (
-            rows.wanted.len(),
-            &rows.wanted_at,
-            &rows.wanted_spans,
-            rows.wanted_probabilities,
-        )
-    } else {
-        (rows.ids.len(), &rows.at, &rows.spans, rows.probabilities)
-    }
-}
-
 /// Makes each value greater or smaller by 2⁻²¹ of itself, by a pattern without meaning.
 fn shake(values: &mut [f32]) {
     const SHARE: f32 = 1.0 / (1 << 21) as f32;
