@@ -248,13 +248,9 @@ fn hugging_face_folders() {
     );
 
     for (from, to, fragment) in [
-        ("\"llama\"", "\"mamba\"", "mamba"),
+        ("LlamaForCausalLM", "MambaForCausalLM", "Mamba"),
         ("\"hidden_size\":32", "\"hidden_size\":64", "shape"),
-        (
-            "\"hidden_size\":32",
-            "\"hidden_size\":0",
-            "embedding_length",
-        ),
+        ("\"hidden_size\":32", "\"hidden_size\":0", "hidden_size"),
         (
             "\"hidden_size\":32",
             "\"hidden_size\":\"32\"",
@@ -279,12 +275,12 @@ fn hugging_face_folders() {
         (
             "\"num_key_value_heads\":1",
             "\"num_key_value_heads\":3",
-            "kv_heads",
+            "key-value heads",
         ),
         ("\"silu\"", "\"gelu\"", "gelu"),
         (
             "\"rope_scaling\":null",
-            "\"rope_scaling\":{\"rope_type\":\"yarn\"}",
+            "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4.0,\"original_max_position_embeddings\":64}",
             "yarn",
         ),
         (

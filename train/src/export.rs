@@ -5,11 +5,11 @@
 //! unless the logits agree with the training model's.
 
 mod checkpoint;
-mod llama;
+mod gguf;
 mod parity;
 
 pub use checkpoint::Checkpoint;
-pub use llama::{import, scheme_of};
+pub use gguf::{import, scheme_of};
 pub use parity::{
     Limits, NEAR_TIE, Noise, Parity, ROOM, compare, compare_with, verify, verify_with,
 };
@@ -119,8 +119,8 @@ impl Export<'_> {
             self.config.vocabulary,
             self.vocabulary.tokens.len()
         );
-        let tensors = llama::Tensors::new(self.config, &layout, self.weights, self.scheme)?;
-        let mut metadata = llama::metadata(self.config, self.scheme, self.name)?;
+        let tensors = gguf::Tensors::new(self.config, &layout, self.weights, self.scheme)?;
+        let mut metadata = gguf::metadata(self.config, self.scheme, self.name)?;
         self.vocabulary.check_ids()?;
         metadata.extend(self.vocabulary.metadata()?);
         metadata.push(("dram.version".into(), env!("CARGO_PKG_VERSION").into()));

@@ -72,10 +72,6 @@ const LONG: &[(&str, &str)] = &[
     ),
     ("train/src/tasks/actions/values.rs", "a table of values"),
     (
-        "train/src/student/engine.rs",
-        "one layer's forward and backward pass, side by side",
-    ),
-    (
         "train/src/student/ops/attention.rs",
         "forward and backward pass, side by side",
     ),

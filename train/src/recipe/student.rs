@@ -13,6 +13,9 @@ use crate::student::Config;
 pub struct Student {
     /// Start from this Hugging Face folder or GGUF file, relative to the recipe, instead of at random; its shape replaces the fields below.
     pub init: Option<PathBuf>,
+    /// The family, by the name that GGUF has for it: "llama", "qwen3", "gemma3" and so on (a wrong name is answered with the list). It decides norms,
+    /// biases, rotation, windows and activation, as the family's folders have them by default. Default "llama".
+    pub architecture: String,
     /// Width of the residual stream. Default 128.
     pub embedding_length: usize,
     /// Default 4.
@@ -40,6 +43,7 @@ impl Default for Student {
         let c = Config::default();
         Student {
             init: None,
+            architecture: c.family.name.into(),
             embedding_length: c.embedding_length,
             layers: c.layers,
             heads: c.heads,
@@ -79,11 +83,10 @@ impl Student {
             feed_forward_length: self.feed_forward_length,
             context_length: self.context_length,
             rope_base: self.rope_base,
-            rope_factors: Vec::new(),
             norm_eps: self.norm_eps,
             tied_embeddings: self.tied_embeddings,
+            ..Config::default()
         };
-        config.check().context("[student]")?;
-        Ok(config)
+        Config::of_family(&self.architecture, config).context("[student]")
     }
 }

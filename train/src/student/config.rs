@@ -1,12 +1,21 @@
-//! The shape of a llama-family decoder, and how `config.json` says it.
+//! The shape of a decoder, and what its family does beyond Llama's.
 
-use anyhow::{Context, Result, bail, ensure};
-use dram_core::model::folder::same_for_all_lengths;
-use serde_json::{Value as Json, json};
+mod hugging_face;
+mod runtime;
+
+pub use hugging_face::families;
+
+use anyhow::{Result, bail, ensure};
+use dram_core::model::folder::Family;
+use dram_core::model::{Activation, HeadNorm, NormKind, Rotation};
+
+use super::Layout;
 
 /// Shape and constants of a decoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// Whose names, fields and keys its folder and file have.
+    pub family: Family,
     /// Tokens in the vocabulary.
     pub vocabulary: usize,
     /// Width of the residual stream.
@@ -26,12 +35,95 @@ pub struct Config {
     pub norm_eps: f32,
     /// The output matrix is the embedding matrix.
     pub tied_embeddings: bool,
+    /// What the family does beyond Llama's decoder.
+    pub options: Options,
+}
+
+/// What later families do beyond Llama's decoder. The default is that decoder, and what is off costs nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Which norm it has everywhere.
+    pub norm: NormKind,
+    /// Norm of queries and keys before they are rotated.
+    pub head_norm: Option<HeadNorm>,
+    /// Attention and the feed-forward part read the same normalised vector, and both results are added to the stream.
+    pub parallel: bool,
+    /// What stands between the feed-forward part's matrices.
+    pub activation: Activation,
+    /// Leading dimensions of a head that are rotated; `None`: all.
+    pub rotated: Option<usize>,
+    /// The base of the rotary frequencies of layers with [`Rotation::Local`].
+    pub local_rope_base: Option<f32>,
+    /// What the layers see and how they rotate, `[layers]`; empty: everything, and alike.
+    pub scopes: Vec<LayerScope>,
+    /// Multiplies the tokens' embeddings.
+    pub embedding_scale: f32,
+    /// Multiplies what a branch adds to the residual stream.
+    pub residual_scale: f32,
+    /// Multiplies the logits.
+    pub logit_scale: f32,
+    /// Multiplies the products of queries and keys; `None`: 1 / √head_dim.
+    pub attention_scale: Option<f32>,
+    /// Bound of attention's scores: `cap · tanh(score / cap)` (arXiv:2408.00118).
+    pub attention_cap: Option<f32>,
+    /// Bound of the logits, likewise.
+    pub logit_cap: Option<f32>,
+    pub biases: Biases,
+}
+
+/// Which matrices have a bias, in every layer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Biases {
+    /// To queries, keys and values.
+    pub qkv: bool,
+    /// Of attention's output.
+    pub output: bool,
+    /// Of the feed-forward part.
+    pub feed_forward: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            norm: NormKind::Rms,
+            head_norm: None,
+            parallel: false,
+            activation: Activation::SiluGated,
+            rotated: None,
+            local_rope_base: None,
+            scopes: Vec::new(),
+            embedding_scale: 1.0,
+            residual_scale: 1.0,
+            logit_scale: 1.0,
+            attention_scale: None,
+            attention_cap: None,
+            logit_cap: None,
+            biases: Biases::default(),
+        }
+    }
+}
+
+/// What one layer's attention sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerScope {
+    /// How many positions, the token's own among them; `None`: all.
+    pub window: Option<usize>,
+    pub rotation: Rotation,
+}
+
+impl LayerScope {
+    /// All positions, rotated as the model's are.
+    pub(super) const ALL: LayerScope = LayerScope {
+        window: None,
+        rotation: Rotation::Global,
+    };
 }
 
 impl Default for Config {
     /// About a million parameters with a vocabulary of 2,048.
     fn default() -> Self {
         Config {
+            family: Family::llama(),
             vocabulary: 2048,
             embedding_length: 128,
             layers: 4,
@@ -44,6 +136,7 @@ impl Default for Config {
             rope_factors: Vec::new(),
             norm_eps: 1e-5,
             tied_embeddings: true,
+            options: Options::default(),
         }
     }
 }
@@ -51,9 +144,12 @@ impl Default for Config {
 /// Nothing a file or recipe says may make buffers larger than this many parameters.
 const MAX_PARAMETERS: usize = 1 << 34;
 
+/// Nor may it ask for more layers than this.
+const MAX_LAYERS: usize = 1 << 12;
+
 impl Config {
     /// # Errors
-    /// When the numbers contradict each other.
+    /// When the numbers contradict each other, or the family's files cannot hold them.
     pub fn check(&self) -> Result<()> {
         let sizes = [
             ("vocabulary", self.vocabulary),
@@ -66,10 +162,14 @@ impl Config {
             ("context_length", self.context_length),
         ];
         for (name, value) in sizes {
-            ensure!(
-                (1..=1 << 28).contains(&value),
-                "{name} = {value}: expected 1 to {}",
+            let most = if name == "layers" {
+                MAX_LAYERS
+            } else {
                 1 << 28
+            };
+            ensure!(
+                (1..=most).contains(&value),
+                "{name} = {value}: expected 1 to {most}"
             );
         }
         ensure!(
@@ -78,17 +178,22 @@ impl Config {
             self.heads,
             self.kv_heads
         );
+        let rotated = self.rotated();
         ensure!(
-            self.head_dim.is_multiple_of(2),
-            "head_dim = {} is odd; rotary embedding turns pairs of dimensions",
+            self.head_dim.is_multiple_of(2) && rotated.is_multiple_of(2),
+            "head_dim = {}, of which {rotated} are rotated, is odd; rotary embedding turns pairs of dimensions",
             self.head_dim
         );
         ensure!(
-            self.rope_factors.is_empty() || self.rope_factors.len() == self.head_dim / 2,
-            "{} rotary factors for a head of {} dimensions; expected {}",
+            (1..=self.head_dim).contains(&rotated),
+            "{rotated} rotated dimensions of a head of {}",
+            self.head_dim
+        );
+        ensure!(
+            self.rope_factors.is_empty() || self.rope_factors.len() == rotated / 2,
+            "{} rotary factors for {rotated} rotated dimensions; expected {}",
             self.rope_factors.len(),
-            self.head_dim,
-            self.head_dim / 2
+            rotated / 2
         );
         ensure!(
             self.rope_base.is_finite() && self.rope_base > 0.0,
@@ -104,6 +209,19 @@ impl Config {
             "norm_eps = {}: expected zero or a small positive number",
             self.norm_eps
         );
+        let same = self.rope_factors.windows(2).all(|f| f[0] == f[1]);
+        ensure!(
+            same || self.family == Family::llama(),
+            "a factor of its own for each rotary frequency, which a file of the {} family cannot hold",
+            self.family.name
+        );
+        let scopes = &self.options.scopes;
+        ensure!(
+            scopes.is_empty() || scopes.len() == self.layers,
+            "{} layers, and what {} of them see",
+            self.layers,
+            scopes.len()
+        );
         match self.try_parameters() {
             Some(n) if n <= MAX_PARAMETERS => Ok(()),
             _ => bail!("more than {MAX_PARAMETERS} parameters"),
@@ -112,9 +230,13 @@ impl Config {
 
     /// Number of parameters; tied embeddings count once.
     pub fn parameters(&self) -> usize {
-        self.try_parameters().unwrap_or(usize::MAX)
+        match self.check() {
+            Ok(()) => Layout::new(self).total,
+            Err(_) => usize::MAX,
+        }
     }
 
+    /// Those of the matrices and of Llama's norms.
     fn try_parameters(&self) -> Option<usize> {
         let d = self.embedding_length;
         let q = self.heads.checked_mul(self.head_dim)?;
@@ -133,208 +255,41 @@ impl Config {
             .checked_add(d)
     }
 
-    /// Angular frequencies of the rotary embedding, [head_dim / 2]: base^(−2i / head_dim) over the factors.
+    /// Dimensions of a head that are rotated.
+    pub fn rotated(&self) -> usize {
+        self.options.rotated.unwrap_or(self.head_dim)
+    }
+
+    /// What attention sees in this layer, and how it rotates.
+    pub fn scope(&self, layer: usize) -> LayerScope {
+        let own = self.options.scopes.get(layer).copied();
+        own.unwrap_or(LayerScope::ALL)
+    }
+
+    /// Multiplies the products of queries and keys.
+    pub fn attention_scale(&self) -> f32 {
+        let own = self.options.attention_scale;
+        own.unwrap_or(1.0 / (self.head_dim as f32).sqrt())
+    }
+
+    /// Angular frequencies of the rotary embedding, [rotated / 2]: base^(−2i / rotated) over the factors.
     pub fn rope_frequencies(&self) -> Vec<f64> {
-        (0..self.head_dim / 2)
+        self.frequencies(self.rope_base, &self.rope_factors)
+    }
+
+    /// Those of the layers that have a base of their own, likewise.
+    pub fn local_rope_frequencies(&self) -> Option<Vec<f64>> {
+        let base = self.options.local_rope_base?;
+        Some(self.frequencies(base, &[]))
+    }
+
+    fn frequencies(&self, base: f32, factors: &[f32]) -> Vec<f64> {
+        let rotated = self.rotated();
+        (0..rotated / 2)
             .map(|i| {
-                let f = f64::from(self.rope_base).powf(-((2 * i) as f64) / self.head_dim as f64);
-                f / self.rope_factors.get(i).map_or(1.0, |&x| f64::from(x))
+                let f = f64::from(base).powf(-((2 * i) as f64) / rotated as f64);
+                f / factors.get(i).map_or(1.0, |&x| f64::from(x))
             })
             .collect()
-    }
-
-    /// Reads `config.json` of a Hugging Face folder (`LlamaForCausalLM` and models with the same layers).
-    ///
-    /// # Errors
-    /// When a field is missing or asks for something this decoder does not do.
-    pub fn from_hugging_face(json: &Json) -> Result<Self> {
-        let model_type = json["model_type"].as_str().unwrap_or("llama");
-        ensure!(
-            matches!(model_type, "llama" | "mistral"),
-            "config.json: model_type {model_type:?} is not a plain llama decoder; expected \"llama\" or \"mistral\""
-        );
-        for (key, why) in [
-            ("attention_bias", "biases in attention"),
-            ("mlp_bias", "biases in the feed-forward part"),
-        ] {
-            ensure!(
-                json[key] != true,
-                "config.json: {key} = true asks for {why}, which the decoder does not have"
-            );
-        }
-        let activation = json["hidden_act"].as_str().unwrap_or("silu");
-        ensure!(
-            matches!(activation, "silu" | "swish"),
-            "config.json: hidden_act {activation:?}; expected \"silu\""
-        );
-        let size = |key: &str| -> Result<usize> {
-            let value = json[key]
-                .as_u64()
-                .with_context(|| format!("config.json: {key} is missing or is no whole number"))?;
-            Ok(usize::try_from(value)?)
-        };
-        let optional = |key: &str, default: usize| {
-            if json[key].is_null() {
-                Ok(default)
-            } else {
-                size(key)
-            }
-        };
-        let heads = size("num_attention_heads")?;
-        let embedding_length = size("hidden_size")?;
-        ensure!(heads > 0, "config.json: num_attention_heads is 0");
-        let rope = [&json["rope_parameters"], &json["rope_scaling"]]
-            .into_iter()
-            .find(|r| r.is_object())
-            .unwrap_or(&Json::Null);
-        let mut config = Config {
-            vocabulary: size("vocab_size")?,
-            embedding_length,
-            layers: size("num_hidden_layers")?,
-            heads,
-            kv_heads: optional("num_key_value_heads", heads)?,
-            head_dim: optional("head_dim", embedding_length / heads)?,
-            feed_forward_length: size("intermediate_size")?,
-            context_length: optional("max_position_embeddings", 2048)?,
-            rope_base: rope["rope_theta"]
-                .as_f64()
-                .or(json["rope_theta"].as_f64())
-                .unwrap_or(10_000.0) as f32,
-            rope_factors: Vec::new(),
-            norm_eps: json["rms_norm_eps"].as_f64().unwrap_or(1e-6) as f32,
-            tied_embeddings: json["tie_word_embeddings"].as_bool().unwrap_or(false),
-        };
-        config.check().context("config.json")?;
-        config.rope_factors = rope_factors(rope, &config)?;
-        config.check().context("config.json")?;
-        Ok(config)
-    }
-
-    /// The `config.json` that [`Config::from_hugging_face`] and transformers read.
-    pub fn to_hugging_face(&self) -> Json {
-        let mut json = json!({
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "vocab_size": self.vocabulary,
-            "hidden_size": self.embedding_length,
-            "intermediate_size": self.feed_forward_length,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "num_key_value_heads": self.kv_heads,
-            "head_dim": self.head_dim,
-            "max_position_embeddings": self.context_length,
-            "rope_theta": self.rope_base,
-            "rms_norm_eps": self.norm_eps,
-            "tie_word_embeddings": self.tied_embeddings,
-            "hidden_act": "silu",
-            "attention_bias": false,
-            "mlp_bias": false,
-            "torch_dtype": "float32",
-            // Not transformers' defaults, which are Llama 2's.
-            "bos_token_id": null,
-            "eos_token_id": null,
-            "pad_token_id": null,
-        });
-        match self.rope_factors[..] {
-            [] => {}
-            [factor, ref others @ ..] if others.iter().all(|f| *f == factor) => {
-                json["rope_scaling"] = json!({ "rope_type": "linear", "factor": factor });
-            }
-            // Any factors at all, the same for short and long texts.
-            _ => {
-                json["rope_scaling"] = json!({
-                    "rope_type": "longrope",
-                    "short_factor": self.rope_factors,
-                    "long_factor": self.rope_factors,
-                    "factor": 1.0,
-                    "attention_factor": 1.0,
-                    "original_max_position_embeddings": self.context_length,
-                });
-            }
-        }
-        json
-    }
-}
-
-/// The divisors that a `rope_scaling` entry stands for.
-fn rope_factors(rope: &Json, config: &Config) -> Result<Vec<f32>> {
-    let kind = rope["rope_type"]
-        .as_str()
-        .or(rope["type"].as_str())
-        .unwrap_or("default");
-    let number = |key: &str| {
-        rope[key]
-            .as_f64()
-            .with_context(|| format!("config.json: rope scaling {kind:?} has no number {key:?}"))
-    };
-    match kind {
-        "default" => Ok(Vec::new()),
-        "linear" => Ok(vec![number("factor")? as f32; config.head_dim / 2]),
-        "factors" => {
-            serde_json::from_value(rope["factors"].clone()).context("config.json: rope factors")
-        }
-        "longrope" if same_for_all_lengths(rope) => {
-            serde_json::from_value(rope["short_factor"].clone())
-                .context("config.json: rope factors")
-        }
-        // Llama 3.1: short wavelengths stay, long ones are stretched by `factor`, those between are blended.
-        "llama3" => {
-            let (factor, low, high) = (
-                number("factor")?,
-                number("low_freq_factor")?,
-                number("high_freq_factor")?,
-            );
-            let original = number("original_max_position_embeddings")?;
-            Ok(config
-                .rope_frequencies()
-                .iter()
-                .map(|f| {
-                    let turns = original * f / (2.0 * std::f64::consts::PI);
-                    let smooth = ((turns - low) / (high - low)).clamp(0.0, 1.0);
-                    (1.0 / ((1.0 - smooth) / factor + smooth)) as f32
-                })
-                .collect())
-        }
-        other => bail!(
-            "config.json: rope scaling {other:?} is not known; known are default, linear, llama3"
-        ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn config_json_round_trip_and_refusals() {
-        let config = Config {
-            rope_factors: vec![1.5; 16],
-            kv_heads: 2,
-            ..Config::default()
-        };
-        let json = config.to_hugging_face();
-        assert_eq!(json["rope_scaling"]["rope_type"], "linear");
-        assert_eq!(Config::from_hugging_face(&json).unwrap(), config);
-        let config = Config {
-            rope_factors: (1..=16).map(|i| i as f32 / 3.0).collect(),
-            ..config
-        };
-        let json = config.to_hugging_face();
-        assert_eq!(json["rope_scaling"]["rope_type"], "longrope");
-        assert_eq!(Config::from_hugging_face(&json).unwrap(), config);
-        for (key, value, word) in [
-            ("num_key_value_heads", json!(3), "kv_heads"),
-            ("hidden_act", json!("gelu"), "gelu"),
-            ("vocab_size", json!(-1), "vocab_size"),
-            ("model_type", json!("gpt2"), "gpt2"),
-            ("num_hidden_layers", json!(1u64 << 40), "layers"),
-            ("attention_bias", json!(true), "attention_bias"),
-            ("rope_scaling", json!({"rope_type": "yarn"}), "yarn"),
-        ] {
-            let mut bad = json.clone();
-            bad[key] = value;
-            let message = format!("{:#}", Config::from_hugging_face(&bad).unwrap_err());
-            assert!(message.contains(word), "{message}");
-        }
     }
 }

@@ -19,7 +19,7 @@ pub enum QuantMode {
     On,
 }
 
-/// The block format of each kind of tensor; norms stay f32.
+/// The block format of each kind of tensor; norms and biases stay f32.
 #[derive(Debug, Clone, Copy)]
 pub struct Scheme {
     /// Matrices of the layers.
@@ -52,13 +52,13 @@ impl Scheme {
         })
     }
 
-    /// The format of a tensor; `None` for norms.
+    /// The format of a tensor; `None` for norms and biases.
     pub fn format(&self, role: Role) -> Option<&'static Format> {
         match role {
             Role::Embedding => Some(self.embedding),
             Role::Head => Some(self.head),
             Role::Linear => Some(self.linear),
-            Role::Norm => None,
+            Role::Norm | Role::Bias => None,
         }
     }
 

@@ -1,7 +1,8 @@
 //! Hugging Face folders: `config.json` beside `model.safetensors` (or shards named by `model.safetensors.index.json`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +12,7 @@ use dram_files::folder::weight_files;
 use dram_files::write_beside;
 use serde_json::Value as Json;
 
-use super::{Config, Decoder, Layout};
+use super::{Config, Decoder, Layout, Parameter};
 
 impl Config {
     /// The longest sequence of the model in a Hugging Face folder or a GGUF file, in tokens.
@@ -64,27 +65,39 @@ impl Decoder {
         config.tied_embeddings |= tensors.get(folder::OUTPUT).is_err();
         let layout = Layout::new(&config);
         let mut parameters = vec![0f32; layout.total];
-        for p in &layout.parameters {
+        let mut known = HashSet::new();
+        for (name, shape, range, shift) in layout.parameters.iter().flat_map(stored) {
             let tensor = tensors
-                .load(&p.name, &Device::Cpu)
-                .with_context(|| format!("{}: tensor {}", folder.display(), p.name))?;
-            let expected = if p.rows == 1 && tensor.rank() == 1 {
-                vec![p.cols]
-            } else {
-                vec![p.rows, p.cols]
-            };
+                .load(&name, &Device::Cpu)
+                .with_context(|| format!("{}: tensor {name}", folder.display()))?;
             ensure!(
-                tensor.dims() == expected,
-                "{}: tensor {}: expected shape {expected:?}, got {:?}",
+                tensor.dims() == shape,
+                "{}: tensor {name}: expected shape {shape:?}, got {:?}",
                 folder.display(),
-                p.name,
                 tensor.dims()
             );
             let values = tensor
                 .to_dtype(DType::F32)?
                 .flatten_all()?
                 .to_vec1::<f32>()?;
-            parameters[p.range.clone()].copy_from_slice(&values);
+            parameters[range.clone()].copy_from_slice(&values);
+            // Adding 0 would lose the sign of -0.
+            if shift != 0.0 {
+                parameters[range].iter_mut().for_each(|x| *x += shift);
+            }
+            known.insert(name);
+        }
+        let strange = |name: &String| {
+            name.starts_with("model.layers.")
+                && !name.ends_with(".rotary_emb.inv_freq")
+                && !known.contains(name)
+        };
+        if let Some((name, _)) = tensors.tensors().iter().find(|(name, _)| strange(name)) {
+            anyhow::bail!(
+                "{}: tensor {name} is none of the {} family's by config.json: the decoder would leave out part of the model",
+                folder.display(),
+                config.family.name
+            );
         }
         Decoder::new(config, parameters)
     }
@@ -104,17 +117,12 @@ impl Decoder {
     pub fn save_hugging_face(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut tensors = HashMap::new();
-        for p in &self.layout.parameters {
-            let values = &self.parameters[p.range.clone()];
-            let shape = if p.role == super::Role::Norm {
-                vec![p.cols]
-            } else {
-                vec![p.rows, p.cols]
-            };
-            tensors.insert(
-                p.name.clone(),
-                Tensor::from_slice(values, shape, &Device::Cpu)?,
-            );
+        for (name, shape, range, shift) in self.layout.parameters.iter().flat_map(stored) {
+            let mut values = self.parameters[range].to_vec();
+            if shift != 0.0 {
+                values.iter_mut().for_each(|x| *x -= shift);
+            }
+            tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
         }
         write_beside(&folder.join("model.safetensors"), |path| {
             Ok(candle_core::safetensors::save(&tensors, path)?)
@@ -124,4 +132,23 @@ impl Decoder {
             Ok(fs::write(path, json + "\n")?)
         })
     }
+}
+
+/// A folder's tensors that make a parameter: name, shape, place in the flat buffer, and what is added to them.
+fn stored(p: &Parameter) -> Vec<(String, Vec<usize>, Range<usize>, f32)> {
+    let shift = if p.shifted { 1.0 } else { 0.0 };
+    if !p.name.contains('*') {
+        let shape = if p.is_vector() {
+            vec![p.cols]
+        } else {
+            vec![p.rows, p.cols]
+        };
+        return vec![(p.name.clone(), shape, p.range.clone(), shift)];
+    }
+    let row = |row: usize| {
+        let start = p.range.start + row * p.cols;
+        let name = p.name.replace('*', &row.to_string());
+        (name, vec![p.cols], start..start + p.cols, shift)
+    };
+    (0..p.rows).map(row).collect()
 }

@@ -1,4 +1,4 @@
-//! The differentiable llama-family decoder: students, teachers whose hidden states are wanted, and the fake-quantised twin of the runtime.
+//! The differentiable decoder of every dense family that the runtime reads: students, teachers whose hidden states are wanted, and the fake-quantised twin of the runtime.
 //!
 //! Parameters are one flat buffer ([`Layout`] says where each tensor lies). The forward and backward passes are written out on slices
 //! (`engine`), because candle's general autograd costs more than the arithmetic at these sizes; its plain form in candle operations is the
@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, ensure};
 
-pub use config::Config;
+pub use config::{Biases, Config, Options, families};
 pub(crate) use engine::Tape;
 pub use fakequant::{QuantMode, Scheme};
 pub use layout::{Layout, Parameter, Role};
@@ -54,6 +54,7 @@ pub struct Decoder {
     layout: Layout,
     parameters: Vec<f32>,
     rope: Table,
+    local_rope: Option<Table>,
     scheme: Option<Scheme>,
     products: Products,
 }
@@ -72,19 +73,22 @@ impl Decoder {
             layout.total,
             parameters.len()
         );
-        let rope = Table::new(&config.rope_frequencies(), config.context_length);
+        let table = |f: &[f64]| Table::new(f, config.head_dim, config.context_length);
+        let rope = table(&config.rope_frequencies());
+        let local_rope = config.local_rope_frequencies().map(|f| table(&f));
         Ok(Decoder {
             config,
             layout,
             parameters,
             rope,
+            local_rope,
             scheme: None,
             products: Products::F32,
         })
     }
 
     /// Random weights: normal with standard deviation 0.02 for embeddings, 1/√(columns) for matrices, those that write to the residual
-    /// stream smaller by √(2·layers) (as in GPT-2); norms 1.
+    /// stream smaller by √(2·layers) (as in GPT-2); norms 1, biases 0.
     ///
     /// # Errors
     /// When the shape is impossible.
@@ -101,6 +105,7 @@ impl Decoder {
                     values.fill(1.0);
                     continue;
                 }
+                Role::Bias => continue,
                 Role::Embedding | Role::Head => 0.02,
                 Role::Linear if residual => (1.0 / (p.cols * 2 * config.layers) as f64).sqrt(),
                 Role::Linear => (1.0 / p.cols as f64).sqrt(),
@@ -350,6 +355,7 @@ impl Prepared<'_> {
             config: &d.config,
             layout: &d.layout,
             rope: &d.rope,
+            local_rope: d.local_rope.as_ref(),
             weights: &self.weights,
             rounding: self.rounding,
             products: self.products,
@@ -374,5 +380,7 @@ pub(crate) fn fill_normal(values: &mut [f32], std: f64, rng: &mut Rng) {
     }
 }
 
+#[cfg(test)]
+mod golden_tests;
 #[cfg(test)]
 mod tests;

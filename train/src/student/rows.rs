@@ -94,4 +94,18 @@ impl Rows {
         }
         Ok(rows)
     }
+
+    /// How many query rows a layer has, their positions, sequences, and the room for their probabilities; in the last layer only wanted rows are.
+    pub(crate) fn queries(&self, last: bool) -> (usize, &[u32], &[Span], usize) {
+        if last {
+            (
+                self.wanted.len(),
+                &self.wanted_at,
+                &self.wanted_spans,
+                self.wanted_probabilities,
+            )
+        } else {
+            (self.ids.len(), &self.at, &self.spans, self.probabilities)
+        }
+    }
 }

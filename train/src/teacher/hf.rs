@@ -14,7 +14,7 @@ use super::families::{self, Family};
 use super::network::Network;
 use super::{Targets, Teacher, decoder_targets, only_logits};
 use crate::data::Batch;
-use crate::student::{Decoder, OutputSpec};
+use crate::student::{Config, Decoder, OutputSpec};
 
 /// See [`super`].
 pub struct HuggingFace {
@@ -68,9 +68,7 @@ impl HuggingFace {
             })
         };
         let rows = size("vocab_size")?;
-        let own = engine == Engine::Auto
-            && matches!(config["model_type"].as_str(), Some("llama" | "mistral"))
-            && full_attention(&config)?;
+        let own = engine == Engine::Auto && Config::from_hugging_face(&config).is_ok();
         let model = if own {
             Model::Own(Box::new(Decoder::from_hugging_face(folder)?))
         } else {
@@ -86,16 +84,6 @@ impl HuggingFace {
             model,
         })
     }
-}
-
-/// The decoder attends to everything before a token, which is a sliding window only up to its width.
-fn full_attention(config: &Json) -> Result<bool> {
-    let window = config["sliding_window"].as_u64();
-    Ok(window.is_none_or(|w| {
-        config["max_position_embeddings"]
-            .as_u64()
-            .is_some_and(|context| w >= context)
-    }))
 }
 
 fn candle(folder: &Path, config: &Json) -> Result<Model> {

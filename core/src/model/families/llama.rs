@@ -54,6 +54,7 @@ mod folder {
         expert_length: "moe_intermediate_size",
         shared_length: "shared_expert_intermediate_size",
         parts: &[ATTENTION, FEED_FORWARD, NORMS],
+        qkv_bias: Need::If("attention_bias", true),
         unused: &[],
         shifted_norms: false,
         pre: "llama-bpe",

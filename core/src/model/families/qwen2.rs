@@ -28,6 +28,7 @@ pub(super) mod folder {
         classes: &["Qwen2ForCausalLM", "Qwen2Model"],
         model_type: "qwen2",
         keys,
+        qkv_bias: Need::Always,
         pre: "qwen2",
         ..LLAMA.folder
     };

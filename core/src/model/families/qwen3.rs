@@ -24,7 +24,7 @@ fn config(keys: &Keys<'_>) -> Result<Config> {
 
 #[cfg(feature = "folders")]
 mod folder {
-    use super::super::qwen2;
+    use super::super::{LLAMA, qwen2};
     use crate::model::folder::*;
 
     pub(super) const FOLDER: Folder = Folder {
@@ -32,6 +32,7 @@ mod folder {
         model_type: "qwen3",
         defaults: &[("head_dim", 128.0)],
         parts: &[ATTENTION, FEED_FORWARD, NORMS, HEAD_NORMS],
+        qkv_bias: LLAMA.folder.qkv_bias,
         ..qwen2::FAMILY.folder
     };
 }

@@ -25,7 +25,7 @@ fn config(keys: &Keys<'_>) -> Result<Config> {
 
 #[cfg(feature = "folders")]
 mod folder {
-    use super::super::qwen2;
+    use super::super::{LLAMA, qwen2};
     use crate::model::folder::*;
 
     pub(super) const FOLDER: Folder = Folder {
@@ -35,6 +35,7 @@ mod folder {
         keys,
         layers,
         parts: &[ATTENTION, EXPERTS, NORMS, HEAD_NORMS],
+        qkv_bias: LLAMA.folder.qkv_bias,
         ..qwen2::FAMILY.folder
     };
 

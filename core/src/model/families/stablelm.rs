@@ -46,6 +46,7 @@ mod folder {
         ],
         keys,
         parts: &[ATTENTION, FEED_FORWARD, NORMS_AND_HEADS],
+        qkv_bias: Need::If("use_qkv_bias", true),
         pre: "stablelm2",
         ..LLAMA.folder
     };

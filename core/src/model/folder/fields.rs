@@ -17,7 +17,7 @@ pub struct Fields {
 }
 
 /// Lengths that the shapes of weights are made of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Shape {
     pub vocabulary: usize,
     pub width: usize,

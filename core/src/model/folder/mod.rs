@@ -16,9 +16,13 @@ pub(super) use parts::{
     scalars, skipped, vector,
 };
 
+use super::config::Config;
 use super::families::{ARCHITECTURES, Architecture};
-use crate::gguf::names::tensor::{self, weight};
+use super::keys::Keys;
+use crate::gguf;
+use crate::gguf::names::tensor;
 use crate::kernels::RopeLayout;
+use std::fmt;
 use std::ops::Deref;
 
 /// Why a folder's `config.json` is refused: what it lacks, or asks for that the runtime does not have.
@@ -76,6 +80,8 @@ pub struct Folder {
     pub shared_length: &'static str,
     /// Weights of a layer.
     pub parts: &'static [Group],
+    /// When the projections to queries, keys and values have biases.
+    pub qkv_bias: Need,
     /// Beginnings of names of tensors that are left out: nothing reads them.
     pub unused: &'static [&'static str],
     /// Norms add 1 to their weights, which the file holds with it.
@@ -91,7 +97,7 @@ pub struct Family {
     pub name: &'static str,
     /// Rows of queries and keys are written so that the pairs to rotate are adjacent.
     pub interleaved: bool,
-    folder: &'static Folder,
+    architecture: &'static Architecture,
 }
 
 impl Family {
@@ -100,7 +106,7 @@ impl Family {
         ARCHITECTURES.iter().map(Family::of)
     }
 
-    /// The one that students are made as, and that a tokenizer without a model is read as.
+    /// The one that students are made as where nothing else is said, and that a tokenizer without a model is read as.
     #[must_use]
     pub fn llama() -> Family {
         Family::of(&super::families::LLAMA)
@@ -110,31 +116,46 @@ impl Family {
         Family {
             name: architecture.name,
             interleaved: architecture.layout == RopeLayout::Interleaved,
-            folder: &architecture.folder,
+            architecture,
         }
     }
 
     /// The groups of weights that a layer has.
     pub fn groups(self, layer: Layer) -> impl Iterator<Item = &'static Group> {
-        let parts = self.folder.parts.iter();
+        let parts = self.architecture.folder.parts.iter();
         parts.filter(move |group| group.kind.is_none_or(|kind| layer.contains(&kind)))
     }
 
-    /// GGUF's name of the tensor that the folder calls `name`, where one is made of the other: `model.layers.3.mlp.up_proj.weight` → `blk.3.ffn_up.weight`.
+    /// Whether a decoder's folder with these fields has a bias beside the matrix that GGUF calls `name`.
     #[must_use]
-    pub fn tensor(self, name: &str) -> Option<String> {
-        if name == OUTPUT {
-            return Some(weight(tensor::OUTPUT));
+    pub fn has_bias(self, name: &str, fields: &Fields) -> bool {
+        match name {
+            tensor::ATTN_Q | tensor::ATTN_K | tensor::ATTN_V => self.qkv_bias.holds(fields),
+            tensor::ATTN_OUTPUT => fields.flag("attention_bias"),
+            tensor::FFN_GATE | tensor::FFN_UP | tensor::FFN_DOWN => fields.flag("mlp_bias"),
+            _ => false,
         }
-        let name = name.strip_prefix("model.")?.strip_suffix(".weight")?;
-        if let Some(part) = self.top.iter().find(|part| part.from == name) {
-            return Some(weight(part.to));
-        }
-        let inside = name.strip_prefix(self.layer)?.strip_prefix('.')?;
-        let (number, name) = inside.split_once('.')?;
-        let mut parts = self.parts.iter().flat_map(|group| group.parts);
-        let part = parts.find(|part| part.from == name)?;
-        Some(format!("blk.{number}.{}", weight(part.to)))
+    }
+
+    /// The shape that the runtime reads in the metadata of `file`, which is of this family.
+    ///
+    /// # Errors
+    /// Names a key that is missing, malformed or impossible.
+    pub fn config(self, file: &gguf::File) -> crate::Result<Config> {
+        let family = self.architecture;
+        (family.config)(&Keys { file, family })
+    }
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Family) -> bool {
+        self.name == other.name
+    }
+}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
     }
 }
 
@@ -142,7 +163,7 @@ impl Deref for Family {
     type Target = Folder;
 
     fn deref(&self) -> &Folder {
-        self.folder
+        &self.architecture.folder
     }
 }
 

@@ -82,23 +82,6 @@ fn classes_and_types_belong_to_one_family() {
 }
 
 #[test]
-fn a_folders_tensor_has_a_name_in_gguf() {
-    let family = Family::llama();
-    for (name, expected) in [
-        (OUTPUT, Some("output.weight")),
-        ("model.embed_tokens.weight", Some("token_embd.weight")),
-        (
-            "model.layers.3.mlp.up_proj.weight",
-            Some("blk.3.ffn_up.weight"),
-        ),
-        ("model.layers.3.mlp.up_proj.bias", None),
-        ("model.layers.3.mlp.weight", None),
-    ] {
-        assert_eq!(family.tensor(name).as_deref(), expected);
-    }
-}
-
-#[test]
 fn what_is_missing_is_named() {
     let json = serde_json::json!({ "architectures": ["LlamaForCausalLM"], "rope_parameters": { "rope_theta": "x" } });
     let (fields, family) = Fields::of(json).unwrap();

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value as Json;
 
-use super::{Entries, Files, Value, check_count};
+use super::{Entries, Files, check_count};
 use crate::tokenizer::{Vocabulary, as_written, token_type};
 
 /// What a model writes around its thoughts and calls: shown as text, as by llama.cpp's converter, so that a reader of answers finds it.
@@ -42,7 +42,7 @@ impl Files<'_> {
                 *kind = token_type::USER_DEFINED;
             }
         }
-        keys.set("tokenizer.ggml.add_space_prefix", Value::Flag(false));
+        keys.set("tokenizer.ggml.add_space_prefix", false);
         Ok((vocabulary, "Gemma 4's BPE".into()))
     }
 }

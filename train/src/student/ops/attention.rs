@@ -3,8 +3,11 @@
 //! Sequences of 32 to a few hundred tokens: the score matrix of one head fits the cache, so it is kept for the backward pass. Queries may
 //! be a subset of a sequence's positions; the last layer runs only where something is wanted.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
+use super::elementwise::{soft_cap, soft_cap_slope};
 use super::{dot, exp, max, sum};
 
 /// Heads of one layer.
@@ -40,13 +43,13 @@ pub struct Scratch {
     scores: Vec<f32>,
 }
 
-/// `out = softmax(q kᵀ / √head_dim) v` with query `i` seeing positions `0..=at[i]` of its sequence.
+/// `out = softmax(q kᵀ · scale) v` with query `i` seeing positions `0..=at[i]` of its sequence, or the last `window` of these.
 ///
 /// `out`, `q`: [queries, heads · head_dim]; `kv`: [rows, 2 · kv_heads · head_dim], keys first; `at`: [queries]; `p` receives the
-/// probabilities.
+/// probabilities, and where scores are bounded `capped`, as long, receives the bounded scores.
 pub fn attention(
     out: &mut [f32],
-    p: &mut [f32],
+    (p, capped): (&mut [f32], &mut [f32]),
     q: &[f32],
     kv: &[f32],
     at: &[u32],
@@ -56,6 +59,7 @@ pub fn attention(
     Arch::new().dispatch(Forward {
         out,
         p,
+        capped,
         q,
         kv,
         at,
@@ -64,11 +68,11 @@ pub fn attention(
     });
 }
 
-/// Gradients of [`attention`]: `gradients` = (dq, dkv) are overwritten. `p` holds the probabilities of the forward pass.
+/// Gradients of [`attention`]: `gradients` = (dq, dkv) are overwritten. `p` holds the probabilities of the forward pass, `capped` the bounded scores.
 pub fn attention_backward(
     gradients: (&mut [f32], &mut [f32]),
     dout: &[f32],
-    p: &[f32],
+    (p, capped): (&[f32], &[f32]),
     (q, kv): (&[f32], &[f32]),
     at: &[u32],
     layer: Layer,
@@ -80,6 +84,7 @@ pub fn attention_backward(
         dkv,
         dout,
         p,
+        capped,
         q,
         kv,
         at,
@@ -88,16 +93,32 @@ pub fn attention_backward(
     });
 }
 
-/// Heads and sequences.
+/// Heads and sequences, and what becomes of scores.
 #[derive(Debug, Clone, Copy)]
 pub struct Layer<'a> {
     pub heads: Heads,
     pub spans: &'a [Span],
+    /// Multiplies the products of queries and keys.
+    pub scale: f32,
+    /// How many positions a query sees, its own among them; `None`: all before it.
+    pub window: Option<usize>,
+    /// Bound of the scores: `cap · tanh(score / cap)`.
+    pub cap: Option<f32>,
+}
+
+impl Layer<'_> {
+    /// The positions that a query at `at` sees.
+    #[inline(always)]
+    fn seen(&self, at: u32) -> Range<usize> {
+        let end = at as usize + 1;
+        self.window.map_or(0, |window| end.saturating_sub(window))..end
+    }
 }
 
 struct Forward<'a> {
     out: &'a mut [f32],
     p: &'a mut [f32],
+    capped: &'a mut [f32],
     q: &'a [f32],
     kv: &'a [f32],
     at: &'a [u32],
@@ -113,6 +134,7 @@ impl WithSimd for Forward<'_> {
         let Forward {
             out,
             p,
+            capped,
             q,
             kv,
             at,
@@ -125,7 +147,6 @@ impl WithSimd for Forward<'_> {
             head_dim: hd,
         } = layer.heads;
         let (q_stride, kv_stride) = (heads * hd, 2 * kv_heads * hd);
-        let scale = 1.0 / (hd as f32).sqrt();
         for s in layer.spans {
             let width = padded(s.length);
             let kv = &kv[s.start * kv_stride..][..s.length * kv_stride];
@@ -140,8 +161,8 @@ impl WithSimd for Forward<'_> {
                 );
                 let v = &kv[(kv_heads + kv_head) * hd..];
                 for head in kv_head * heads / kv_heads..(kv_head + 1) * heads / kv_heads {
-                    let p =
-                        &mut p[s.probabilities + head * s.queries * width..][..s.queries * width];
+                    let place = s.probabilities + head * s.queries * width;
+                    let p = &mut p[place..][..s.queries * width];
                     let first = s.query_start * q_stride + head * hd;
                     for (i, rows) in blocks(s.queries) {
                         let seen = at[i + rows - 1] as usize + 1;
@@ -166,8 +187,17 @@ impl WithSimd for Forward<'_> {
                             [rows, padded(seen), hd],
                             false,
                         );
+                        if let Some(cap) = layer.cap {
+                            let kept = &mut capped[place + i * width..][..rows * width];
+                            cap_scores(p, kept, layer.scale, cap);
+                        }
+                        let scale = if layer.cap.is_some() {
+                            1.0
+                        } else {
+                            layer.scale
+                        };
                         for (row, &at) in p.chunks_exact_mut(width).zip(&at[i..]) {
-                            softmax_row(row, at as usize + 1, scale);
+                            softmax_row(row, layer.seen(at), scale);
                         }
                         let out = Rows {
                             data: &mut out[first + i * q_stride..],
@@ -201,6 +231,7 @@ struct Backward<'a> {
     dkv: &'a mut [f32],
     dout: &'a [f32],
     p: &'a [f32],
+    capped: &'a [f32],
     q: &'a [f32],
     kv: &'a [f32],
     at: &'a [u32],
@@ -218,6 +249,7 @@ impl WithSimd for Backward<'_> {
             dkv,
             dout,
             p,
+            capped,
             q,
             kv,
             at,
@@ -230,7 +262,6 @@ impl WithSimd for Backward<'_> {
             head_dim: hd,
         } = layer.heads;
         let (q_stride, kv_stride) = (heads * hd, 2 * kv_heads * hd);
-        let scale = 1.0 / (hd as f32).sqrt();
         for s in layer.spans {
             let width = padded(s.length);
             let kv = &kv[s.start * kv_stride..][..s.length * kv_stride];
@@ -248,7 +279,8 @@ impl WithSimd for Backward<'_> {
                 );
                 let group = kv_head * heads / kv_heads..(kv_head + 1) * heads / kv_heads;
                 for head in group.clone() {
-                    let p = &p[s.probabilities + head * s.queries * width..][..s.queries * width];
+                    let place = s.probabilities + head * s.queries * width;
+                    let p = &p[place..][..s.queries * width];
                     let first = s.query_start * q_stride + head * hd;
                     let scores = &mut scratch.scores[..s.queries * width];
                     for (i, rows) in blocks(s.queries) {
@@ -278,7 +310,10 @@ impl WithSimd for Backward<'_> {
                         for ((ds, p), &at) in
                             ds.chunks_exact_mut(width).zip(rows_of_p).zip(&at[i..])
                         {
-                            softmax_row_backward(ds, p, at as usize + 1, scale);
+                            softmax_row_backward(ds, p, layer.seen(at), layer.scale);
+                        }
+                        if let Some(cap) = layer.cap {
+                            cap_scores_backward(ds, &capped[place + i * width..], cap);
                         }
                         let dq = Rows {
                             data: &mut dq[first + i * q_stride..],
@@ -357,11 +392,30 @@ fn blocks(n: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..n).step_by(ROWS).map(move |i| (i, ROWS.min(n - i)))
 }
 
-/// In place: probabilities of the first `seen` scores times `scale`, zeros behind.
+/// In place: `cap · tanh(score · scale / cap)`, and the same to `kept`.
 #[inline(always)]
-fn softmax_row(row: &mut [f32], seen: usize, scale: f32) {
-    let (live, rest) = row.split_at_mut(seen);
+fn cap_scores(scores: &mut [f32], kept: &mut [f32], scale: f32, cap: f32) {
+    for (x, kept) in scores.iter_mut().zip(kept) {
+        *x = soft_cap(*x * scale, cap);
+        *kept = *x;
+    }
+}
+
+/// In place: from the gradient of the bounded scores to that of the scores.
+#[inline(always)]
+fn cap_scores_backward(ds: &mut [f32], capped: &[f32], cap: f32) {
+    for (ds, c) in ds.iter_mut().zip(capped) {
+        *ds *= soft_cap_slope(*c, cap);
+    }
+}
+
+/// In place: probabilities of the scores that are `seen`, times `scale`, zeros around them.
+#[inline(always)]
+fn softmax_row(row: &mut [f32], seen: Range<usize>, scale: f32) {
+    let (live, rest) = row.split_at_mut(seen.end);
     rest.fill(0.0);
+    let (before, live) = live.split_at_mut(seen.start);
+    before.fill(0.0);
     let m = max(live) * scale;
     for x in live.iter_mut() {
         *x = exp(x.mul_add(scale, -m));
@@ -372,12 +426,15 @@ fn softmax_row(row: &mut [f32], seen: usize, scale: f32) {
     }
 }
 
-/// In place: from dP to dS = P · (dP − Σ P·dP) · scale, zeros behind `seen`.
+/// In place: from dP to dS = P · (dP − Σ P·dP) · scale, zeros around what is `seen`.
 #[inline(always)]
-fn softmax_row_backward(ds: &mut [f32], p: &[f32], seen: usize, scale: f32) {
-    let (live, rest) = ds.split_at_mut(seen);
+fn softmax_row_backward(ds: &mut [f32], p: &[f32], seen: Range<usize>, scale: f32) {
+    let (live, rest) = ds.split_at_mut(seen.end);
     rest.fill(0.0);
-    let mean = dot(live, &p[..seen]);
+    let (before, live) = live.split_at_mut(seen.start);
+    before.fill(0.0);
+    let p = &p[seen];
+    let mean = dot(live, p);
     for (x, p) in live.iter_mut().zip(p) {
         *x = p * (*x - mean) * scale;
     }

@@ -1,10 +1,12 @@
-//! Rotary position embedding (Su et al., 2021) in the Hugging Face order: dimension `i` turns with `i + head_dim / 2`.
+//! Rotary position embedding (Su et al., 2021) in the Hugging Face order: dimension `i` turns with `i + rotated / 2`, where the first `rotated`
+//! dimensions of a head are.
 
 use super::per_isa;
 
 /// cos and sin of every angle.
 #[derive(Debug, Clone)]
 pub struct Table {
+    head_dim: usize,
     half: usize,
     /// [context, half, 2]: all cosines of a position, then all sines.
     values: Vec<f32>,
@@ -12,7 +14,7 @@ pub struct Table {
 
 impl Table {
     /// Angles `position · frequency[i]` in f64, rounded once.
-    pub fn new(frequencies: &[f64], context: usize) -> Self {
+    pub fn new(frequencies: &[f64], head_dim: usize, context: usize) -> Self {
         let mut values = Vec::with_capacity(context * frequencies.len() * 2);
         for position in 0..context {
             values.extend(
@@ -27,6 +29,7 @@ impl Table {
             );
         }
         Table {
+            head_dim,
             half: frequencies.len(),
             values,
         }
@@ -47,6 +50,7 @@ impl Table {
             x,
             stride,
             heads,
+            self.head_dim,
             self.half,
             positions,
             &self.values,
@@ -56,11 +60,11 @@ impl Table {
 }
 
 per_isa! {
-    fn rotate(x: &mut [f32], stride: usize, heads: usize, half: usize, positions: &[u32], table: &[f32], direction: f32) {
+    fn rotate(x: &mut [f32], stride: usize, heads: usize, head_dim: usize, half: usize, positions: &[u32], table: &[f32], direction: f32) {
         for (row, &position) in x.chunks_exact_mut(stride).zip(positions) {
             let (cos, sin) = table[position as usize * 2 * half..][..2 * half].split_at(half);
-            for head in row[..heads * 2 * half].chunks_exact_mut(2 * half) {
-                let (a, b) = head.split_at_mut(half);
+            for head in row[..heads * head_dim].chunks_exact_mut(head_dim) {
+                let (a, b) = head[..2 * half].split_at_mut(half);
                 for (((a, b), c), s) in a.iter_mut().zip(b).zip(cos).zip(sin) {
                     let s = s * direction;
                     let (x, y) = (*a, *b);

@@ -1,7 +1,9 @@
-//! Between the decoder's flat parameters and the `llama` architecture of GGUF, with the names and keys of the family's description. The rows of q and k change
-//! places ([`source_row`]).
+//! Between the decoder's flat parameters and a GGUF file of its family, with the names and keys of the family's description. Of families that
+//! rotate adjacent pairs, the rows of q and k change places ([`source_row`]).
 
-use anyhow::{Context, Result, ensure};
+use std::collections::HashSet;
+
+use anyhow::{Context, Result, bail, ensure};
 use dram_core::gguf::File;
 use dram_core::gguf::names::tensor::{self, weight};
 use dram_core::model::folder::{Entries, Family, Fields};
@@ -10,7 +12,7 @@ use dram_files::write::{Entry, Plan};
 use dram_files::{file_type, source_row};
 use serde_json::Value as Json;
 
-use crate::student::{Config, Layout, Parameter, Role, Scheme};
+use crate::student::{Biases, Config, Layout, Parameter, Role, Scheme};
 
 /// The format of a tensor; norms are always f32.
 fn format_of(scheme: &Scheme, role: Role) -> Result<&'static Format> {
@@ -18,18 +20,6 @@ fn format_of(scheme: &Scheme, role: Role) -> Result<&'static Format> {
         Some(format) => Ok(format),
         None => format_by_name("f32").context("no format f32"),
     }
-}
-
-/// GGUF's name of a parameter.
-fn name_of(parameter: &Parameter) -> Result<String> {
-    let name = Family::llama().tensor(&parameter.name);
-    name.with_context(|| format!("tensor {} has no name in GGUF", parameter.name))
-}
-
-/// Whether the rows of the file's matrix change places.
-fn is_interleaved(name: &str) -> bool {
-    let is = |part| name.ends_with(&format!(".{}", weight(part)));
-    is(tensor::ATTN_Q) || is(tensor::ATTN_K)
 }
 
 /// Every tensor of the file, and where it comes from.
@@ -55,25 +45,24 @@ impl<'a> Tensors<'a> {
         );
         let mut plans = Vec::with_capacity(layout.parameters.len() + 1);
         for parameter in &layout.parameters {
-            let name = name_of(parameter)?;
             let (rows, cols) = (parameter.rows as u64, parameter.cols as u64);
-            let shape = if parameter.role == Role::Norm {
+            let shape = if parameter.is_vector() {
                 vec![cols]
             } else {
                 vec![cols, rows]
             };
             let plan = Plan {
-                name,
+                name: parameter.gguf.clone(),
                 shape,
                 format: format_of(scheme, parameter.role)?,
             };
             plan.bytes()?;
             plans.push(plan);
         }
-        if !config.rope_factors.is_empty() {
+        if holds_factors(config) {
             let shape = vec![config.rope_factors.len() as u64];
             plans.push(Plan {
-                name: weight(tensor::ROPE_FREQS),
+                name: ROPE_FREQS.into(),
                 shape,
                 format: format_of(scheme, Role::Norm)?,
             });
@@ -108,25 +97,40 @@ impl<'a> Tensors<'a> {
                 parameter.name
             );
         }
-        match is_interleaved(&plan.name) {
-            false => plan.format.quantize(values, &mut bytes),
-            true => {
-                let row_bytes = bytes.len() / parameter.rows;
-                for (row, out) in bytes.chunks_exact_mut(row_bytes).enumerate() {
-                    let from = source_row(row, self.config.head_dim) * parameter.cols;
-                    plan.format
-                        .quantize(&values[from..from + parameter.cols], out);
-                }
-            }
+        if !parameter.interleaved {
+            plan.format.quantize(values, &mut bytes);
+            return Ok(bytes);
+        }
+        let cols = row_length(parameter);
+        let row_bytes = bytes.len() / (values.len() / cols);
+        for (row, out) in bytes.chunks_exact_mut(row_bytes).enumerate() {
+            let from = source_row(row, self.config.head_dim) * cols;
+            plan.format.quantize(&values[from..from + cols], out);
         }
         Ok(bytes)
     }
 }
 
+/// Values that change places together: a matrix's row, or one value of its bias.
+fn row_length(parameter: &Parameter) -> usize {
+    if parameter.is_vector() {
+        1
+    } else {
+        parameter.cols
+    }
+}
+
+/// Whether factors of the rotary frequencies are a tensor of the file; in others the metadata have them, all alike.
+fn holds_factors(config: &Config) -> bool {
+    config.family == Family::llama() && !config.rope_factors.is_empty()
+}
+
 /// Metadata that describes the model: what a folder of it would be converted to.
 pub(super) fn metadata(config: &Config, scheme: &Scheme, name: &str) -> Result<Vec<Entry>> {
     let mut json = config.to_hugging_face();
-    json["rope_scaling"] = Json::Null; // the factors are a tensor
+    if holds_factors(config) {
+        json["rope_scaling"] = Json::Null;
+    }
     let (fields, family) = Fields::of(json)?;
     let mut entries = Entries::new(family.name);
     (family.keys)(&fields, &fields.shape(family)?, &mut entries)?;
@@ -162,8 +166,8 @@ pub fn scheme_of(file: &File, config: &Config) -> Result<Scheme> {
     };
     let mut first: Option<&'static Format> = None;
     for parameter in Layout::new(config).parameters {
-        let name = name_of(&parameter)?;
-        let format = file.tensor(&name)?.format();
+        let name = &parameter.gguf;
+        let format = file.tensor(name)?.format();
         match parameter.role {
             Role::Linear => {
                 let linear = *first.get_or_insert(format);
@@ -177,73 +181,33 @@ pub fn scheme_of(file: &File, config: &Config) -> Result<Scheme> {
                 scheme.linear = linear;
             }
             Role::Head => scheme.head = format,
-            Role::Embedding | Role::Norm => {}
+            Role::Embedding | Role::Norm | Role::Bias => {}
         }
     }
     Ok(scheme)
 }
 
-/// Reads a `llama` GGUF back into the decoder's shape and flat parameters, dequantised.
+/// Reads a GGUF file back into the decoder's shape and flat parameters, dequantised.
 ///
 /// # Errors
-/// When the model has something the decoder does not (biases, partial rotation, another architecture), or a tensor is missing or misshapen.
+/// When the model has something the decoder does not (YaRN, experts, an encoder), or a tensor is missing or misshapen.
 pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f32>)> {
-    let c = runtime;
-    let architecture = file.metadata().str("general.architecture")?;
-    let plain = architecture == Family::llama().name && c.is_plain();
-    let heads = c.heads().filter(|_| plain).with_context(|| {
-        format!(
-            "{}: the decoder is that of the llama family without windows or YaRN; this is {architecture}",
-            file.name()
-        )
-    })?;
-    ensure!(
-        heads.key_length == heads.value_length && c.rope.dimensions == heads.key_length,
-        "{}: heads of {} keys, {} values and {} rotated dimensions; the decoder has one length for all three",
-        file.name(),
-        heads.key_length,
-        heads.value_length,
-        c.rope.dimensions
-    );
-    if let Some(bias) = file.tensors().find(|t| t.name().ends_with(".bias")) {
-        anyhow::bail!(
-            "{}: the decoder has no biases, but the file holds {}",
+    let config = config_of(file, runtime).with_context(|| file.name().to_owned())?;
+    let layout = Layout::new(&config);
+    let known: HashSet<&str> = (layout.parameters.iter().map(|p| &*p.gguf))
+        .chain([ROPE_FREQS])
+        .collect();
+    if let Some(other) = file.tensors().find(|t| !known.contains(t.name())) {
+        bail!(
+            "{}: the decoder has nothing like tensor {}",
             file.name(),
-            bias.name()
+            other.name()
         );
     }
-    let mut rope_factors = match file.get_tensor(&weight(tensor::ROPE_FREQS)) {
-        Some(tensor) => tensor.dequantize(),
-        None => Vec::new(),
-    };
-    if c.rope.scale != 1.0 {
-        rope_factors = if rope_factors.is_empty() {
-            vec![1.0; heads.key_length / 2]
-        } else {
-            rope_factors
-        };
-        rope_factors.iter_mut().for_each(|f| *f /= c.rope.scale);
-    }
-    let config = Config {
-        vocabulary: c.vocabulary,
-        embedding_length: c.embedding_length,
-        layers: c.layers.len(),
-        heads: heads.queries,
-        kv_heads: heads.kv,
-        head_dim: heads.key_length,
-        feed_forward_length: c.feed_forward_length(),
-        context_length: c.context_length,
-        rope_base: c.rope.base,
-        rope_factors,
-        norm_eps: c.norm_epsilon,
-        tied_embeddings: file.get_tensor(&weight(tensor::OUTPUT)).is_none(),
-    };
-    config.check().with_context(|| file.name().to_owned())?;
-    let layout = Layout::new(&config);
     let mut flat = vec![0f32; layout.total];
     for parameter in &layout.parameters {
-        let name = name_of(parameter)?;
-        let tensor = file.tensor(&name)?;
+        let name = &parameter.gguf;
+        let tensor = file.tensor(name)?;
         ensure!(
             (tensor.rows(), tensor.cols()) == (parameter.rows, parameter.cols),
             "{}: tensor {name}: expected {} rows of {}, got {} of {}",
@@ -254,34 +218,45 @@ pub fn import(file: &File, runtime: &dram_core::Config) -> Result<(Config, Vec<f
             tensor.cols()
         );
         let out = &mut flat[parameter.range.clone()];
-        match is_interleaved(&name) {
-            false => tensor.format().dequantize(tensor.bytes(), out),
-            true => {
-                let row_bytes = tensor.bytes().len() / parameter.rows;
-                for (row, bytes) in tensor.bytes().chunks_exact(row_bytes).enumerate() {
-                    let to = source_row(row, config.head_dim) * parameter.cols;
-                    tensor
-                        .format()
-                        .dequantize(bytes, &mut out[to..to + parameter.cols]);
-                }
-            }
+        if !parameter.interleaved {
+            tensor.format().dequantize(tensor.bytes(), out);
+            continue;
+        }
+        let cols = row_length(parameter);
+        let row_bytes = tensor.bytes().len() / (out.len() / cols);
+        for (row, bytes) in tensor.bytes().chunks_exact(row_bytes).enumerate() {
+            let to = source_row(row, config.head_dim) * cols;
+            tensor.format().dequantize(bytes, &mut out[to..to + cols]);
         }
     }
     Ok((config, flat))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Factors that the frequencies of rotation are divided by.
+const ROPE_FREQS: &str = "rope_freqs.weight";
 
-    #[test]
-    fn every_parameter_has_a_name() {
-        let layout = Layout::new(&Config {
-            tied_embeddings: false,
-            ..Config::default()
-        });
-        for parameter in &layout.parameters {
-            assert!(name_of(parameter).is_ok(), "{}", parameter.name);
-        }
+fn config_of(file: &File, c: &dram_core::Config) -> Result<Config> {
+    let architecture = file.metadata().str("general.architecture")?;
+    let family = Family::all().find(|family| family.name == architecture);
+    let family = family.with_context(|| format!("{architecture} is not known"))?;
+    let mut config = Config::of(family, c)?;
+    config.tied_embeddings = file.get_tensor(&weight(tensor::OUTPUT)).is_none();
+    let has_bias = |name: &str| file.get_tensor(&format!("blk.0.{name}.bias")).is_some();
+    config.options.biases = Biases {
+        qkv: has_bias(tensor::ATTN_Q),
+        output: has_bias(tensor::ATTN_OUTPUT),
+        feed_forward: has_bias(tensor::FFN_UP),
+    };
+    if let Some(tensor) = file.get_tensor(ROPE_FREQS) {
+        config.rope_factors = tensor.dequantize();
     }
+    if c.rope.scale != 1.0 {
+        if config.rope_factors.is_empty() {
+            config.rope_factors = vec![1.0; config.rotated() / 2];
+        }
+        let factors = config.rope_factors.iter_mut();
+        factors.for_each(|f| *f /= c.rope.scale);
+    }
+    config.check()?;
+    Ok(config)
 }

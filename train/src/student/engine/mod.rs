@@ -1,17 +1,24 @@
 //! The decoder's forward and backward pass on slices.
 //!
 //! [`Net`] borrows weights; [`Tape`] owns every buffer and is reused from step to step, so that a step allocates nothing once shapes have
-//! been seen. Gradients are added into a flat buffer laid out like the weights.
+//! been seen. Gradients are added into a flat buffer laid out like the weights. `forward` and `backward` are one layer, `parts` what they have in common.
 
+mod backward;
+mod forward;
+mod parts;
+
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 
-use super::layout::LayerRanges;
-use super::ops::attention::{Heads, Layer, Scratch, Span, attention, attention_backward};
-use super::ops::elementwise::{add, gather, scatter_add, swiglu, swiglu_backward};
+use dram_core::model::Rotation;
+
+use super::ops::attention::{Heads, Layer, Scratch, Span};
+use super::ops::elementwise::{
+    add, gather, scale, scatter_add, soft_cap_all, soft_cap_all_backward,
+};
 use super::ops::gemm::Products;
-use super::ops::norm::{rms_norm, rms_norm_backward};
 use super::ops::rope::Table;
 use super::rows::Rows;
 use super::{Config, Layout, fakequant};
@@ -34,6 +41,8 @@ pub(crate) struct Net<'a> {
     pub(crate) config: &'a Config,
     pub(crate) layout: &'a Layout,
     pub(crate) rope: &'a Table,
+    /// Of layers with a rotation of their own.
+    pub(crate) local_rope: Option<&'a Table>,
     pub(crate) weights: &'a [f32],
     pub(crate) rounding: Rounding,
     /// What the forward pass multiplies with.
@@ -44,7 +53,7 @@ pub(crate) struct Net<'a> {
     pub(crate) perturbed: bool,
 }
 
-/// Buffers of one layer. n: rows; m: rows whose output is wanted (n, or s in the last layer); d, f: widths.
+/// Buffers of one layer. n: rows; m: rows whose output is wanted (n, or s in the last layer); d, f: widths. What a family does not do stays empty.
 #[derive(Debug, Default)]
 struct LayerTape {
     normed: Vec<f32>,         // [n, d]
@@ -52,13 +61,32 @@ struct LayerTape {
     normed_wanted: Vec<f32>,  // [s, d], last layer only
     q: Vec<f32>,              // [m, heads · head_dim]
     kv: Vec<f32>,             // [n, 2 · kv_heads · head_dim]
+    queries: HeadNormTape,    // [m, heads · head_dim]
+    keys: HeadNormTape,       // [n, kv_heads · head_dim]
     probabilities: Vec<f32>,  // per sequence [heads, queries, padded length]
+    capped: Vec<f32>,         // as long: bounded scores
     attended: Vec<f32>,       // [m, heads · head_dim]
+    mixed: BranchTape,        // [m, d]
     middle: Vec<f32>,         // [m, d]
     middle_inverse: Vec<f32>, // [m]
     middle_normed: Vec<f32>,  // [m, d]
     gate_up: Vec<f32>,        // [m, 2 · f]
     activated: Vec<f32>,      // [m, f]
+    fed: BranchTape,          // [m, d]
+}
+
+/// Queries or keys before their norm.
+#[derive(Debug, Default)]
+struct HeadNormTape {
+    before: Vec<f32>,
+    inverse: Vec<f32>, // of each norm
+}
+
+/// What a branch adds to the stream, before its norm.
+#[derive(Debug, Default)]
+struct BranchTape {
+    added: Vec<f32>,   // [m, d]
+    inverse: Vec<f32>, // [m]
 }
 
 /// Everything a backward pass needs.
@@ -76,6 +104,7 @@ pub(crate) struct Tape {
     pub(crate) hidden: Vec<Vec<f32>>,
     hidden_layers: Vec<usize>,
     scratch: Scratch,
+    branch: Vec<f32>, // [m, d]
     back: Back,
 }
 
@@ -89,6 +118,11 @@ struct Back {
     dattended: Vec<f32>,
     dq: Vec<f32>,
     dkv: Vec<f32>,
+    dlogits: Vec<f32>,     // [s, vocabulary], where logits are scaled or bounded
+    dbranch: Vec<f32>,     // [m, d], where branches are normalised or scaled
+    dscaled: Vec<f32>,     // [m, d]
+    dfed: Vec<f32>,        // [m, d], where the branches are parallel
+    dheads: [Vec<f32>; 2], // queries or keys after their norm, and before it
     scratch: Scratch,
 }
 
@@ -105,14 +139,34 @@ impl Tape {
     }
 }
 
-impl Net<'_> {
-    fn heads(&self) -> Heads {
+impl<'a> Net<'a> {
+    /// What layer `l`'s attention does with these sequences.
+    fn attention_of<'s>(&self, l: usize, spans: &'s [Span]) -> Layer<'s> {
         let c = self.config;
-        Heads {
-            heads: c.heads,
-            kv_heads: c.kv_heads,
-            head_dim: c.head_dim,
+        Layer {
+            heads: Heads {
+                heads: c.heads,
+                kv_heads: c.kv_heads,
+                head_dim: c.head_dim,
+            },
+            spans,
+            scale: c.attention_scale(),
+            window: c.scope(l).window,
+            cap: c.options.attention_cap,
         }
+    }
+
+    /// How layer `l` rotates.
+    fn rope_of(&self, l: usize) -> Option<&'a Table> {
+        match self.config.scope(l).rotation {
+            Rotation::None => None,
+            Rotation::Global => Some(self.rope),
+            Rotation::Local => Some(self.local_rope.unwrap_or(self.rope)),
+        }
+    }
+
+    fn at(&self, range: &Range<usize>) -> &'a [f32] {
+        &self.weights[range.clone()]
     }
 
     /// Logits and hidden states of `rows`, left in `tape`. With `keep` the tape can be run backwards; without it, layers share buffers.
@@ -155,6 +209,13 @@ impl Net<'_> {
         let head = &self.weights[self.layout.head.clone()];
         let shape = [s, self.config.vocabulary, self.config.embedding_length];
         self.products.linear(logits, normed, head, shape, false);
+        let options = &self.config.options;
+        if options.logit_scale != 1.0 {
+            scale(logits, options.logit_scale);
+        }
+        if let Some(cap) = options.logit_cap {
+            soft_cap_all(logits, cap);
+        }
     }
 
     /// Everything before the output matrix: leaves its input in `tape.normed`.
@@ -166,18 +227,14 @@ impl Net<'_> {
         tape: &mut Tape,
         stop: &AtomicBool,
     ) -> Result<(), Stopped> {
-        let Config {
-            embedding_length: d,
-            layers,
-            norm_eps,
-            ..
-        } = *self.config;
+        let (d, layers) = (self.config.embedding_length, self.config.layers);
         let (n, s) = (rows.ids.len(), rows.wanted.len());
         let Tape {
             residual,
             layers: layer_tapes,
             hidden,
             scratch,
+            branch,
             ..
         } = tape;
         let kept = if keep { layers } else { 1 };
@@ -191,6 +248,9 @@ impl Net<'_> {
             &rows.ids,
             d,
         );
+        if self.config.options.embedding_scale != 1.0 {
+            scale(&mut residual[0], self.config.options.embedding_scale);
+        }
         for l in 0..layers {
             stop::check(stop)?;
             let (from, to) = if keep {
@@ -213,7 +273,7 @@ impl Net<'_> {
                 x,
                 out,
                 &mut layer_tapes[if keep { l } else { 0 }],
-                scratch,
+                (scratch, branch),
             );
         }
         let x = &residual[if keep { layers } else { layers % 2 }];
@@ -225,13 +285,7 @@ impl Net<'_> {
             sized(&mut hidden[h], s * d).copy_from_slice(x);
         }
         let normed = sized(&mut tape.normed, s * d);
-        rms_norm(
-            normed,
-            sized(&mut tape.inverse, s),
-            x,
-            &self.weights[self.layout.norm.clone()],
-            norm_eps,
-        );
+        self.normalise(normed, &mut tape.inverse, x, Some(&self.layout.norm));
         if self.rounding.head {
             fakequant::round_activations(normed);
         }
@@ -239,104 +293,6 @@ impl Net<'_> {
         tape.hidden_layers.extend_from_slice(hidden_layers);
         tape.rows = rows;
         Ok(())
-    }
-
-    /// One layer: `x` [n, d] to `out` [m, d].
-    fn layer(
-        &self,
-        l: usize,
-        rows: &Rows,
-        x: &[f32],
-        out: &mut Vec<f32>,
-        t: &mut LayerTape,
-        scratch: &mut Scratch,
-    ) {
-        let c = self.config;
-        let (d, f, eps) = (c.embedding_length, c.feed_forward_length, c.norm_eps);
-        let (qw, kvw) = (c.heads * c.head_dim, 2 * c.kv_heads * c.head_dim);
-        let at = |range: &std::ops::Range<usize>| &self.weights[range.clone()];
-        let w: &LayerRanges = &self.layout.layers[l];
-        let n = rows.ids.len();
-        let last = l + 1 == c.layers;
-        let (m, query_at, spans, probabilities) = queries(rows, last);
-
-        let normed = sized(&mut t.normed, n * d);
-        rms_norm(
-            normed,
-            sized(&mut t.inverse, n),
-            x,
-            at(&w.attention_norm),
-            eps,
-        );
-        if self.rounding.linear {
-            fakequant::round_activations(normed);
-        }
-        let kv = sized(&mut t.kv, n * kvw);
-        self.products
-            .linear(kv, normed, at(&w.kv), [n, kvw, d], false);
-        self.rope.rotate(kv, kvw, c.kv_heads, &rows.at, false);
-        if self.rounding.cache {
-            fakequant::round_f16(kv);
-        }
-        let normed = if last {
-            gather(sized(&mut t.normed_wanted, m * d), normed, &rows.wanted, d);
-            &t.normed_wanted
-        } else {
-            &*normed
-        };
-        let q = sized(&mut t.q, m * qw);
-        self.products.linear(q, normed, at(&w.q), [m, qw, d], false);
-        self.rope.rotate(q, qw, c.heads, query_at, false);
-
-        let attended = sized(&mut t.attended, m * qw);
-        attention(
-            attended,
-            sized(&mut t.probabilities, probabilities),
-            q,
-            kv,
-            query_at,
-            Layer {
-                heads: self.heads(),
-                spans,
-            },
-            scratch,
-        );
-        if self.rounding.linear {
-            fakequant::round_activations(attended);
-        }
-        let middle = sized(&mut t.middle, m * d);
-        if last {
-            gather(middle, x, &rows.wanted, d);
-        } else {
-            middle.copy_from_slice(x);
-        }
-        self.products
-            .linear(middle, attended, at(&w.o), [m, d, qw], true);
-
-        let normed = sized(&mut t.middle_normed, m * d);
-        rms_norm(
-            normed,
-            sized(&mut t.middle_inverse, m),
-            middle,
-            at(&w.feed_forward_norm),
-            eps,
-        );
-        if self.rounding.linear {
-            fakequant::round_activations(normed);
-        }
-        let gate_up = sized(&mut t.gate_up, m * 2 * f);
-        // Gate and up matrices lie one after the other, so their rows make one product.
-        self.products
-            .linear(gate_up, normed, at(&w.gate_up), [m, 2 * f, d], false);
-        let activated = sized(&mut t.activated, m * f);
-        swiglu(activated, gate_up, f);
-        if self.rounding.linear {
-            fakequant::round_activations(activated);
-        }
-        let out = sized(out, m * d);
-        out.copy_from_slice(middle);
-        self.products
-            .linear(out, activated, at(&w.down), [m, d, f], true);
     }
 
     /// Adds the gradient of every weight to `gradient`, given those of the logits [s, vocabulary] and of the hidden states asked for
@@ -348,12 +304,8 @@ impl Net<'_> {
         dhidden: &[Vec<f32>],
         gradient: &mut [f32],
     ) {
-        let Config {
-            embedding_length: d,
-            vocabulary,
-            layers,
-            ..
-        } = *self.config;
+        let c = self.config;
+        let (d, vocabulary, layers) = (c.embedding_length, c.vocabulary, c.layers);
         let Tape {
             rows,
             residual,
@@ -361,6 +313,7 @@ impl Net<'_> {
             normed,
             inverse,
             hidden_layers,
+            logits,
             back,
             ..
         } = tape;
@@ -368,6 +321,18 @@ impl Net<'_> {
         if s == 0 {
             return;
         }
+        let mut own = std::mem::take(&mut back.dlogits);
+        let dlogits = if c.options.logit_scale != 1.0 || c.options.logit_cap.is_some() {
+            let own = sized(&mut own, s * vocabulary);
+            own.copy_from_slice(dlogits);
+            if let Some(cap) = c.options.logit_cap {
+                soft_cap_all_backward(own, logits, cap);
+            }
+            scale(own, c.options.logit_scale);
+            own
+        } else {
+            dlogits
+        };
         let head = self.layout.head.clone();
         self.backward_products.linear_weight_gradient(
             &mut gradient[head.clone()],
@@ -384,15 +349,10 @@ impl Net<'_> {
             false,
         );
         sized(&mut back.dx, s * d).fill(0.0);
-        let norm = self.layout.norm.clone();
-        rms_norm_backward(
-            &mut back.dx,
-            &mut gradient[norm.clone()],
-            dnormed,
-            &residual[layers],
-            inverse,
-            &self.weights[norm],
-        );
+        let norm = Some(&self.layout.norm);
+        let (dx, x) = (&mut back.dx, &residual[layers]);
+        self.normalise_backward(dx, gradient, dnormed, (x, inverse), norm);
+        back.dlogits = own;
         let asked = |layer: usize| {
             hidden_layers
                 .iter()
@@ -408,162 +368,15 @@ impl Net<'_> {
                 scatter_add(&mut back.dx, g, &rows.wanted, d);
             }
         }
+        if c.options.embedding_scale != 1.0 {
+            scale(&mut back.dx, c.options.embedding_scale);
+        }
         scatter_add(
             &mut gradient[self.layout.embedding.clone()],
             &back.dx,
             &rows.ids,
             d,
         );
-    }
-
-    /// Takes `back.dx` from [m, d] at the layer's output to [n, d] at its input.
-    fn layer_backward(
-        &self,
-        l: usize,
-        rows: &Rows,
-        x: &[f32],
-        t: &mut LayerTape,
-        back: &mut Back,
-        gradient: &mut [f32],
-    ) {
-        let c = self.config;
-        let (d, f) = (c.embedding_length, c.feed_forward_length);
-        let (qw, kvw) = (c.heads * c.head_dim, 2 * c.kv_heads * c.head_dim);
-        let at = |range: &std::ops::Range<usize>| &self.weights[range.clone()];
-        let w: &LayerRanges = &self.layout.layers[l];
-        let n = rows.ids.len();
-        let last = l + 1 == c.layers;
-        let (m, query_at, spans, _) = queries(rows, last);
-
-        // out = middle + down(swiglu(gate_up(norm(middle))))
-        self.backward_products.linear_weight_gradient(
-            &mut gradient[w.down.clone()],
-            &back.dx,
-            &t.activated,
-            [m, d, f],
-        );
-        let dactivated = sized(&mut back.wide, m * f);
-        self.backward_products.linear_input_gradient(
-            dactivated,
-            &back.dx,
-            at(&w.down),
-            [m, d, f],
-            false,
-        );
-        swiglu_backward(&mut t.gate_up, dactivated, f);
-        self.backward_products.linear_weight_gradient(
-            &mut gradient[w.gate_up.clone()],
-            &t.gate_up,
-            &t.middle_normed,
-            [m, 2 * f, d],
-        );
-        let dnormed = sized(&mut back.dnormed, m * d);
-        self.backward_products.linear_input_gradient(
-            dnormed,
-            &t.gate_up,
-            at(&w.gate_up),
-            [m, 2 * f, d],
-            false,
-        );
-        let norm = w.feed_forward_norm.clone();
-        rms_norm_backward(
-            &mut back.dx,
-            &mut gradient[norm.clone()],
-            dnormed,
-            &t.middle,
-            &t.middle_inverse,
-            at(&norm),
-        );
-
-        // middle = x + o(attention(q, k, v))
-        self.backward_products.linear_weight_gradient(
-            &mut gradient[w.o.clone()],
-            &back.dx,
-            &t.attended,
-            [m, d, qw],
-        );
-        let dattended = sized(&mut back.dattended, m * qw);
-        self.backward_products.linear_input_gradient(
-            dattended,
-            &back.dx,
-            at(&w.o),
-            [m, d, qw],
-            false,
-        );
-        let (dq, dkv) = (sized(&mut back.dq, m * qw), sized(&mut back.dkv, n * kvw));
-        attention_backward(
-            (&mut *dq, &mut *dkv),
-            dattended,
-            &t.probabilities,
-            (&t.q, &t.kv),
-            query_at,
-            Layer {
-                heads: self.heads(),
-                spans,
-            },
-            &mut back.scratch,
-        );
-        self.rope.rotate(dq, qw, c.heads, query_at, true);
-        self.rope.rotate(dkv, kvw, c.kv_heads, &rows.at, true);
-
-        // q, k, v = matrices · norm(x)
-        self.backward_products.linear_weight_gradient(
-            &mut gradient[w.kv.clone()],
-            dkv,
-            &t.normed,
-            [n, kvw, d],
-        );
-        let dnormed = sized(&mut back.dnormed, n * d);
-        self.backward_products
-            .linear_input_gradient(dnormed, dkv, at(&w.kv), [n, kvw, d], false);
-        if last {
-            self.backward_products.linear_weight_gradient(
-                &mut gradient[w.q.clone()],
-                dq,
-                &t.normed_wanted,
-                [m, qw, d],
-            );
-            let dwanted = sized(&mut back.dattended, m * d);
-            self.backward_products
-                .linear_input_gradient(dwanted, dq, at(&w.q), [m, qw, d], false);
-            scatter_add(dnormed, dwanted, &rows.wanted, d);
-            let below = sized(&mut back.dx_below, n * d);
-            below.fill(0.0);
-            scatter_add(below, &back.dx, &rows.wanted, d);
-            std::mem::swap(&mut back.dx, &mut back.dx_below);
-        } else {
-            self.backward_products.linear_weight_gradient(
-                &mut gradient[w.q.clone()],
-                dq,
-                &t.normed,
-                [n, qw, d],
-            );
-            self.backward_products
-                .linear_input_gradient(dnormed, dq, at(&w.q), [n, qw, d], true);
-        }
-        let norm = w.attention_norm.clone();
-        rms_norm_backward(
-            &mut back.dx,
-            &mut gradient[norm.clone()],
-            &back.dnormed,
-            x,
-            &t.inverse,
-            at(&norm),
-        );
-    }
-}
-
-/// How many query rows a layer has, their positions, sequences, and the room for their probabilities.
-fn queries(rows: &Rows, last: bool) -> (usize, &[u32], &[Span], usize) {
-    if last {
-        (
-            rows.wanted.len(),
-            &rows.wanted_at,
-            &rows.wanted_spans,
-            rows.wanted_probabilities,
-        )
-    } else {
-        (rows.ids.len(), &rows.at, &rows.spans, rows.probabilities)
     }
 }
 

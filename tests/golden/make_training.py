@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""Make tests/golden/training: loss and gradients of the families' tiny models by PyTorch, for the training decoder.
+
+    make_training.py    in an environment with torch and transformers
+
+The models are those of make_families.py, whose GGUF files hold the weights exactly. The loss is the mean cross-entropy of each next token. Kept are
+
+training.tsv   the versions used, then for each case: its name, file, token ids, and the names of its tensors in Hugging Face's order
+training.f32   little-endian f32, case after case: the loss, then for each tensor the norm of its gradient and up to SAMPLES values of it, evenly spread
+"""
+import pathlib
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+from make_families import VOCABULARY, build
+
+HERE = pathlib.Path(__file__).resolve().parent / "training"
+TOKENS = 48
+SAMPLES = 24
+CASES = ["llama3", "mistral", "qwen2", "qwen3", "smollm3", "granite", "olmo2", "gemma2", "gemma3", "stablelm-2", "stablelm-2-12b", "phi3-window"]
+
+
+def main():
+    torch.set_num_threads(1)
+    HERE.mkdir(exist_ok=True)
+    lines = ["# made by make_training.py with " + ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "numpy"))]
+    values = []
+    for name in CASES:
+        model = build(name)
+        ids = np.random.default_rng(len(name) + 100).integers(0, VOCABULARY, TOKENS).tolist()
+        logits = model(torch.tensor([ids]), use_cache=False).logits[0].float()
+        loss = torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(ids[1:]))
+        loss.backward()
+        values.append([loss.item()])
+        names = []
+        for key, weight in model.named_parameters():
+            gradient = weight.grad.flatten().double().numpy()
+            count = min(SAMPLES, gradient.size)
+            names.append(key)
+            values.append([np.linalg.norm(gradient), *gradient[[i * gradient.size // count for i in range(count)]]])
+        lines.append("\t".join([name, f"{name}.gguf", " ".join(map(str, ids)), " ".join(names)]))
+        print(f"{name:<16} loss {loss.item():.4f}, {len(names)} tensors")
+    (HERE / "training.tsv").write_text("\n".join(lines) + "\n")
+    np.concatenate([np.asarray(v, "<f4") for v in values]).tofile(HERE / "training.f32")
+
+
+if __name__ == "__main__":
+    main()
