@@ -202,9 +202,16 @@ fn all_ways_to_a_position_give_the_same_bits() {
     };
     let (ids, others) = (numbers(1, LONG), numbers(2, 20));
     let saved = tempfile::NamedTempFile::new().unwrap();
-    // A window, convolutions, experts; all of them where the processor is a fast one.
+    // A window, shared caches, convolutions, experts; all of them where the processor is a fast one.
     let is_few = std::env::var_os("DRAM_EMULATED").is_some();
-    let few = ["gemma2", "lfm2", "qwen3-moe", "qwen3.5", "granite-hybrid"];
+    let few = [
+        "gemma2",
+        "gemma4",
+        "lfm2",
+        "qwen3-moe",
+        "qwen3.5",
+        "granite-hybrid",
+    ];
     let wanted = |case: &&Case| !case.embedding && (!is_few || few.contains(&&*case.name));
     let positions = [0, 258, 589, 1, 2, 200, 255, 256, 257, 511, 512, 619, LONG];
     let positions = &positions[..if is_few { 3 } else { positions.len() }];

@@ -19,7 +19,8 @@ impl Model {
         all - last + last / prompt.max(1) as u64 + experts as u64
     }
 
-    /// Bytes that are read to make one token after `seen` others: every matrix, of experts those that a token takes, and the cache's keys and values as far as attention sees.
+    /// Bytes that are read to make one token after `seen` others: every matrix, of experts those that a token takes, the cache's keys and values as far as attention sees,
+    /// and the matrices of linear attention.
     pub(crate) fn bytes_read(&self, seen: usize, format: CacheFormat) -> u64 {
         let matrices = self.weights().multiplied();
         let weights: u64 = matrices.map(|matrix| matrix.range.len() as u64).sum();

@@ -10,11 +10,11 @@ mod recurrent;
 
 pub(crate) use conv::ConvState;
 pub use kv::CacheFormat;
-pub(crate) use kv::{KvCache, Mark, SEGMENT, SLACK, bytes_read};
+pub(crate) use kv::{KvCache, Mark, SEGMENT, SLACK};
 pub(crate) use recurrent::{RecurrentState, StateRun, take_up};
 
 use crate::kernels;
-use crate::model::Config;
+use crate::model::{Config, LinearAttention};
 use std::io;
 
 /// Most tokens of a draft, which every state can drop again.
@@ -32,6 +32,15 @@ pub(crate) fn bytes(config: &Config, context: usize, format: CacheFormat) -> u64
     kv::bytes(config, context, format)
         .saturating_add(conv::bytes(config, context))
         .saturating_add(recurrent::bytes(config))
+}
+
+/// Bytes that a token after `seen` others reads, in all layers: keys and values, and the matrices of linear attention.
+pub(crate) fn bytes_read(config: &Config, seen: usize, format: CacheFormat) -> u64 {
+    let matrices = config
+        .linear_attentions()
+        .map(LinearAttention::state_length);
+    let matrices = matrices.sum::<usize>() * size_of::<f32>();
+    kv::bytes_read(config, seen, format).saturating_add(matrices as u64)
 }
 
 impl State {

@@ -58,7 +58,7 @@ pub(super) fn bytes(config: &Config, context: usize, format: CacheFormat) -> u64
 }
 
 /// Bytes of keys and values that a token after `seen` others reads, in all layers.
-pub(crate) fn bytes_read(config: &Config, seen: usize, format: CacheFormat) -> u64 {
+pub(super) fn bytes_read(config: &Config, seen: usize, format: CacheFormat) -> u64 {
     let bytes = config.scopes().map(|Scope { heads, window, .. }| {
         let position = format.row(heads.key_length) + format.row(heads.value_length);
         let positions = window.map_or(seen, |window| seen.min(window));
