@@ -25,7 +25,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from make_families import FULL, LOCAL, MODELS, POOLING, SHARED, class_of, modules, rope
+from make_families import DENSE, FULL, LOCAL, MODELS, POOLING, SHARED, class_of, modules, rope
 
 HERE = pathlib.Path(__file__).resolve().parent / "convert"
 TEXT = """\
@@ -83,6 +83,7 @@ CASES = {
     "granite-moe-shared": ("digits", "refact", "bf16", "bf16"),
     "qwen3-moe": ("qwen2", "qwen2", "bf16", "f16"),
     "qwen3-embedding": ("qwen2-ends", "qwen2", "bf16", "f16"),
+    "embeddinggemma": ("spm-gemma", None, "f32", "f16"),
     "qwen3-moe-stacked": ("qwen2", "qwen2", "f32", "f16"),
 }
 DTYPES = dict(f32=torch.float32, f16=torch.float16, bf16=torch.bfloat16)
@@ -243,6 +244,12 @@ def make_folder(name, folder, out):
     for file, content in extra.items():
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_text(json.dumps(content))
+        if "in_features" in content:
+            # Weights of a module are listed behind its folder's name.
+            part = file.replace("config.json", "linear.weight")
+            shapes[part] = [content["out_features"], content["in_features"]]
+            weight = torch.tensor(values(part, int(np.prod(shapes[part])), dtype)).to(DTYPES[dtype]).reshape(shapes[part])
+            save_file({"linear.weight": weight}, (folder / file).parent / "model.safetensors", metadata=dict(format="pt"))
     return shapes, extra
 
 
@@ -280,7 +287,7 @@ def convert(name, folder, llama_cpp, path):
         get_vocab_base_pre=lambda self, tokenizer: CASES[name][1], modify_tensors=modify_tensors, model_arch=converter.model_arch,
         no_mtp=True))
     ftype = dict(f32=gguf.LlamaFileType.ALL_F32, f16=gguf.LlamaFileType.MOSTLY_F16, bf16=gguf.LlamaFileType.MOSTLY_BF16)[CASES[name][3]]
-    changed(folder, ftype, path, eager=True).write()
+    changed(folder, ftype, path, eager=True, sentence_transformers_dense_modules=name in DENSE).write()
 
 
 def first_layer(shapes):

@@ -79,19 +79,20 @@ pub(super) fn attend(
     let (query, [mixed]) = s.places.split(query, [Place::Mixed]);
     let mixed = &mut mixed[..tokens * c.mixed_length()]; // [tokens, heads, value_length]
 
+    let end = start + tokens;
     let job = |query, scores| Attention {
         kernels: o.kernels,
         config: c,
         cache,
         layer,
         window,
+        end,
         query,
         scores,
     };
     let scores = s.scores.chunks_exact_mut(TOGETHER * SEGMENT);
     let partial = partial_length(c);
     let position_bytes = cache.position_bytes();
-    let end = start + tokens;
     if tokens == 1 {
         // A job takes some segments of some heads; what they found is folded afterwards.
         let segments = segments(visible(window, end));
@@ -105,7 +106,7 @@ pub(super) fn attend(
             let units = partials.chunks_exact_mut(group * partial);
             for (unit, partials) in (lane * per..).zip(units) {
                 let (head, segment) = (unit / count, segments.start + unit % count);
-                attention.segment_of_one(head, segment, end, partials);
+                attention.segment_of_one(head, segment, partials);
             }
         });
         for (head, mixed) in mixed.chunks_exact_mut(c.value_length).enumerate() {
@@ -133,7 +134,7 @@ pub(super) fn attend(
             let states = &mut states[..mixed.len() / c.value_length];
             let first = start + lane * per;
             let positions = first..first + query.len() / c.query_length();
-            job(query, scores).tokens(positions, end, mixed, states, partials);
+            job(query, scores).tokens(positions, mixed, states, partials);
         },
     );
 }

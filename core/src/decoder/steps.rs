@@ -172,7 +172,7 @@ pub(crate) trait Steps {
     fn write_kv(&mut self, layer: usize, start: usize, key: View, value: View);
 
     /// [`Place::Mixed`] = what these queries find in the cache: softmax(query · keysᵀ · scale) · values. The first one is at position `start`; each sees
-    /// the positions up to its own, or the last `window` of these, and in an encoder all of the run.
+    /// the positions up to its own, or the last `window` of these, and in an encoder all of the run, or `window` on both sides, its own among them.
     fn attend(&mut self, layer: usize, window: Option<usize>, start: usize, query: View);
 
     /// [`Place::Query`] and [`Place::OutputGate`] = the two parts of each head of [`Place::GatedQuery`].

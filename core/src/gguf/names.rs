@@ -72,6 +72,12 @@ pub mod tensor {
     pub const POSITION_EMBD: &str = "position_embd";
     pub const OUTPUT: &str = "output";
     pub const OUTPUT_NORM: &str = "output_norm";
+    /// What an encoder multiplies the vector of a text with.
+    pub const DENSE_2: &str = "dense_2";
+    pub const DENSE_3: &str = "dense_3";
+    /// What a reranker makes a score with.
+    pub const CLS: &str = "cls";
+    pub const CLS_OUTPUT: &str = "cls.output";
     /// Factors that the frequencies of rotation are divided by.
     pub const ROPE_FREQS: &str = "rope_freqs";
     pub const ROPE_FACTORS_SHORT: &str = "rope_factors_short";

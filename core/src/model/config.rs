@@ -218,7 +218,7 @@ impl Activation {
 /// What one layer's attention sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scope {
-    /// How many positions, the token's own among them; `None`: all.
+    /// How many positions up to the token's own, that among them, and as many after it where a position sees those too; `None`: all.
     pub window: Option<usize>,
     /// How queries and keys are rotated.
     pub rotation: Rotation,
@@ -252,6 +252,8 @@ pub enum Pooling {
     Cls,
     /// The last token's.
     Last,
+    /// A reranker's: the last token's of a decoder, else the first one's, which a classifier makes a score of.
+    Rank,
 }
 
 impl Config {

@@ -8,6 +8,7 @@ use dram_core::gguf::names::tensor::{self, weight};
 use dram_core::model::folder::{Dim, Family, Fields, Form, Heads, OUTPUT, Part, Shape};
 use dram_core::quant::{Format, format_by_name};
 
+use super::modules::Modules;
 use super::source::{Source, Stored};
 use super::tensors::{Make, Rows};
 use crate::quantize::stays_float;
@@ -46,7 +47,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Every tensor, in the order of the file.
-    pub(super) fn run(mut self) -> Result<(Vec<Plan>, Vec<Make<'a>>)> {
+    pub(super) fn run(mut self, modules: &Modules) -> Result<(Vec<Plan>, Vec<Make<'a>>)> {
         self.rope()?;
         for part in self.family.top {
             self.part("", "", part)?;
@@ -59,6 +60,7 @@ impl<'a> Planner<'a> {
                 self.part(&from, &to, part)?;
             }
         }
+        self.dense(modules)?;
         let mut all = self.source.iter();
         if let Some((name, stored)) = all.find(|(name, _)| !self.used.contains(*name)) {
             bail!(
@@ -69,6 +71,32 @@ impl<'a> Planner<'a> {
             );
         }
         Ok((self.plans, self.makes))
+    }
+
+    /// What a text's vector is multiplied with.
+    fn dense(&mut self, modules: &Modules) -> Result<()> {
+        let mut length = self.shape.width;
+        for dense in &modules.dense {
+            ensure!(
+                self.family.dense,
+                "modules.json names the dense module {:?}, which the runtime's {} does not have",
+                dense.path,
+                self.family.name
+            );
+            ensure!(
+                dense.inputs == length,
+                "{}/config.json: in_features = {}, expected the {length} values of the vector",
+                dense.path,
+                dense.inputs
+            );
+            length = dense.outputs;
+            let name = format!("{}/linear.weight", dense.path);
+            let stored = self.required(&name, &[dense.outputs, dense.inputs])?;
+            let shape = vec![dense.inputs, dense.outputs];
+            let parts = vec![Rows::all(stored, dense.inputs)];
+            self.push_parts(weight(dense.to), shape, parts)?;
+        }
+        Ok(())
     }
 
     fn find(&mut self, name: &str, expected: &[usize]) -> Result<Option<&'a Stored>> {

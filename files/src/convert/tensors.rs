@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use dram_core::model::folder::{Family, Fields, Shape};
 use dram_core::quant::Format;
 
+use super::modules::Modules;
 use super::naming::Size;
 use super::planner::Planner;
 use super::source::{Source, Stored};
@@ -61,9 +62,10 @@ impl<'a> Tensors<'a> {
         family: Family,
         fields: &'a Fields,
         shape: &'a Shape,
+        modules: &Modules,
         format: &'static Format,
     ) -> Result<Self> {
-        let (plans, makes) = Planner::new(source, family, fields, shape, format).run()?;
+        let (plans, makes) = Planner::new(source, family, fields, shape, format).run(modules)?;
         Ok(Tensors {
             source,
             plans,

@@ -5,7 +5,8 @@ use super::super::keys::Keys;
 use super::super::weights::Names;
 use super::{Architecture, shape};
 use crate::Result;
-use crate::gguf::names::{key, tensor};
+use crate::gguf::names::key;
+use crate::gguf::names::tensor::{self, weight};
 use crate::kernels::RopeLayout;
 
 pub(super) const FAMILY: Architecture = Architecture {
@@ -33,13 +34,19 @@ fn config(keys: &Keys<'_>) -> Result<Config> {
     for scope in shape.scopes_mut() {
         scope.rotation = Rotation::None;
     }
+    let ranks = keys.file.get_tensor(&weight(tensor::CLS_OUTPUT)).is_some();
+    let pooling = match shape.pooling {
+        // The converter names none for rerankers.
+        None if ranks => Pooling::Rank,
+        // Sentence encoders that name none were trained with the mean.
+        named => named.unwrap_or(Pooling::Mean),
+    };
     Ok(Config {
         norm: NormKind::Layer,
         norm_epsilon: keys.positive(key::LAYER_NORM_EPSILON, None)?,
         activation: Activation::Gelu,
         causal: false,
-        // Sentence encoders that name none were trained with the mean.
-        pooling: shape.pooling.or(Some(Pooling::Mean)),
+        pooling: Some(pooling),
         ..shape
     })
 }

@@ -53,6 +53,7 @@ mod folder {
         shared_length: "shared_expert_intermediate_size",
         parts: &[ATTENTION, FEED_FORWARD, NORMS],
         unused: &[],
+        dense: false,
         shifted_norms: false,
         pre: "llama-bpe",
     };

@@ -4,6 +4,7 @@
 mod bert;
 mod gemma2;
 mod gemma3;
+mod gemma_embedding;
 mod granite;
 mod granitemoe;
 mod lfm2;
@@ -67,6 +68,7 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     lfm2::FAMILY,
     lfm2moe::FAMILY,
     bert::FAMILY,
+    gemma_embedding::FAMILY,
 ];
 
 /// The decoder that most families vary: RMS norms, SwiGLU, rotated queries and keys, every layer sees all positions before it.

@@ -73,6 +73,8 @@ pub struct Folder {
     pub parts: &'static [Group],
     /// Beginnings of names of tensors that are left out: nothing reads them.
     pub unused: &'static [&'static str],
+    /// Whether dense modules of sentence-transformers are part of it. A folder of another family that has some is refused.
+    pub dense: bool,
     /// Norms add 1 to their weights, which the file holds with it.
     pub shifted_norms: bool,
     /// The name for a pre-tokenizer that has several.

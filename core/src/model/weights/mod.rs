@@ -8,7 +8,7 @@ mod turns;
 pub(super) use finder::Finder;
 pub(crate) use names::Names;
 
-use super::config::{Config, DeltaNet, Experts, NormKind, Scope};
+use super::config::{Config, DeltaNet, Experts, NormKind, Pooling, Scope};
 use crate::gguf;
 use crate::gguf::names::tensor::{self, weight};
 use crate::kernels::Weight;
@@ -164,6 +164,13 @@ pub(crate) struct SharedExpertWeights {
     pub(crate) gate: Option<Linear>, // [1, embedding]
 }
 
+/// What a reranker makes a score with: `output · tanh(dense · vector)`.
+#[derive(Clone, Debug)]
+pub(crate) struct Classifier {
+    pub(crate) dense: Option<Linear>, // [embedding, embedding]
+    pub(crate) output: Linear,        // [labels, embedding]
+}
+
 /// Every tensor the forward pass reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Weights {
@@ -174,6 +181,9 @@ pub(crate) struct Weights {
     pub(crate) layers: Vec<Layer>, // [layers]
     pub(crate) output_norm: Option<Norm>,
     pub(crate) output: Matrix, // [vocabulary, embedding]
+    /// What an encoder multiplies the vector of a text with, one after the other: `[any, embedding]`, `[any, any]`
+    pub(crate) dense: Vec<Linear>,
+    pub(crate) classifier: Option<Classifier>,
     /// Turns per position of each pair, for each of the config's rotary embeddings
     pub(crate) turns: Vec<Turns>,
 }
@@ -226,6 +236,12 @@ impl Weights {
             Some(tensor) => find.shaped(tensor, &[d, config.vocabulary])?,
             None => embedding.clone(),
         };
+        let (mut dense, mut classifier) = (Vec::new(), None);
+        match config.pooling {
+            Some(Pooling::Rank) => classifier = Some(find.classifier(d)?),
+            Some(_) => dense = find.chain(&[tensor::DENSE_2, tensor::DENSE_3], d)?,
+            None => {}
+        }
         let turns = turns(&mut find, config)?;
         let mut layers = Vec::with_capacity(config.layers.len());
         for spec in &config.layers {
@@ -257,6 +273,8 @@ impl Weights {
                 layers,
                 output_norm,
                 output,
+                dense,
+                classifier,
                 turns,
             }
             .in_order()),
