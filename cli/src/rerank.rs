@@ -30,6 +30,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         threads: args.threads,
         ..SessionOptions::default()
     })?;
+    encoder.rank(&args.query, &[])?; // refuses other models before a line is read
     let mut ranked = Vec::new();
     for (number, line) in io::stdin().lock().lines().enumerate() {
         let line = line.context("standard input is not UTF-8 text")?;

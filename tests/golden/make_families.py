@@ -93,20 +93,23 @@ MODELS = {
     "xlmr-rank": ("XLMRoberta", dict(layer_norm_eps=1e-5, num_key_value_heads=4, pad_token_id=1, max_position_embeddings=130, type_vocab_size=1,
                                      num_labels=1, eos_token_id=2), 1),
     "bert-rank": ("Bert", dict(layer_norm_eps=1e-12, num_key_value_heads=4, pad_token_id=1, num_labels=1), 1),
-    "qwen3-rank": ("Qwen3", dict(rms_norm_eps=1e-6, head_dim=16, tie_word_embeddings=True, rope_parameters=rope(1e6)), 0.1),
-    "embeddinggemma": ("Gemma3Text", dict(num_hidden_layers=7, head_dim=8, query_pre_attn_scalar=8, sliding_window=16, rms_norm_eps=1e-6,
+    "qwen3-reranker": ("Qwen3", dict(rms_norm_eps=1e-6, head_dim=16, tie_word_embeddings=True, rope_parameters=rope(1e6)), 0.1),
+    "modernbert": ("ModernBert", dict(num_hidden_layers=5, norm_eps=1e-5, layer_norm_eps=1e-5, global_attn_every_n_layers=3, local_attention=16, pad_token_id=0, cls_token_id=0, sep_token_id=1,
+                                      num_key_value_heads=4, rope_parameters={FULL: rope(1.6e5), LOCAL: rope(1e4)}), 1),
+    "embeddinggemma": ("Gemma3Text", dict(num_hidden_layers=7, max_position_embeddings=1024, head_dim=8, query_pre_attn_scalar=8, sliding_window=16, rms_norm_eps=1e-6,
                                           use_bidirectional_attention=True, rope_parameters={FULL: rope(1e6), LOCAL: rope(1e4)}), 0.2),
 }
 # Encoders, and the mode of sentence-transformers' pooling
-POOLING = {"bert-mean": "mean_tokens", "bert-cls": "cls_token", "qwen3-embedding": "lasttoken", "embeddinggemma": "mean_tokens"}
+POOLING = {"bert-mean": "mean_tokens", "bert-cls": "cls_token", "qwen3-embedding": "lasttoken", "embeddinggemma": "mean_tokens",
+           "modernbert": "cls_token"}
 # Rerankers: the class, and the ids that go before a query, between it and a document, and after that
 RANK = {"xlmr-rank": ("ForSequenceClassification", [0], [2, 2], [2]), "bert-rank": ("ForSequenceClassification", [0], [2], [2]),
-        "qwen3-rank": ("ForCausalLM", [17, 18], [19, 20], [21, 22])}
+        "qwen3-reranker": ("ForCausalLM", [17, 18], [19, 20], [21, 22])}
 YES, NO = 40, 50
 # Inner length of the two matrices that the text's vector is multiplied with
 DENSE = {"embeddinggemma": 64}
-# name: (model, tokens); the length decides between Phi's factors for short and long contexts
-CASES = {name: (name, TOKENS) for name in MODELS} | {"phi3-short": ("phi3", 24)}
+# name: (model, tokens); the length decides between Phi's factors for short and long contexts, and a long text is taken in several segments
+CASES = {name: (name, TOKENS) for name in MODELS} | {"phi3-short": ("phi3", 24), "embeddinggemma-long": ("embeddinggemma", 700)}
 
 
 def class_of(name, kind):
@@ -214,7 +217,7 @@ def convert(model, name, llama_cpp, path):
     import gguf
     from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
     with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder) / ("qwen3-reranker" if name == "qwen3-rank" else name)  # by which the converter knows it
+        folder = pathlib.Path(folder) / name  # by which the converter knows Qwen3-Reranker
         model.save_pretrained(folder)
         tokens = [chr(ord("0") + i) for i in range(VOCABULARY)]
         (folder / "tokenizer.json").write_text(
@@ -236,8 +239,8 @@ def convert(model, name, llama_cpp, path):
             w.add_token_types([gguf.TokenType.NORMAL] * VOCABULARY)
             w.add_add_bos_token(False)
             if "bert" in model.config.model_type or "rob" in model.config.model_type:
-                w.add_token_type_count(model.config.type_vocab_size)
-            if name in RANK and name != "qwen3-rank":
+                w.add_token_type_count(getattr(model.config, "type_vocab_size", 1))
+            if name in RANK and name != "qwen3-reranker":
                 before, between = RANK[name][1:3]
                 w.add_bos_token_id(before[0]); w.add_eos_token_id(between[0]); w.add_sep_token_id(between[0])
                 w.add_add_bos_token(True); w.add_add_eos_token(True); w.add_add_sep_token(len(between) > 1)
@@ -256,7 +259,7 @@ def convert(model, name, llama_cpp, path):
 
         def set_gguf_parameters(self):
             converter.set_gguf_parameters(self)
-            if name == "qwen3-rank":  # of tokens that the tiny model has
+            if name == "qwen3-reranker":  # of tokens that the tiny model has
                 text = lambda ids: "".join(tokens[i] for i in ids)
                 _, before, between, after = RANK[name]
                 self.gguf_writer.add_string("tokenizer.chat_template.rerank", text(before) + "{query}" + text(between) + "{document}" + text(after))

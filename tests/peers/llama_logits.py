@@ -33,7 +33,7 @@ def logits(path, out, *adapters):
 
 def embed(path, out):
     ids = [int(word) for word in sys.stdin.read().split()]
-    model = llama_cpp.Llama(path, n_ctx=len(ids) + 8, n_batch=512, n_ubatch=512, n_threads=1, embedding=True, verbose=False)
+    model = llama_cpp.Llama(path, n_ctx=len(ids) + 8, n_batch=1024, n_ubatch=1024, n_threads=1, embedding=True, verbose=False)
     model._batch.add_sequence(ids, 0, True)
     model._ctx.decode(model._batch)
     length = low.llama_model_n_embd_out(model._model.model)

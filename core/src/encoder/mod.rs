@@ -86,25 +86,33 @@ impl Encoder {
         }
     }
 
-    /// The vector of a text, with the tokens around it that the model asks for: see [`Encoder::embed`].
+    /// Whether texts can be embedded so.
     ///
     /// # Errors
-    /// As there; [`Error::InvalidOption`] for a dimension of 0 or greater than [`Encoder::dimension`].
-    pub fn embed_text(&mut self, text: &str, options: &EmbedOptions) -> Result<Vec<f32>> {
+    /// [`Error::WrongUse`] when the model is a reranker; [`Error::InvalidOption`] for a dimension of 0 or greater than [`Encoder::dimension`].
+    pub fn check(&self, options: &EmbedOptions) -> Result<()> {
+        self.check_embeds()?;
         let most = self.dimension();
-        let dimension = options.dimension.unwrap_or(most);
-        if !(1..=most).contains(&dimension) {
-            return Err(Error::InvalidOption {
+        match options.dimension {
+            Some(dimension) if !(1..=most).contains(&dimension) => Err(Error::InvalidOption {
                 option: "dimension",
                 expected: format!("from 1 to the model's {most}"),
                 got: dimension.to_string(),
-            });
+            }),
+            _ => Ok(()),
         }
-        self.check_embeds()?;
+    }
+
+    /// The vector of a text, with the tokens around it that the model asks for: see [`Encoder::embed`].
+    ///
+    /// # Errors
+    /// As there, and as [`Encoder::check`].
+    pub fn embed_text(&mut self, text: &str, options: &EmbedOptions) -> Result<Vec<f32>> {
+        self.check(options)?;
         let text = format!("{}{text}", options.prompt);
         let ids = self.model().tokenizer().encode_with_ends(&text, false);
         let mut vector = self.pooled(&ids, ids.len())?;
-        vector.truncate(dimension);
+        vector.truncate(options.dimension.unwrap_or(vector.len()));
         normalise(&mut vector);
         Ok(vector)
     }

@@ -10,6 +10,9 @@ pub mod key {
     pub const FEED_FORWARD_LENGTH: &str = "feed_forward_length";
     pub const VOCAB_SIZE: &str = "vocab_size";
     pub const POOLING_TYPE: &str = "pooling_type";
+    pub const HIDDEN_ACTIVATION: &str = "hidden_activation";
+    pub const CLASSIFIER_POOLING_TYPE: &str = "classifier.pooling_type";
+    pub const CLASSIFIER_LABELS: &str = "classifier.output_labels";
 
     pub const HEAD_COUNT: &str = "attention.head_count";
     pub const HEAD_COUNT_KV: &str = "attention.head_count_kv";

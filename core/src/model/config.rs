@@ -203,6 +203,8 @@ pub enum Activation {
     SiluGated,
     /// gelu(gate) · up, in GELU's form with tanh
     GeluGated,
+    /// gelu(gate) · up, by the normal distribution's own function
+    GeluErfGated,
     /// gelu(up), by the normal distribution's own function (arXiv:1606.08415)
     Gelu,
 }

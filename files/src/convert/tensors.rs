@@ -6,9 +6,8 @@ use anyhow::{Context, Result, ensure};
 use dram_core::model::folder::{Family, Fields, Shape};
 use dram_core::quant::Format;
 
-use super::modules::Modules;
 use super::naming::Size;
-use super::planner::Planner;
+use super::planner::{EncoderHead, Planner};
 use super::source::{Source, Stored};
 use crate::source_row;
 use crate::write::{Payload, Plan};
@@ -62,10 +61,10 @@ impl<'a> Tensors<'a> {
         family: Family,
         fields: &'a Fields,
         shape: &'a Shape,
-        modules: &Modules,
+        encoder: &EncoderHead,
         format: &'static Format,
     ) -> Result<Self> {
-        let (plans, makes) = Planner::new(source, family, fields, shape, format).run(modules)?;
+        let (plans, makes) = Planner::new(source, family, fields, shape, format).run(encoder)?;
         Ok(Tensors {
             source,
             plans,

@@ -58,7 +58,11 @@ mod folder {
     use crate::model::folder::*;
 
     pub(super) const FOLDER: Folder = Folder {
-        classes: &["BertModel", "BertForMaskedLM"],
+        classes: &[
+            "BertModel",
+            "BertForMaskedLM",
+            "BertForSequenceClassification",
+        ],
         model_type: "bert",
         activations: &["gelu"],
         defaults: &[
@@ -88,6 +92,8 @@ mod folder {
                 Dim::Width,
             ),
             vector("embeddings.LayerNorm", tensor::TOKEN_EMBD_NORM, Dim::Width),
+            matrix("pooler.dense", tensor::CLS, Dim::Width, Dim::Width).when_classifying(),
+            matrix("classifier", tensor::CLS_OUTPUT, Dim::Labels, Dim::Width).when_classifying(),
         ],
         layer: "encoder.layer",
         parts: &[every(&[
@@ -129,7 +135,7 @@ mod folder {
             ),
             vector("output.LayerNorm", tensor::LAYER_OUTPUT_NORM, Dim::Width),
         ])],
-        // Heads for training; a sentence's vector is pooled otherwise.
+        // Heads for training; a sentence's vector is pooled otherwise, but that of a classifier.
         unused: &[
             "pooler.",
             "cls.predictions",
@@ -154,6 +160,16 @@ mod folder {
             "tokenizer.ggml.token_type_count",
             shape.token_types as u32, // at most `MAX_LENGTH`
         );
+        let labels = fields["id2label"].as_object().into_iter().flatten();
+        let mut labels: Vec<_> = labels
+            .filter_map(|(id, name)| Some((id, name.as_str()?)))
+            .collect();
+        labels.sort_unstable();
+        // Two of them with the usual names are transformers' default.
+        if !matches!(labels[..], [] | [(_, "LABEL_0"), _]) {
+            let names = labels.iter().map(|(_, name)| (*name).to_owned());
+            entries.own(key::CLASSIFIER_LABELS, names.collect::<Vec<_>>());
+        }
         Ok(())
     }
 }

@@ -34,6 +34,8 @@ mod folder {
 
     pub(super) const FOLDER: Folder = Folder {
         classes: &["Gemma3TextModel"],
+        // Folders say gemma3_text, as Gemma 3's do: the class tells.
+        model_type: "gemma_embedding",
         dense: true,
         keys,
         ..gemma3::FAMILY.folder

@@ -10,6 +10,7 @@ mod granitemoe;
 mod lfm2;
 mod lfm2moe;
 mod llama;
+mod modern_bert;
 mod olmo2;
 mod olmoe;
 mod phi3;
@@ -69,6 +70,7 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     lfm2moe::FAMILY,
     bert::FAMILY,
     gemma_embedding::FAMILY,
+    modern_bert::FAMILY,
 ];
 
 /// The decoder that most families vary: RMS norms, SwiGLU, rotated queries and keys, every layer sees all positions before it.

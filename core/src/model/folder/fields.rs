@@ -39,6 +39,8 @@ pub struct Shape {
     pub delta_key_heads: usize,
     pub delta_value_heads: usize,
     pub delta_head: usize,
+    /// What a classifier tells apart.
+    pub labels: usize,
 }
 
 /// RoPE as newer folders keep it in `rope_parameters` and older ones beside `rope_scaling`.
@@ -233,8 +235,18 @@ impl Fields {
             delta_key_heads: of(Kind::DeltaNet, "linear_num_key_heads")?,
             delta_value_heads: of(Kind::DeltaNet, "linear_num_value_heads")?,
             delta_head: of(Kind::DeltaNet, "linear_value_head_dim")?,
+            labels: self["id2label"]
+                .as_object()
+                .map_or(2, |labels| labels.len()),
             layers,
         })
+    }
+
+    /// Whether the folder's class classifies texts, as rerankers do.
+    #[must_use]
+    pub fn classifies(&self) -> bool {
+        let class = self["architectures"][0].as_str();
+        class.is_some_and(|class| class.ends_with("ForSequenceClassification"))
     }
 
     /// The rotary embedding.

@@ -111,6 +111,17 @@ impl Family {
         }
     }
 
+    /// Beginnings of names of tensors that are left out of a folder with these fields: of those that nothing reads there.
+    #[must_use]
+    pub fn left_out(self, fields: &Fields) -> Vec<&'static str> {
+        let is_read = |start: &str| {
+            let mut parts = self.top.iter().filter(|part| part.need.holds(fields));
+            parts.any(|part| part.from.starts_with(start))
+        };
+        let unused = self.unused.iter().copied();
+        unused.filter(|start| !is_read(start)).collect()
+    }
+
     /// The groups of weights that a layer has.
     pub fn groups(self, layer: Layer) -> impl Iterator<Item = &'static Group> {
         let parts = self.folder.parts.iter();

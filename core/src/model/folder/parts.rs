@@ -113,6 +113,8 @@ pub enum Dim {
     DeltaHeads,
     /// One value head of a delta net.
     DeltaHead,
+    /// What a classifier tells apart.
+    Labels,
     One,
 }
 
@@ -126,6 +128,10 @@ pub enum Need {
     If(&'static str, bool),
     /// When this field is not false.
     Unless(&'static str),
+    /// When the folder's class classifies texts.
+    Classifies,
+    /// In layers after the first.
+    AfterFirst,
 }
 
 impl Need {
@@ -133,10 +139,11 @@ impl Need {
     #[must_use]
     pub fn holds(self, fields: &Fields) -> bool {
         match self {
-            Need::Always => true,
+            Need::Always | Need::AfterFirst => true,
             Need::IfAny(field) => fields[field].as_u64().is_some_and(|n| n > 0),
             Need::If(field, value) => fields.flag(field) == value,
             Need::Unless(field) => fields[field] != false,
+            Need::Classifies => fields.classifies(),
         }
     }
 }
@@ -173,6 +180,7 @@ impl Dim {
             Dim::DeltaValues => delta_values,
             Dim::DeltaHeads => shape.delta_value_heads,
             Dim::DeltaHead => shape.delta_head,
+            Dim::Labels => shape.labels,
             Dim::One => 1,
         }
     }
@@ -270,6 +278,20 @@ impl Part {
     pub(crate) const fn when_any(self, field: &'static str) -> Part {
         Part {
             need: Need::IfAny(field),
+            ..self
+        }
+    }
+
+    pub(crate) const fn when_classifying(self) -> Part {
+        Part {
+            need: Need::Classifies,
+            ..self
+        }
+    }
+
+    pub(crate) const fn after_first(self) -> Part {
+        Part {
+            need: Need::AfterFirst,
             ..self
         }
     }

@@ -219,7 +219,7 @@ impl Weights {
     ) -> Result<Weights> {
         let mut find = Finder::new(file);
         let d = config.embedding_length;
-        let biased = config.norm == NormKind::Layer;
+        let biased = config.norm == NormKind::Layer && names.norm_biases;
         let embedding = find.matrix(&weight(tensor::TOKEN_EMBD), config.vocabulary, d)?;
         let token_types = names.token_types.and_then(|name| find.get(&weight(name)));
         let token_types = token_types
