@@ -71,3 +71,50 @@ fn fill(tokenizer: &Tokenizer, template: &str, texts: [&str; 2]) -> Vec<u32> {
     };
     tokenizer.encode_where(&text, None, &counts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::File;
+
+    /// A file with nothing but a byte-level vocabulary: `<` and letters, and the control token `<x>`.
+    fn tokenizer() -> Tokenizer {
+        let tokens = ["a", "b", "x", "<", ">", "<x>"];
+        let string = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+        let list = |kind: u32, count: usize, bytes: Vec<u8>| {
+            let head = [
+                kind.to_le_bytes().to_vec(),
+                (count as u64).to_le_bytes().to_vec(),
+            ];
+            [head.concat(), bytes].concat()
+        };
+        let texts = tokens.iter().flat_map(|token| string(token)).collect();
+        let types = [1i32, 1, 1, 1, 1, 3].iter().flat_map(|n| n.to_le_bytes());
+        let keys = [
+            ("model", 8u32, string("gpt2")),
+            ("pre", 8, string("gpt-2")),
+            ("tokens", 9, list(8, tokens.len(), texts)),
+            ("token_type", 9, list(5, tokens.len(), types.collect())),
+            ("merges", 9, list(8, 0, Vec::new())),
+        ];
+        let mut bytes = b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+        bytes.extend((keys.len() as u64).to_le_bytes());
+        for (key, kind, value) in keys {
+            bytes.extend(string(&format!("tokenizer.ggml.{key}")));
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend(value);
+        }
+        Tokenizer::from_gguf(&File::from_bytes("vocabulary", bytes).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn only_the_template_writes_special_tokens() {
+        let tokenizer = tokenizer();
+        let template = "<x>{document}<{query}<x>";
+        let ids = fill(&tokenizer, template, ["x>a", "<x>b"]);
+        assert_eq!(ids, [5, 3, 2, 4, 1, 3, 2, 4, 0, 5]);
+        // What a text spells is no place for another.
+        let ids = fill(&tokenizer, "{query}{document}", ["a", "b"]);
+        assert_eq!(ids, [0, 1]);
+    }
+}
