@@ -45,6 +45,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         prompt: args.prompt,
         dimension: args.dimension,
     };
+    encoder.check(&options)?;
     let mut out = io::stdout().lock();
     for (number, line) in io::stdin().lock().lines().enumerate() {
         let line = line.context("standard input is not UTF-8 text")?;

@@ -20,6 +20,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("context", "--context"),
     ("threads", "--threads"),
     ("cache_format", "--cache-format"),
+    ("dimension", "--dimension"),
     ("keep_first", "--slide"),
     ("stop", "--stop"),
     ("logprobs", "--logprobs"),
@@ -51,10 +52,16 @@ pub(crate) fn describe(error: &Error) -> String {
             "{file} has no chat template: give one with --chat-template FILE, or use `dram run --raw` for plain continuation"
         ),
         Error::WrongUse { file, expected } if expected.starts_with("generates") => {
-            format!("{file} is an embedding model: use `dram embed`")
+            format!("{file} is an embedding model or a reranker: use `dram embed` or `dram rerank`")
+        }
+        Error::WrongUse { file, expected } if expected.contains("Encoder::rank") => {
+            format!("{file} is a reranker: use `dram rerank`")
+        }
+        Error::WrongUse { file, expected } if expected.starts_with("ranks") => {
+            format!("{file} is an embedding model, not a reranker: use `dram embed`")
         }
         Error::WrongUse { file, .. } => {
-            format!("{file} is not an embedding model: use `dram run` or `dram chat`")
+            format!("{file} is no embedding model and no reranker: use `dram run` or `dram chat`")
         }
         Error::OutOfMemory { bytes, context } => format!(
             "a context of {context} tokens needs {bytes} bytes, more memory than the system has: lower --context"

@@ -30,6 +30,7 @@ mod logits;
 mod output;
 mod progress;
 mod quantize;
+mod rerank;
 mod run;
 mod tokenize;
 mod verify;
@@ -71,6 +72,7 @@ enum Command {
     Bench(bench::Args),
     Inspect(inspect::Args),
     Embed(embed::Args),
+    Rerank(rerank::Args),
     Tokenize(tokenize::Args),
     Logits(logits::Args),
 }
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Embed(args) => embed::run(args),
+        Command::Rerank(args) => rerank::run(args),
         Command::Tokenize(args) => tokenize::run(args),
         Command::Logits(args) => logits::run(args),
     };

@@ -280,6 +280,8 @@ fn messages_are_in_the_words_of_the_command_line() {
         golden.join("families/bert-mean.gguf"),
     );
     let encoder = encoder.to_str().unwrap();
+    let reranker = golden.join("families/xlmr-rank.gguf");
+    let reranker = reranker.to_str().unwrap();
     let long = "the end ".repeat(400);
     let folder = tempfile::tempdir().unwrap();
     let template = folder.path().join("template.jinja");
@@ -292,6 +294,12 @@ fn messages_are_in_the_words_of_the_command_line() {
     for (args, expected) in [
         (&["run", encoder, "hi"][..], "use `dram embed`"),
         (&["embed", model], "use `dram run`"),
+        (&["rerank", encoder, "hi"], "use `dram embed`"),
+        (&["embed", reranker], "use `dram rerank`"),
+        (
+            &["embed", encoder, "--dimension", "33"],
+            "--dimension: expected from 1 to the model's 32",
+        ),
         (&["run", model, "--raw", &long], "--context"),
         (
             &["run", model, "--raw", "x", "--top-p", "7"],

@@ -2,7 +2,8 @@
 //! llama.cpp's converter.
 
 use dram_core::{
-    Error, Model, OpenOptions, Prompt, Request, Session, SessionOptions, Speculation, gguf,
+    EmbedOptions, Error, Model, OpenOptions, Prompt, Request, Session, SessionOptions, Speculation,
+    gguf,
 };
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -17,10 +18,13 @@ fn folder() -> PathBuf {
 struct Case {
     name: String,
     file: String,
-    embedding: bool,
+    /// `logits`, `embedding` or `rank`
+    kind: String,
+    /// Of a query where documents are ranked.
     ids: Vec<u32>,
+    /// Those of `logits`, or the ids of a document.
     positions: Vec<usize>,
-    /// [positions, vocabulary], transformers as it is; or the embedding
+    /// [positions, vocabulary], transformers as it is; or the embedding; or the score
     plain: Vec<f32>,
     /// [positions, vocabulary], with keys and values rounded to f16
     cached: Vec<f32>,
@@ -55,18 +59,19 @@ fn cases() -> Vec<Case> {
                 .map(|n| n.parse().unwrap())
                 .collect()
         };
-        let (embedding, positions): (_, Vec<usize>) =
-            (fields[2] == "embedding", numbers(fields[4]));
-        let (plain, cached) = if embedding {
-            (take(32), Vec::new())
-        } else {
-            let count = positions.len() * VOCABULARY;
-            (take(count), take(count))
+        let (kind, positions): (_, Vec<usize>) = (fields[2], numbers(fields[4]));
+        let (plain, cached) = match kind {
+            "embedding" => (take(32), Vec::new()),
+            "rank" => (take(1), Vec::new()),
+            _ => {
+                let count = positions.len() * VOCABULARY;
+                (take(count), take(count))
+            }
         };
         cases.push(Case {
             name: fields[0].into(),
             file: fields[1].into(),
-            embedding,
+            kind: kind.into(),
             ids: fields[3].split(' ').map(|n| n.parse().unwrap()).collect(),
             positions,
             plain,
@@ -114,7 +119,7 @@ fn compare(ours: &[f32], theirs: &[f32]) -> (f32, usize) {
 #[test]
 fn logits_equal_transformers() {
     let mut wrong = Vec::new();
-    for case in cases().iter().filter(|case| !case.embedding) {
+    for case in cases().iter().filter(|case| case.kind == "logits") {
         let model = case.open();
         let mut all = Vec::new(); // [ids, vocabulary]
         model
@@ -157,7 +162,7 @@ fn logits_equal_transformers() {
 
 #[test]
 fn vectors_equal_transformers() {
-    for case in cases().iter().filter(|case| case.embedding) {
+    for case in cases().iter().filter(|case| case.kind == "embedding") {
         let model = case.open();
         let ours = |threads| {
             let mut encoder = model.encoder(options(case.ids.len(), threads)).unwrap();
@@ -180,6 +185,40 @@ fn vectors_equal_transformers() {
             Err(Error::WrongUse { .. })
         ));
     }
+}
+
+#[test]
+fn scores_equal_transformers() {
+    let text = |ids: &mut dyn Iterator<Item = u32>| -> String {
+        ids.map(|id| char::from(b'0' + id as u8)).collect()
+    };
+    for case in cases().iter().filter(|case| case.kind == "rank") {
+        let model = case.open();
+        let query = text(&mut case.ids.iter().copied());
+        let document = text(&mut case.positions.iter().map(|id| *id as u32));
+        let mut encoder = model.encoder(options(128, 2)).unwrap();
+        let scores = encoder.rank(&query, &["other", &document, &document]);
+        let scores = scores.unwrap();
+        let apart = (scores[1] - case.plain[0]).abs();
+        println!(
+            "{:<16} score {:.5}, off by {apart:.1e}",
+            case.name, scores[1]
+        );
+        assert!(apart < 1e-3, "{}: {scores:?}", case.name);
+        assert_eq!(scores[1], scores[2]);
+        assert!((scores[0] - scores[1]).abs() > 1e-3, "{scores:?}");
+        let refused = [
+            encoder.embed(&case.ids).err(),
+            encoder.embed_text("a", &EmbedOptions::default()).err(),
+            model.session(options(8, 1)).err(),
+        ];
+        for error in refused {
+            assert!(matches!(error, Some(Error::WrongUse { .. })), "{error:?}");
+        }
+    }
+    let bert = Model::open(folder().join("bert-cls.gguf")).unwrap();
+    let ranked = bert.encoder(options(8, 1)).unwrap().rank("a", &["b"]);
+    assert!(matches!(ranked, Err(Error::WrongUse { .. })));
 }
 
 /// Crosses two of the positions to which short convolutions can always go back.
@@ -212,7 +251,7 @@ fn all_ways_to_a_position_give_the_same_bits() {
         "qwen3.5",
         "granite-hybrid",
     ];
-    let wanted = |case: &&Case| !case.embedding && (!is_few || few.contains(&&*case.name));
+    let wanted = |case: &&Case| case.kind == "logits" && (!is_few || few.contains(&&*case.name));
     let positions = [0, 258, 589, 1, 2, 200, 255, 256, 257, 511, 512, 619, LONG];
     let positions = &positions[..if is_few { 3 } else { positions.len() }];
     for case in cases().iter().filter(wanted) {

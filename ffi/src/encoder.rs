@@ -1,4 +1,4 @@
-//! Texts to vectors.
+//! Texts to vectors, or to scores.
 
 use crate::adapter::{ScaledAdapter, scaled};
 use crate::error::{DramError, contain};
@@ -6,7 +6,7 @@ use crate::types::count;
 use dram_core::EmbedOptions;
 use std::sync::{Arc, Mutex};
 
-/// Embeds texts: vectors whose dot product says how alike the texts are. Calls wait for each other.
+/// Embeds texts: vectors whose dot product says how alike the texts are. A reranker's scores documents instead. Calls wait for each other.
 #[derive(uniffi::Object)]
 pub struct NativeEncoder {
     inner: Mutex<dram_core::Encoder>,
@@ -41,7 +41,7 @@ impl NativeEncoder {
     /// The vector of `text` behind `prompt`, of length 1, with the first `dimension` of its values, or all of them.
     ///
     /// # Errors
-    /// `InvalidRequest` when the text has more tokens than `context`, or for a dimension that the model does not have.
+    /// `InvalidRequest` when the text has more tokens than `context`, for a dimension that the model does not have, or when it is a reranker.
     pub fn embed(
         &self,
         text: String,
@@ -53,6 +53,15 @@ impl NativeEncoder {
             dimension: dimension.map(|n| n as usize),
         };
         self.with(|encoder| encoder.embed_text(&text, &options))
+    }
+
+    /// How well each document answers the query: a reranker's scores, in the documents' order, the greater the better.
+    ///
+    /// # Errors
+    /// `InvalidRequest` when the query and a document have more tokens than `context`, or the model is no reranker.
+    pub fn rank(&self, query: String, documents: Vec<String>) -> Result<Vec<f32>, DramError> {
+        let documents: Vec<&str> = documents.iter().map(String::as_str).collect();
+        self.with(|encoder| encoder.rank(&query, &documents))
     }
 
     /// As for a session.

@@ -10,6 +10,7 @@ use crate::types::{
     FormatShare, GenerationRequest, MemoryNeed, ModelInfo, ModelOptions, SessionOptions, count,
 };
 use dram_core::MemoryQuery;
+use dram_core::model::Pooling;
 use std::sync::Arc;
 
 /// Whether the file of a model that is opened from now on is watched for faults, by a handler for SIGBUS that the first such model installs: see
@@ -66,6 +67,7 @@ impl NativeModel {
             file_bytes: info.file_bytes,
             has_chat_template: self.inner.chat_template().is_some(),
             is_encoder: self.inner.config().pooling.is_some(),
+            is_reranker: self.inner.config().pooling == Some(Pooling::Rank),
             formats: info
                 .formats
                 .iter()

@@ -62,8 +62,10 @@ pub struct ModelInfo {
     pub file_bytes: u64,
     /// Whether the file says how a conversation becomes a prompt. Without that, `Prompt::Chat` is an invalid request.
     pub has_chat_template: bool,
-    /// Whether it is an embedding model, as BERT is: it has encoders instead of sessions.
+    /// Whether it is an embedding model, as BERT is, or a reranker: it has encoders instead of sessions.
     pub is_encoder: bool,
+    /// Whether it is a reranker: its encoders rank documents instead of embedding texts.
+    pub is_reranker: bool,
     /// Weight formats and the bytes that each takes, largest first.
     pub formats: Vec<FormatShare>,
 }

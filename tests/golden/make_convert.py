@@ -25,7 +25,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from make_families import FULL, LOCAL, MODELS, POOLING, SHARED, STATE_SPACE, class_of, modules, published_layer_types, rope
+from make_families import DENSE, FULL, LOCAL, MODELS, POOLING, SHARED, STATE_SPACE, class_of, modules, published_layer_types, rope
 
 HERE = pathlib.Path(__file__).resolve().parent / "convert"
 TEXT = """\
@@ -92,6 +92,10 @@ CASES = {
     "granite-attention": ("digits", "refact", "bf16", "f16"),
     "qwen3-moe": ("qwen2", "qwen2", "bf16", "f16"),
     "qwen3-embedding": ("qwen2-ends", "qwen2", "bf16", "f16"),
+    "embeddinggemma": ("spm-gemma", None, "f32", "f16"),
+    "modernbert": ("modernbert", "modern-bert", "bf16", "f16"),
+    "bert-rank": ("wordpiece", "bert-bge", "f32", "f16"),
+    "qwen3-reranker": ("qwen2-answers", "qwen2", "bf16", "f16"),
     "qwen3-moe-stacked": ("qwen2", "qwen2", "f32", "f16"),
 }
 DTYPES = dict(f32=torch.float32, f16=torch.float16, bf16=torch.bfloat16)
@@ -126,13 +130,12 @@ def bpe(folder, split, normalizer=None, specials=(), template=False, ends=None, 
     t.decoder = decoders.ByteLevel()
     t.post_processor = processors.ByteLevel(trim_offsets=False)
     t.add_tokens([AddedToken(s, special=not s.startswith("<tool"), normalized=False) for s in specials])
-    if template:
-        first = specials[0]
+    if template or ends:
+        first, last = f"{specials[0]} " if template else "", f" {ends}" if ends else ""
+        pair = f"{first}$A{last} {'' if ends else first}$B:1{last}{':1' if ends else ''}"
+        around = [token for token in (first.strip(), last.strip()) if token]
         t.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), processors.TemplateProcessing(
-            single=f"{first} $A", pair=f"{first} $A {first} $B:1", special_tokens=[(first, t.token_to_id(first))])])
-    if ends:
-        t.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), processors.TemplateProcessing(
-            single=f"$A {ends}", pair=f"$A {ends} $B:1 {ends}:1", special_tokens=[(ends, t.token_to_id(ends))])])
+            single=f"{first}$A{last}", pair=pair, special_tokens=[(token, t.token_to_id(token)) for token in around])])
     save(folder, t, config)
 
 
@@ -223,6 +226,11 @@ def make_tokenizers(out):
     bpe(out / "qwen2-ends", split(QWEN2), normalizer=normalizers.NFC(), specials=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
         ends="<|endoftext|>", add_bos_token=False, bos_token=None, eos_token="<|im_end|>", pad_token="<|endoftext|>",
         tokenizer_class="PreTrainedTokenizerFast")
+    bpe(out / "qwen2-answers", split(QWEN2), normalizer=normalizers.NFC(), specials=["<|endoftext|>", "<|im_start|>", "<|im_end|>", "yes", "no", "|"],
+        add_bos_token=False, bos_token=None, eos_token="<|im_end|>", pad_token="<|endoftext|>", tokenizer_class="PreTrainedTokenizerFast")
+    bpe(out / "modernbert", pre_tokenizers.ByteLevel(add_prefix_space=False), normalizer=normalizers.NFC(), specials=["[CLS]", "[SEP]", "[PAD]", "[MASK]"],
+        template=True, ends="[SEP]", cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", mask_token="[MASK]",
+        tokenizer_class="PreTrainedTokenizerFast")
     bpe(out / "cl100k", split(CL100K), specials=["<|endoftext|>", "<|pad|>"], bos_token="<|endoftext|>", eos_token="<|endoftext|>",
         unk_token="<|endoftext|>", pad_token="<|pad|>", tokenizer_class="GPT2Tokenizer")
     digits = pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
@@ -282,6 +290,12 @@ def make_folder(name, folder, out):
     for file, content in extra.items():
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_text(json.dumps(content))
+        if "in_features" in content:
+            # Weights of a module are listed behind its folder's name.
+            part = file.replace("config.json", "linear.weight")
+            shapes[part] = [content["out_features"], content["in_features"]]
+            weight = torch.tensor(values(part, int(np.prod(shapes[part])), dtype)).to(DTYPES[dtype]).reshape(shapes[part])
+            save_file({"linear.weight": weight}, (folder / file).parent / "model.safetensors", metadata=dict(format="pt"))
     return shapes, extra
 
 
@@ -319,7 +333,7 @@ def convert(name, folder, llama_cpp, path):
         get_vocab_base_pre=lambda self, tokenizer: CASES[name][1], modify_tensors=modify_tensors, model_arch=converter.model_arch,
         no_mtp=True))
     ftype = dict(f32=gguf.LlamaFileType.ALL_F32, f16=gguf.LlamaFileType.MOSTLY_F16, bf16=gguf.LlamaFileType.MOSTLY_BF16)[CASES[name][3]]
-    changed(folder, ftype, path, eager=True).write()
+    changed(folder, ftype, path, eager=True, sentence_transformers_dense_modules=name in DENSE).write()
 
 
 def first_layer(shapes):

@@ -9,7 +9,8 @@ is replaced (the files hold 64 single-byte tokens), and Mistral's window is adde
 NAME.gguf      the model, matrices in f16, which hold the weights exactly
 families.tsv   the versions used, then for each case: its name, file, what it asks for, token ids, and the positions whose values are kept
 families.f32   little-endian f32, case after case. `logits`: [2, positions, vocabulary], transformers as it is, and transformers with keys and values
-               rounded to f16, as the runtime's cache holds them. `embedding`: [width], pooled and normalised to length 1 as sentence-transformers does
+               rounded to f16, as the runtime's cache holds them. `embedding`: [width], pooled and normalised to length 1 as sentence-transformers does.
+               `rank`: one score; instead of ids and positions, families.tsv has the ids of the query and those of the document
 """
 import argparse
 import json
@@ -21,6 +22,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import save_file
 
 HERE = pathlib.Path(__file__).resolve().parent / "families"
 VOCABULARY = 64
@@ -100,27 +102,74 @@ MODELS = {
     "qwen3-moe": ("Qwen3Moe", dict(rms_norm_eps=1e-6, head_dim=16, moe_intermediate_size=24, num_experts=8, num_experts_per_tok=3,
                                    norm_topk_prob=True, rope_parameters=rope(1e6)), 1),
     "qwen3-embedding": ("Qwen3", dict(rms_norm_eps=1e-6, head_dim=16, tie_word_embeddings=True, rope_parameters=rope(1e6)), 1),
+    "xlmr-rank": ("XLMRoberta", dict(layer_norm_eps=1e-5, num_key_value_heads=4, pad_token_id=1, max_position_embeddings=130, type_vocab_size=1,
+                                     num_labels=1, eos_token_id=2), 1),
+    "bert-rank": ("Bert", dict(layer_norm_eps=1e-12, num_key_value_heads=4, pad_token_id=1, num_labels=1), 1),
+    "qwen3-reranker": ("Qwen3", dict(rms_norm_eps=1e-6, head_dim=16, tie_word_embeddings=True, rope_parameters=rope(1e6)), 0.1),
+    "modernbert": ("ModernBert", dict(num_hidden_layers=5, norm_eps=1e-5, layer_norm_eps=1e-5, global_attn_every_n_layers=3, local_attention=16, pad_token_id=0, cls_token_id=0, sep_token_id=1,
+                                      num_key_value_heads=4, rope_parameters={FULL: rope(1.6e5), LOCAL: rope(1e4)}), 1),
+    "embeddinggemma": ("Gemma3Text", dict(num_hidden_layers=7, max_position_embeddings=1024, head_dim=8, query_pre_attn_scalar=8, sliding_window=16, rms_norm_eps=1e-6,
+                                          use_bidirectional_attention=True, rope_parameters={FULL: rope(1e6), LOCAL: rope(1e4)}), 0.2),
 }
 # Encoders, and the mode of sentence-transformers' pooling
-POOLING = {"bert-mean": "mean_tokens", "bert-cls": "cls_token", "qwen3-embedding": "lasttoken"}
-# name: (model, tokens); the length decides between Phi's factors for short and long contexts
-CASES = {name: (name, TOKENS) for name in MODELS} | {"phi3-short": ("phi3", 24)}
+POOLING = {"bert-mean": "mean_tokens", "bert-cls": "cls_token", "qwen3-embedding": "lasttoken", "embeddinggemma": "mean_tokens",
+           "modernbert": "cls_token"}
+# Rerankers: the class, and the ids that go before a query, between it and a document, and after that
+RANK = {"xlmr-rank": ("ForSequenceClassification", [0], [2, 2], [2]), "bert-rank": ("ForSequenceClassification", [0], [2], [2]),
+        "qwen3-reranker": ("ForCausalLM", [17, 18], [19, 20], [21, 22])}
+YES, NO = 40, 50
+# Inner length of the two matrices that the text's vector is multiplied with
+DENSE = {"embeddinggemma": 64}
+# name: (model, tokens); the length decides between Phi's factors for short and long contexts, and a long text is taken in several segments
+CASES = {name: (name, TOKENS) for name in MODELS} | {"phi3-short": ("phi3", 24), "embeddinggemma-long": ("embeddinggemma", 700)}
 
 
 def class_of(name, kind):
+    if name in RANK:
+        return kind + RANK[name][0]
     return f"{kind}Model" if name in POOLING else f"{kind.removesuffix('Text')}ForCausalLM"
 
 
 def modules(name):
     """What sentence-transformers keeps beside an encoder: file and content."""
     modes = {f"pooling_mode_{m}": m == POOLING[name] for m in ("mean_tokens", "cls_token", "max_tokens", "lasttoken")}
-    return {"modules.json": [dict(type="models.Pooling", path="pooling")], "pooling/config.json": modes}
+    parts = {"Pooling": ("pooling", modes)}
+    if name in DENSE:
+        shared = dict(bias=False, activation_function="torch.nn.modules.linear.Identity")
+        lengths = SHARED["hidden_size"], DENSE[name]
+        parts |= {f"{i}_Dense": (f"{i}_Dense", dict(in_features=a, out_features=b) | shared) for i, (a, b) in ((2, lengths), (3, lengths[::-1]))}
+    return {"modules.json": [dict(type=f"models.{part.split('_')[-1]}", path=path) for part, (path, _) in parts.items()]} | {
+        f"{path}/config.json": config for path, config in parts.values()}
+
+
+def dense(name):
+    """The matrices of those modules, by their folders."""
+    generator = torch.Generator().manual_seed(7)
+    shapes = {path.split("/")[0]: (c["out_features"], c["in_features"]) for path, c in modules(name).items() if "in_features" in c}
+    return {path: (torch.randn(shape, generator=generator) / shape[1] ** 0.5).half().float() for path, shape in shapes.items()}
 
 
 def pooled(name, vectors):
     """The vectors of a text's tokens as one of length 1."""
     vector = dict(mean_tokens=vectors.mean(0), cls_token=vectors[0], lasttoken=vectors[-1])[POOLING[name]]
+    for matrix in dense(name).values():
+        vector = matrix.numpy() @ vector
     return vector / np.linalg.norm(vector)
+
+
+def score(name, model, query, document):
+    """The reranker's score of a document, and the largest value that it is made of."""
+    _, before, between, after = RANK[name]
+    first = before + query + between
+    ids = first + document + after
+    # RoBERTa puts the second separator before the document, but its texts have one type.
+    types = [0] * len(first) + [min(1, getattr(model.config, "type_vocab_size", 1) - 1)] * (len(ids) - len(first))
+    with torch.no_grad():
+        if model.config.model_type == "qwen3":
+            logits = model(torch.tensor([ids]), use_cache=False).logits[0, -1]
+            return logits[[YES, NO]].softmax(-1)[:1].numpy(), logits.abs().max()
+        logits = model(torch.tensor([ids]), token_type_ids=torch.tensor([types])).logits[0]
+        return logits.numpy(), logits.abs().max()
 
 
 def build(name):
@@ -163,13 +212,13 @@ def f16_cache(model):
 
 def run(model, ids):
     with torch.no_grad():
-        out = model(torch.tensor([ids]), use_cache=False) if model.config.model_type != "bert" else model(torch.tensor([ids]))
+        out = model(torch.tensor([ids])) if "bert" in model.config.model_type else model(torch.tensor([ids]), use_cache=False)
     return (out.logits if hasattr(out, "logits") else out.last_hidden_state)[0].float().numpy()
 
 
 def add_mtp(folder, config):
     """Gives the folder a layer that predicts the token after the next, as published models have; nothing of it changes the logits."""
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
     tensors = load_file(folder / "model.safetensors")
     full, width = f"model.layers.{config.layer_types.index(FULL)}.", config.hidden_size
     own = {f"mtp.layers.0.{k.removeprefix(full)}": v.clone() for k, v in tensors.items() if k.startswith(full)}
@@ -191,7 +240,7 @@ def convert(model, name, llama_cpp, path):
     import gguf
     from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
     with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
+        folder = pathlib.Path(folder) / name  # by which the converter knows Qwen3-Reranker
         model.save_pretrained(folder)
         tokens = [chr(ord("0") + i) for i in range(VOCABULARY)]
         (folder / "tokenizer.json").write_text(
@@ -199,6 +248,8 @@ def convert(model, name, llama_cpp, path):
         for file, content in modules(name).items() if name in POOLING else ():
             (folder / file).parent.mkdir(exist_ok=True)
             (folder / file).write_text(json.dumps(content))
+        for part, matrix in dense(name).items() if name in POOLING else ():
+            save_file({"linear.weight": matrix}, folder / part / "model.safetensors", {"format": "pt"})
         if name.startswith("qwen3.5"):
             add_mtp(folder, model.config)
         if name.startswith("granite-hybrid"):
@@ -212,8 +263,12 @@ def convert(model, name, llama_cpp, path):
             w.add_token_list(tokens)
             w.add_token_types([gguf.TokenType.NORMAL] * VOCABULARY)
             w.add_add_bos_token(False)
-            if name.startswith("bert"):
-                w.add_token_type_count(model.config.type_vocab_size)
+            if "bert" in model.config.model_type or "rob" in model.config.model_type:
+                w.add_token_type_count(getattr(model.config, "type_vocab_size", 1))
+            if name in RANK and name != "qwen3-reranker":
+                before, between = RANK[name][1:3]
+                w.add_bos_token_id(before[0]); w.add_eos_token_id(between[0]); w.add_sep_token_id(between[0])
+                w.add_add_bos_token(True); w.add_add_eos_token(True); w.add_add_sep_token(len(between) > 1)
             if name == "mistral":
                 w.add_sliding_window(model.config.sliding_window)
 
@@ -221,9 +276,27 @@ def convert(model, name, llama_cpp, path):
             # StableLM's returns its stacked norms from a generator, where they are lost, instead of yielding them.
             rest = yield from converter.modify_tensors(self, data_torch, name, bid) or ()
             yield from rest or ()
-        changed = type(converter.__name__, (converter,), dict(
-            set_vocab=set_vocab, modify_tensors=modify_tensors, model_arch=converter.model_arch))
-        changed(folder, gguf.LlamaFileType.MOSTLY_F16, path, eager=True, model_name=f"tiny random {name}").write()
+        def filter_tensors(cls, item):
+            # llama.cpp's converter leaves BERT's pooler out, which its classifier reads.
+            tensor, make = item
+            tensor = tensor.replace("classifier.", "classifier.out_proj.").replace("bert.pooler.dense.", "classifier.dense.")
+            return converter.filter_tensors.__func__(cls, (tensor, make))
+
+        def set_gguf_parameters(self):
+            converter.set_gguf_parameters(self)
+            if name == "qwen3-reranker":  # of tokens that the tiny model has
+                text = lambda ids: "".join(tokens[i] for i in ids)
+                _, before, between, after = RANK[name]
+                self.gguf_writer.add_string("tokenizer.chat_template.rerank", text(before) + "{query}" + text(between) + "{document}" + text(after))
+
+        def find_rerank_config(self):
+            self.is_rerank, self.is_tied_embeddings, self.token_true_id, self.token_false_id = True, True, YES, NO
+
+        own = dict(filter_tensors=classmethod(filter_tensors)) if name == "bert-rank" else {}
+        changed = type(converter.__name__, (converter,), own | dict(
+            set_gguf_parameters=set_gguf_parameters, _find_rerank_config=find_rerank_config, set_vocab=set_vocab, modify_tensors=modify_tensors, model_arch=converter.model_arch))
+        changed(folder, gguf.LlamaFileType.MOSTLY_F16, path, eager=True, model_name=f"tiny random {name}",
+                sentence_transformers_dense_modules=name in DENSE).write()
 
 
 def others(out, header, made):
@@ -234,7 +307,7 @@ def others(out, header, made):
     values, cases = np.fromfile(out / "families.f32", "<f4"), {}
     for line in lines:
         name, _, kind, _, positions = line.split("\t")
-        count = 2 * len(positions.split()) * VOCABULARY if kind == "logits" else SHARED["hidden_size"]
+        count = dict(logits=2 * len(positions.split()) * VOCABULARY, embedding=SHARED["hidden_size"], rank=1)[kind]
         cases[name], values = (line, values[:count]), values[count:]
     cases = {name: case for name, case in cases.items() if name not in made}
     if cases and first != header:
@@ -259,7 +332,14 @@ def main():
         path = args.out / f"{name}.gguf"
         if case == name:
             convert(model, name, args.llama_cpp, path)
-        ids = np.random.default_rng(len(case)).integers(0, VOCABULARY, count).tolist()
+        ids = np.random.default_rng(len(case)).integers(3 if name in RANK else 0, VOCABULARY, count).tolist()
+        if name in RANK:
+            query, document = ids[:20], ids[20:60]
+            value, largest = score(name, model, query, document)
+            line = "\t".join([case, path.name, "rank", " ".join(map(str, query)), " ".join(map(str, document))])
+            cases[case] = line, value
+            print(f"{case:<16} {path.stat().st_size:>7} bytes, score {value[0]:.4f}, largest |value| {largest:.3f}")
+            continue
         plain = run(model, ids)
         restore = f16_cache(model)
         cached = run(model, ids)

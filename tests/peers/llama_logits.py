@@ -3,6 +3,7 @@
 
 usage: llama_logits.py logits MODEL.gguf OUT.f32 [ADAPTER.gguf SCALE]... < token ids        [tokens, vocabulary] f32 little-endian
        llama_logits.py embed MODEL.gguf OUT.f32 < token ids             [width]: the text's vector, as long as it comes
+       llama_logits.py rank MODEL.gguf OUT.f32 < query and document, a line each    [labels]: its labels' values
        llama_logits.py squares MODEL.gguf OUT.json < token ids          {tensor: sums of squares of what it is multiplied with,
                                                                           [experts, cols] or [cols]}
        llama_logits.py greedy MODEL.gguf MAX_TOKENS < JSON list of prompts > JSON list of {tokens, text}
@@ -32,11 +33,33 @@ def logits(path, out, *adapters):
 
 def embed(path, out):
     ids = [int(word) for word in sys.stdin.read().split()]
-    model = llama_cpp.Llama(path, n_ctx=len(ids) + 8, n_batch=512, n_ubatch=512, n_threads=1, embedding=True, verbose=False)
+    model = llama_cpp.Llama(path, n_ctx=len(ids) + 8, n_batch=1024, n_ubatch=1024, n_threads=1, embedding=True, verbose=False)
     model._batch.add_sequence(ids, 0, True)
     model._ctx.decode(model._batch)
     length = low.llama_model_n_embd_out(model._model.model)
     np.asarray(low.llama_get_embeddings_seq(model._ctx.ctx, 0)[:length], dtype="<f4").tofile(out)
+
+
+def rank(path, out):
+    """As its server's /rerank makes one text of a query and a document."""
+    query, document = sys.stdin.read().split("\n")[:2]
+    model = llama_cpp.Llama(path, n_ctx=128, n_batch=512, n_ubatch=512, n_threads=1, embedding=True, pooling_type=4, verbose=False)
+    vocabulary = low.llama_model_get_vocab(model._model.model)
+    template = low.llama_model_chat_template(model._model.model, b"rerank")
+    if template:
+        text = template.decode().replace("{query}", query).replace("{document}", document)
+        ids = model.tokenize(text.encode(), add_bos=False, special=True)
+    else:
+        plain = lambda text: model.tokenize(text.encode(), add_bos=False, special=False)
+        end = [low.llama_vocab_eos(vocabulary)] if low.llama_vocab_get_add_eos(vocabulary) else []
+        ids = [low.llama_vocab_bos(vocabulary)] if low.llama_vocab_get_add_bos(vocabulary) else []
+        ids += plain(query) + end
+        ids += [low.llama_vocab_sep(vocabulary)] if low.llama_vocab_get_add_sep(vocabulary) else []
+        ids += plain(document) + end
+    model._batch.add_sequence(ids, 0, True)
+    model._ctx.decode(model._batch)
+    labels = low.llama_model_n_cls_out(model._model.model)
+    np.asarray(low.llama_get_embeddings_seq(model._ctx.ctx, 0)[:labels], dtype="<f4").tofile(out)
 
 
 class Tensor(ctypes.Structure):
@@ -110,4 +133,4 @@ def greedy(path, limit):
 
 
 if __name__ == "__main__":
-    {"logits": logits, "embed": embed, "squares": squares, "greedy": greedy}[sys.argv[1]](*sys.argv[2:])
+    {"logits": logits, "embed": embed, "rank": rank, "squares": squares, "greedy": greedy}[sys.argv[1]](*sys.argv[2:])

@@ -119,12 +119,19 @@ impl Case {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, bytes).unwrap();
         }
+        // Weights of a module are listed behind its folder's name.
+        let (modules, weights): (Vec<_>, Vec<_>) = self
+            .weights
+            .iter()
+            .cloned()
+            .partition(|(name, _)| name.contains('/'));
+        for module in modules {
+            let path = folder.join(module.0.split_once('/').unwrap().0);
+            std::fs::write(path.join("model.safetensors"), self.safetensors(&[module])).unwrap();
+        }
         if !shards {
-            std::fs::write(
-                folder.join("model.safetensors"),
-                self.safetensors(&self.weights),
-            )
-            .unwrap();
+            let bytes = self.safetensors(&weights);
+            std::fs::write(folder.join("model.safetensors"), bytes).unwrap();
             return folder;
         }
         let mut map = serde_json::Map::new();
@@ -157,8 +164,9 @@ impl Case {
                     _ => data.extend(bf16::from_f32(value).to_le_bytes()),
                 }
             }
+            let name = name.split_once('/').map_or(&**name, |(_, name)| name);
             let entry = json!({ "dtype": self.stored.to_uppercase(), "shape": shape, "data_offsets": [start, data.len()] });
-            header.insert(name.clone(), entry);
+            header.insert(name.to_owned(), entry);
         }
         let header = Json::Object(header).to_string().into_bytes();
         [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()

@@ -1,6 +1,7 @@
 //! LoRA adapters: what they change, that sessions do not mix them, and files that are wrong.
 
 use dram_core::gguf::File;
+use dram_core::model::Pooling;
 use dram_core::{
     Adapter, Error, MemoryQuery, Model, OpenOptions, Prompt, Request, Session, SessionOptions,
 };
@@ -61,13 +62,21 @@ fn an_adapted_model_of_every_family_equals_the_merged_one() {
         let adapter = base.adapter_from_gguf(lora).unwrap();
         let ids: Vec<u32> = (0..40).map(|i| (i * 37 + 11) % 64).collect();
         let adapters = [(adapter, 0.7)];
+        let ranks = base.config().pooling == Some(Pooling::Rank);
         let (plain, ours, expected, vocabulary) = if base.config().pooling.is_some() {
             let run = |model: &Model, adapters: &[(Adapter, f32)]| {
                 let mut encoder = model.encoder(SessionOptions::default()).unwrap();
                 encoder.set_adapters(adapters).unwrap();
-                encoder.embed(&ids).unwrap()
+                match ranks {
+                    true => encoder.rank("012", &["abc", "ABC"]).unwrap(),
+                    false => encoder.embed(&ids).unwrap(),
+                }
             };
-            let d = base.config().embedding_length;
+            let d = if ranks {
+                2
+            } else {
+                base.config().embedding_length
+            };
             (run(&base, &[]), run(&base, &adapters), run(&whole, &[]), d)
         } else {
             let run = |model: &Model, adapters: &[(Adapter, f32)]| {

@@ -12,7 +12,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Keys, or what several begin with, where the file is meant to differ from llama.cpp's, with the case, and why.
-const APART: [(&str, &str, &str); 5] = [
+const APART: [(&str, &str, &str); 8] = [
+    (
+        "bert-rank",
+        "cls.weight",
+        "the converter leaves the pooler out, which the classifier reads",
+    ),
+    ("bert-rank", "cls.bias", "the same"),
+    ("bert-rank", "general.size_label", "the same"),
     (
         "mistral",
         "llama.attention.sliding_window",

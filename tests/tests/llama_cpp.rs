@@ -264,12 +264,16 @@ fn formats_against_llama_cpp(
 const HEAD: &str = "model            format   KL, median  ours - f32  llama.cpp - f32  same top";
 
 /// Files of tests/golden/families that llama.cpp does not read as transformers does, and why.
-const APART: [(&str, &str); 2] = [
+const APART: [(&str, &str); 3] = [
     (
         "mistral",
         "llama.cpp reads no sliding window in a llama file",
     ),
     ("phi3-window", "llama.cpp turns Phi's window off"),
+    (
+        "bert-rank",
+        "llama.cpp gives both texts of a pair the first type",
+    ),
 ];
 
 /// A case of families.tsv: its name, its file with merges, which llama.cpp wants of a vocabulary and the tiny ones lack, and its token ids.
@@ -343,6 +347,30 @@ fn embeddings_equal_llama_cpp() {
         let cosine = dot(&ours, &theirs) / dot(&theirs, &theirs).sqrt();
         println!("{name:<16} {cosine:.7}");
         assert!(cosine >= 0.9999, "{name}: {cosine}");
+    }
+}
+
+#[test]
+#[ignore = "needs llama.cpp: cargo xtask peers"]
+fn scores_equal_llama_cpp() {
+    let folder = tempfile::tempdir().unwrap();
+    println!("reranker         score, from llama.cpp's");
+    for Family { name, file, ids } in cases("rank") {
+        let path = folder.path().join(format!("{name}.gguf"));
+        std::fs::write(&path, Gguf::copy(&file).bytes()).unwrap();
+        let out = path.with_extension("f32");
+        let text: String = ids.iter().map(|id| char::from(b'0' + *id as u8)).collect();
+        let (query, document) = text.split_at(text.len() / 2);
+        let args = ["rank", path.to_str().unwrap(), out.to_str().unwrap()];
+        llama(&args, &format!("{query}\n{document}\n"));
+        let bytes = std::fs::read(&out).unwrap();
+        let theirs = f32::from_le_bytes(*bytes.first_chunk().unwrap());
+        let model = Model::open(&path).unwrap();
+        let mut encoder = model.encoder(SessionOptions::default()).unwrap();
+        let ours = encoder.rank(query, &[document]).unwrap()[0];
+        let apart = (ours - theirs).abs();
+        println!("{name:<16} {ours:.5} {apart:.1e}");
+        assert!(apart < 1e-3, "{name}: {ours}, {theirs}");
     }
 }
 

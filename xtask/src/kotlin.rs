@@ -62,16 +62,15 @@ pub(crate) fn test_model() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Writes the model that the tests of cancelling use, and beside it an adapter of it and an encoder.
+/// Writes the model that the tests of cancelling use, and beside it an adapter of it, an encoder and a reranker.
 pub(crate) fn slow_model() -> Result<PathBuf> {
     let dir = bindings::target_dir().join("test-models");
     fs::create_dir_all(&dir)?;
     let path = dir.join("slow.gguf");
     fs::write(&path, toy::slow_model())?;
     fs::write(dir.join("slow-adapter.gguf"), toy::adapter())?;
-    fs::copy(
-        sh::root().join("tests/golden/families/bert-mean.gguf"),
-        dir.join("encoder.gguf"),
-    )?;
+    let families = sh::root().join("tests/golden/families");
+    fs::copy(families.join("bert-mean.gguf"), dir.join("encoder.gguf"))?;
+    fs::copy(families.join("xlmr-rank.gguf"), dir.join("reranker.gguf"))?;
     Ok(path)
 }

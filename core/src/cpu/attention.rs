@@ -69,6 +69,7 @@ pub(super) fn attend(cpu: &mut Cpu, layer: usize, scope: &Scope, start: usize, q
     let (query, [mixed]) = s.places.split(query, [Place::Mixed]);
     let mixed = &mut mixed[..tokens * heads.mixed_length()]; // [tokens, heads, value_length]
 
+    let end = start + tokens;
     let job = |query, scores| Attention {
         kernels: o.kernels,
         config: o.config,
@@ -76,13 +77,13 @@ pub(super) fn attend(cpu: &mut Cpu, layer: usize, scope: &Scope, start: usize, q
         layer,
         heads,
         window,
+        end,
         query,
         scores,
     };
     let scores = s.scores.chunks_exact_mut(TOGETHER * SEGMENT);
     let partial = partial_length(&heads);
     let position_bytes = cache.position_bytes(layer);
-    let end = start + tokens;
     if tokens == 1 {
         // A job takes some segments of some heads; what they found is folded afterwards.
         let segments = segments(visible(window, end));
@@ -96,7 +97,7 @@ pub(super) fn attend(cpu: &mut Cpu, layer: usize, scope: &Scope, start: usize, q
             let units = partials.chunks_exact_mut(group * partial);
             for (unit, partials) in (lane * per..).zip(units) {
                 let (head, segment) = (unit / count, segments.start + unit % count);
-                attention.segment_of_one(head, segment, end, partials);
+                attention.segment_of_one(head, segment, partials);
             }
         });
         for (head, mixed) in mixed.chunks_exact_mut(heads.value_length).enumerate() {
@@ -124,7 +125,7 @@ pub(super) fn attend(cpu: &mut Cpu, layer: usize, scope: &Scope, start: usize, q
             let states = &mut states[..mixed.len() / heads.value_length];
             let first = start + lane * per;
             let positions = first..first + query.len() / heads.query_length();
-            job(query, scores).tokens(positions, end, mixed, states, partials);
+            job(query, scores).tokens(positions, mixed, states, partials);
         },
     );
 }

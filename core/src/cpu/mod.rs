@@ -20,11 +20,12 @@ use crate::model::weights::{
     ExpertsWeights, Linear, LinearAttentionWeights, Matrix, Norm, ShortConvWeights,
 };
 use crate::model::{Adapter, Heads, Model, Scope};
+use crate::quant::activation::Buffer;
 use crate::state::{CacheFormat, State};
 use crate::threads::Pool;
 use adapters::Adapters;
 use importance::Importance;
-use operations::Operations;
+use operations::{Hooks, Operations};
 use scratch::{Products, Scratch};
 use std::ops::Range;
 use std::sync::Arc;
@@ -94,6 +95,22 @@ impl Cpu {
     pub(crate) fn take_importance(&mut self) -> Vec<ImportanceSums> {
         let importance = self.scratch.hooks.importance.take().unwrap_or_default();
         importance.by_tensor(self.model.gguf())
+    }
+
+    /// The product of one vector, with its bias.
+    pub(crate) fn project_vector(&self, linear: &Linear, x: &[f32]) -> Vec<f32> {
+        let o = Operations::new(&self.model, &self.pool);
+        let mut int8 = Buffer::new(x.len());
+        o.round(x, &mut int8, &[&linear.matrix]);
+        let (mut out, mut bias) = (vec![0.0; linear.matrix.rows], vec![0.0; linear.matrix.rows]);
+        let x = operations::activations(x, &int8, x.len());
+        o.project(
+            x,
+            [(linear, &mut out[..])],
+            &mut bias,
+            &mut Hooks::default(),
+        );
+        out
     }
 
     /// What computes, the buffers and the state.

@@ -167,6 +167,10 @@ impl<'a> Operations<'a> {
                 match self.config.activation {
                     Activation::SiluGated => self.kernels.silu_mul(gate, up),
                     Activation::GeluGated => self.kernels.gelu_mul(gate, up),
+                    Activation::GeluErfGated => {
+                        self.kernels.gelu(gate);
+                        gate.iter_mut().zip(up).for_each(|(gate, up)| *gate *= up);
+                    }
                     Activation::Gelu => self.kernels.gelu(gate),
                 }
                 self.quantize(gate, rounded);

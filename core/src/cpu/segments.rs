@@ -23,20 +23,20 @@ pub(super) struct Attention<'a> {
     pub(super) cache: &'a KvCache,
     pub(super) layer: usize, // its cache's number
     pub(super) heads: Heads,
-    pub(super) window: Option<usize>, // how many of the positions up to its own a query sees; none: all
+    pub(super) window: Option<usize>, // how many of the positions up to its own a query sees, in an encoder as many after it too; none: all
+    pub(super) end: usize,            // positions of the sequence so far
     pub(super) query: &'a [f32],      // [rows, key_length]
     pub(super) scores: &'a mut [f32], // [TOGETHER, SEGMENT]
 }
 
-/// Rows of queries that read one head's keys and values: `first`, `first + step`, … Each sees `more` positions more than the one before, or the
-/// last `window` of these.
+/// Rows of queries that read one head's keys and values: `first`, `first + step`, … They are of the token at `position`, or each of the next one.
 struct Bundle {
     first: usize,
     step: usize,
     count: usize,
     head: usize,
-    seen: usize,
-    more: usize,
+    position: usize,
+    next: usize,
 }
 
 /// The segments that hold `positions`.
@@ -50,14 +50,19 @@ pub(super) fn visible(window: Option<usize>, seen: usize) -> Range<usize> {
 }
 
 impl Attention<'_> {
-    /// What the queries of head `head` of keys and values find in `segment`, of one token that sees `seen` positions. `partials`: `[group, partial]`.
-    pub(super) fn segment_of_one(
-        &mut self,
-        head: usize,
-        segment: usize,
-        seen: usize,
-        partials: &mut [f32],
-    ) {
+    /// The positions that the query of a token at `position` sees.
+    fn sees(&self, position: usize) -> Range<usize> {
+        let Attention { window, end, .. } = *self;
+        let seen = visible(window, position + 1);
+        match window {
+            _ if self.config.causal => seen,
+            None => 0..end,
+            Some(window) => seen.start..end.min(position + window),
+        }
+    }
+
+    /// What the queries of head `head` of keys and values find in `segment`, of the last token alone. `partials`: `[group, partial]`.
+    pub(super) fn segment_of_one(&mut self, head: usize, segment: usize, partials: &mut [f32]) {
         let group = self.heads.group();
         let bundles = partials.chunks_mut(TOGETHER * partial_length(&self.heads));
         for (within, partials) in (0..group).step_by(TOGETHER).zip(bundles) {
@@ -66,19 +71,18 @@ impl Attention<'_> {
                 step: 1,
                 count: TOGETHER.min(group - within),
                 head,
-                seen,
-                more: 0,
+                position: self.end - 1,
+                next: 0,
             };
             self.segment(&bundle, segment, partials);
         }
     }
 
-    /// All heads of the tokens at `positions`, of a sequence of `end` positions so far: neighbouring tokens' queries of one head go together.
+    /// All heads of the tokens at `positions`: neighbouring tokens' queries of one head go together.
     /// `mixed`: `[tokens, heads, value_length]`, the result; `states`: `[tokens, heads]`; `partials`: `[TOGETHER, partial]`.
     pub(super) fn tokens(
         &mut self,
         positions: Range<usize>,
-        end: usize,
         mixed: &mut [f32],
         states: &mut [[f32; 2]],
         partials: &mut [f32],
@@ -88,19 +92,11 @@ impl Attention<'_> {
             value_length,
             ..
         } = self.heads;
-        let causal = self.config.causal;
         let (kernels, group) = (self.kernels, self.heads.group());
         mixed.fill(0.0);
         states.fill([f32::NEG_INFINITY, 0.0]);
-        let seen = |token: usize| {
-            if causal {
-                positions.start + token + 1
-            } else {
-                end
-            }
-        };
-        let first = visible(self.window, seen(0)).start;
-        for segment in segments(first..seen(positions.len() - 1)) {
+        let last = self.sees(positions.end - 1);
+        for segment in segments(self.sees(positions.start).start..last.end) {
             for head in 0..heads {
                 for token in (0..positions.len()).step_by(TOGETHER) {
                     let bundle = Bundle {
@@ -108,8 +104,8 @@ impl Attention<'_> {
                         step: heads,
                         count: TOGETHER.min(positions.len() - token),
                         head: head / group,
-                        seen: seen(token),
-                        more: usize::from(causal),
+                        position: positions.start + token,
+                        next: 1,
                     };
                     self.segment(&bundle, segment, partials);
                     let rows = (bundle.first..).step_by(heads).take(bundle.count);
@@ -132,8 +128,8 @@ impl Attention<'_> {
             step,
             count,
             head,
-            seen,
-            more,
+            position,
+            next,
         } = bundle;
         let Heads {
             key_length,
@@ -144,9 +140,10 @@ impl Attention<'_> {
         let partial = value_length + 2;
         let partials = &mut partials[..count * partial];
         // Whole blocks that no row's window reaches are left out.
-        let start = visible(self.window, seen).start / KEYS * KEYS;
+        let start = self.sees(position).start / KEYS * KEYS;
         let start = start.max(segment * SEGMENT);
-        let longest = (seen + (count - 1) * more).min((segment + 1) * SEGMENT);
+        let longest = self.sees(position + (count - 1) * next).end;
+        let longest = longest.min((segment + 1) * SEGMENT);
         if start >= longest {
             partials.fill(0.0); // a sum of 0 counts for nothing
             return;
@@ -164,9 +161,9 @@ impl Attention<'_> {
         };
         self.cache
             .scores(kernels, layer, head, start..longest, scores);
-        let rows = self.scores.chunks_exact_mut(stride).take(count);
-        for ((row, weights), partial) in rows.enumerate().zip(partials.chunks_exact_mut(partial)) {
-            let sees = visible(self.window, seen + row * more);
+        for (row, partial) in partials.chunks_exact_mut(partial).enumerate() {
+            let sees = self.sees(position + row * next);
+            let weights = &mut self.scores[row * stride..][..stride];
             let [from, to] = [sees.start, sees.end].map(|at| at.clamp(start, longest) - start);
             if let Some(cap) = self.config.attention_cap {
                 kernels.soft_cap(&mut weights[from..to], cap);

@@ -37,6 +37,8 @@ pub(crate) struct Decoder<'a, S> {
     model: &'a Model,
     config: &'a Config,
     steps: &'a mut S,
+    /// The position from which tokens are of a pair's second text.
+    second: usize,
 }
 
 impl<'a, S: Steps> Decoder<'a, S> {
@@ -45,6 +47,15 @@ impl<'a, S: Steps> Decoder<'a, S> {
             model,
             config: model.config(),
             steps,
+            second: usize::MAX,
+        }
+    }
+
+    /// The same, for a pair of texts of which the second begins at this position.
+    pub(crate) fn with_second(self, position: usize) -> Self {
+        Decoder {
+            second: position,
+            ..self
         }
     }
 
@@ -162,7 +173,11 @@ impl<'a, S: Steps> Decoder<'a, S> {
             self.steps.scale(x, c.embedding_scale);
         }
         if let Some(types) = &weights.token_types {
-            self.steps.add_rows(types, 0, 0, x);
+            let second = self.second.saturating_sub(start).min(x.rows);
+            self.steps.add_rows(types, 0, 0, x.rows(0..second));
+            // Some models have one type for both.
+            let last = types.rows.min(2) - 1;
+            self.steps.add_rows(types, last, 0, x.rows(second..x.rows));
         }
         if let Some(positions) = &weights.positions {
             self.steps.add_rows(positions, start, 1, x);

@@ -185,7 +185,7 @@ pub(crate) trait Steps {
     fn write_kv(&mut self, cache: usize, start: usize, key: View, value: View);
 
     /// [`Place::Mixed`] = what these queries find in the cache of this number: softmax(query · keysᵀ · scale) · values. The first one is at position `start`;
-    /// each sees the positions up to its own, or the scope's window of these, and in an encoder all of the run.
+    /// each sees the positions up to its own, or the scope's window of these, and in an encoder all of the run, or the window on both sides, its own among them.
     fn attend(&mut self, cache: usize, scope: &Scope, start: usize, query: View);
 
     /// [`Place::Query`] and [`Place::OutputGate`] = the two parts of each head of [`Place::GatedQuery`].

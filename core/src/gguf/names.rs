@@ -12,6 +12,9 @@ pub mod key {
     pub const FEED_FORWARD_LENGTH: &str = "feed_forward_length";
     pub const VOCAB_SIZE: &str = "vocab_size";
     pub const POOLING_TYPE: &str = "pooling_type";
+    pub const HIDDEN_ACTIVATION: &str = "hidden_activation";
+    pub const CLASSIFIER_POOLING_TYPE: &str = "classifier.pooling_type";
+    pub const CLASSIFIER_LABELS: &str = "classifier.output_labels";
 
     pub const HEAD_COUNT: &str = "attention.head_count";
     pub const HEAD_COUNT_KV: &str = "attention.head_count_kv";
@@ -87,6 +90,12 @@ pub mod tensor {
     pub const PER_LAYER_PROJ_NORM: &str = "per_layer_proj_norm";
     pub const OUTPUT: &str = "output";
     pub const OUTPUT_NORM: &str = "output_norm";
+    /// What an encoder multiplies the vector of a text with.
+    pub const DENSE_2: &str = "dense_2";
+    pub const DENSE_3: &str = "dense_3";
+    /// What a reranker makes a score with.
+    pub const CLS: &str = "cls";
+    pub const CLS_OUTPUT: &str = "cls.output";
     /// Factors that the frequencies of rotation are divided by.
     pub const ROPE_FREQS: &str = "rope_freqs";
     pub const ROPE_FACTORS_SHORT: &str = "rope_factors_short";

@@ -192,6 +192,8 @@ pub enum Activation {
     SiluGated,
     /// gelu(gate) · up, in GELU's form with tanh
     GeluGated,
+    /// gelu(gate) · up, by the normal distribution's own function
+    GeluErfGated,
     /// gelu(up), by the normal distribution's own function (arXiv:1606.08415)
     Gelu,
 }
@@ -213,6 +215,8 @@ pub enum Pooling {
     Cls,
     /// The last token's.
     Last,
+    /// A reranker's: the last token's of a decoder, else the first one's, which a classifier makes a score of.
+    Rank,
 }
 
 impl Config {

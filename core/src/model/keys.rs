@@ -209,8 +209,9 @@ impl Keys<'_> {
             Some(1) => Some(Pooling::Mean),
             Some(2) => Some(Pooling::Cls),
             Some(3) => Some(Pooling::Last),
+            Some(4) => Some(Pooling::Rank),
             Some(other) => {
-                let expected = "1 (mean), 2 (the first token) or 3 (the last token)";
+                let expected = "1 (mean), 2 (the first token), 3 (the last token) or 4 (a score)";
                 return Err(self.bad(&key, expected.into(), other));
             }
         })

@@ -50,7 +50,7 @@ impl Heads {
 pub struct Scope {
     /// Its heads.
     pub heads: Heads,
-    /// How many positions, the token's own among them; `None`: all.
+    /// How many positions up to the token's own, that among them, and as many after it where a position sees those too; `None`: all.
     pub window: Option<usize>,
     /// How queries and keys are rotated.
     pub rotation: Rotation,

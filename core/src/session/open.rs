@@ -67,10 +67,9 @@ impl Model {
     pub(crate) fn check_generates(&self) -> Result<()> {
         match self.config().pooling {
             None => Ok(()),
-            Some(_) => {
-                Err(self
-                    .wrong_use("generates text: this is an embedding model, use Model::encoder"))
-            }
+            Some(_) => Err(self.wrong_use(
+                "generates text: this is an embedding model or a reranker, use Model::encoder",
+            )),
         }
     }
 }

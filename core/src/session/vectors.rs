@@ -3,12 +3,15 @@
 use super::Session;
 use crate::Result;
 use crate::decoder::{Decoder, Outputs};
+use crate::model::weights::Linear;
 
 impl Session {
-    /// Evaluates `ids` from an empty cache and hands `each` every position, or only the last one, with its vector `[embedding]`, in order.
+    /// Evaluates `ids` from an empty cache and hands `each` every position, or only the last one, with its vector `[embedding]`, in order. Tokens at
+    /// `second` and after are of a pair's second text.
     pub(crate) fn vectors(
         &mut self,
         ids: &[u32],
+        second: usize,
         only_last: bool,
         each: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
@@ -25,7 +28,8 @@ impl Session {
                     true if end == ids.len() => (Outputs::Last, end - 1),
                     true => (Outputs::None, end),
                 };
-                let mut decoder = Decoder::new(&session.model, &mut session.cpu);
+                let decoder = Decoder::new(&session.model, &mut session.cpu);
+                let mut decoder = decoder.with_second(second);
                 decoder.run(part, start, outputs, &session.cancellation)?;
                 if first < end {
                     let vectors = decoder.vectors(end - first)?;
@@ -38,5 +42,15 @@ impl Session {
             }
             Ok(())
         })
+    }
+
+    /// The product of one vector, with its bias.
+    ///
+    /// # Errors
+    /// [`crate::Error::FileChanged`].
+    pub(crate) fn project_vector(&self, linear: &Linear, vector: &[f32]) -> Result<Vec<f32>> {
+        let product = self.cpu.project_vector(linear, vector);
+        self.model.gguf().check_read()?;
+        Ok(product)
     }
 }

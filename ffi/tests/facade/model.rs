@@ -82,6 +82,34 @@ fn texts_become_tokens_and_tokens_texts() {
 }
 
 #[test]
+fn a_reranker_scores_documents() {
+    let families = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/families");
+    let path = families.join("xlmr-rank.gguf");
+    let model = open(&path).unwrap();
+    assert!(model.info().is_encoder && model.info().is_reranker);
+    let reranker = model.encoder(SessionOptions::default()).unwrap();
+    let documents = ["a cab", "a dog"];
+    let scores = reranker.rank("cab".into(), documents.map(String::from).into());
+    let core = dram_core::Model::open(&path).unwrap();
+    let mut direct = core.encoder(dram_core::SessionOptions::default()).unwrap();
+    assert_eq!(scores.unwrap(), direct.rank("cab", &documents).unwrap());
+
+    let bert = open(&families.join("bert-mean.gguf")).unwrap();
+    let embedder = bert.encoder(SessionOptions::default()).unwrap();
+    let refused = [
+        reranker.embed("cab".into(), String::new(), None).err(),
+        reranker.rank("a".repeat(200), vec!["b".into()]).err(),
+        embedder.rank("a".into(), vec!["b".into()]).err(),
+    ];
+    for error in refused {
+        assert!(
+            matches!(&error, Some(DramError::InvalidRequest(_))),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
 fn an_encoder_turns_texts_into_vectors() {
     let bert = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -89,7 +117,7 @@ fn an_encoder_turns_texts_into_vectors() {
     );
     let model = open(Path::new(bert)).unwrap();
     let info = model.info();
-    assert!(info.is_encoder);
+    assert!(info.is_encoder && !info.is_reranker);
     let encoder = model.encoder(SessionOptions::default()).unwrap();
     let with =
         |text: &str, prompt: &str, dimension| encoder.embed(text.into(), prompt.into(), dimension);

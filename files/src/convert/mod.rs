@@ -4,9 +4,10 @@
 //! folder's own `tokenizer.json`, before it gets its name: a wrong tokenizer would look like a bad model.
 
 mod card;
+mod modules;
 mod naming;
 mod planner;
-mod pooling;
+mod rerank;
 mod rope;
 mod source;
 mod tensors;
@@ -23,6 +24,8 @@ use dram_core::quant::{Format, format_by_name};
 use crate::folder::read_json;
 use crate::write::{Entry, Head, write_file};
 use crate::{file_type, write_beside};
+use modules::Modules;
+use planner::EncoderHead;
 use source::Source;
 use tensors::Tensors;
 pub use tokenizer::{tokenizer_keys, tokenizer_keys_of_json};
@@ -83,16 +86,23 @@ impl Convert<'_> {
         ensure!(folder.is_dir(), "{}: no such folder", folder.display());
         let (fields, family) = read_config(folder)?;
         let shape = fields.shape(family)?;
-        let source = Source::open(folder, family.unused)?;
+        let encoder = EncoderHead {
+            labels: rerank::labels(folder, family, &fields)?,
+            modules: Modules::read(folder)?,
+        };
+        let source = Source::open(folder, &family.left_out(&fields), &encoder.modules)?;
         let format = self.format(&source)?;
-        let tensors = Tensors::plan(&source, family, &fields, &shape, format)?;
+        let tensors = Tensors::plan(&source, family, &fields, &shape, &encoder, format)?;
 
         let mut keys = Entries::new(family.name);
         naming::sampling(folder, &mut keys);
         card::set(folder, tensors.parameters(), &mut keys);
         naming::name(folder, fields.json(), self.name, &tensors.size(), &mut keys);
         (family.keys)(&fields, &shape, &mut keys)?;
-        pooling::set(folder, &mut keys)?;
+        encoder.modules.set(&mut keys)?;
+        if encoder.labels.is_some() {
+            rerank::set(&mut keys);
+        }
         keys.set(
             "general.file_type",
             file_type(format.name).context("a format without a file type")?,

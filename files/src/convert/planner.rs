@@ -5,13 +5,21 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 use dram_core::gguf::names::tensor::{self, weight};
-use dram_core::model::folder::{Dim, Family, Fields, Form, Heads, OUTPUT, Part, Shape};
+use dram_core::model::folder::{Dim, Family, Fields, Form, Heads, Need, OUTPUT, Part, Shape};
 use dram_core::quant::{Format, format_by_name};
 
+use super::modules::Modules;
 use super::source::{Source, Stored};
 use super::tensors::{Make, Rows};
 use crate::quantize::stays_float;
 use crate::write::Plan;
+
+/// What an encoder has behind its layers.
+pub(super) struct EncoderHead {
+    pub(super) modules: Modules,
+    /// The tokens whose logits are a reranker's answer.
+    pub(super) labels: Option<[usize; 2]>,
+}
 
 /// Plans the tensors one after the other.
 pub(super) struct Planner<'a> {
@@ -46,20 +54,27 @@ impl<'a> Planner<'a> {
     }
 
     /// Every tensor, in the order of the file.
-    pub(super) fn run(mut self) -> Result<(Vec<Plan>, Vec<Make<'a>>)> {
+    pub(super) fn run(mut self, encoder: &EncoderHead) -> Result<(Vec<Plan>, Vec<Make<'a>>)> {
         self.rope()?;
         for part in self.family.top {
             self.part("", "", part, self.shape)?;
         }
-        self.output()?;
+        match encoder.labels {
+            Some(labels) => self.labels(labels)?,
+            None => self.output()?,
+        }
         for (number, layer) in self.shape.layers.iter().enumerate() {
             let shape = (self.family.layer_shape)(self.fields, self.shape, number)?;
             let from = format!("{}.{number}.", self.family.layer);
             let to = format!("blk.{number}.");
             for part in self.family.groups(*layer).flat_map(|group| group.parts) {
+                if number == 0 && matches!(part.need, Need::AfterFirst) {
+                    continue;
+                }
                 self.part(&from, &to, part, &shape)?;
             }
         }
+        self.dense(&encoder.modules)?;
         let mut all = self.source.iter();
         if let Some((name, stored)) = all.find(|(name, _)| !self.used.contains(*name)) {
             bail!(
@@ -70,6 +85,53 @@ impl<'a> Planner<'a> {
             );
         }
         Ok((self.plans, self.makes))
+    }
+
+    /// The rows of the output matrix, or of the embeddings where there is none, that answer as a reranker.
+    fn labels(&mut self, labels: [usize; 2]) -> Result<()> {
+        let Shape {
+            vocabulary, width, ..
+        } = *self.shape;
+        let shape = [vocabulary, width];
+        let stored = match self.find(OUTPUT, &shape)? {
+            Some(stored) if self.fields["tie_word_embeddings"] != true => stored,
+            _ => self.required("embed_tokens.weight", &shape)?,
+        };
+        ensure!(
+            labels.iter().all(|row| *row < vocabulary),
+            "the tokens {labels:?} are not among the {vocabulary} rows of embeddings"
+        );
+        let rows = labels.map(|row| Rows {
+            stored,
+            rows: row..row + 1,
+        });
+        self.push_parts(weight(tensor::CLS_OUTPUT), vec![width, 2], rows.into())
+    }
+
+    /// What a text's vector is multiplied with.
+    fn dense(&mut self, modules: &Modules) -> Result<()> {
+        let mut length = self.shape.width;
+        for dense in &modules.dense {
+            ensure!(
+                self.family.dense,
+                "modules.json names the dense module {:?}, which the runtime's {} does not have",
+                dense.path,
+                self.family.name
+            );
+            ensure!(
+                dense.inputs == length,
+                "{}/config.json: in_features = {}, expected the {length} values of the vector",
+                dense.path,
+                dense.inputs
+            );
+            length = dense.outputs;
+            let name = format!("{}/linear.weight", dense.path);
+            let stored = self.required(&name, &[dense.outputs, dense.inputs])?;
+            let shape = vec![dense.inputs, dense.outputs];
+            let parts = vec![Rows::all(stored, dense.inputs)];
+            self.push_parts(weight(dense.to), shape, parts)?;
+        }
+        Ok(())
     }
 
     fn find(&mut self, name: &str, expected: &[usize]) -> Result<Option<&'a Stored>> {

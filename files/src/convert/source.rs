@@ -9,6 +9,7 @@ use dram_core::quant::{Format, format_by_name};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
+use super::modules::Modules;
 use super::tensors::Rows;
 use crate::folder::weight_files;
 
@@ -34,18 +35,17 @@ impl Source {
     /// # Errors
     /// When a file is missing, truncated or malformed, the index names a tensor that no file has, a name stands twice, or values are of another
     /// type than f32, f16 or bf16.
-    pub(super) fn open(folder: &Path, unused: &[&str]) -> Result<Source> {
+    pub(super) fn open(folder: &Path, unused: &[&str], modules: &Modules) -> Result<Source> {
         let mut source = Source {
             files: Vec::new(),
             tensors: BTreeMap::new(),
         };
         for path in weight_files(folder)? {
-            let file = File::open(&path).with_context(|| path.display().to_string())?;
-            // SAFETY: the map is read-only and private, and every tensor's place is checked against its length below. A file that is changed
-            // while it is converted is outside what a process can prevent.
-            let map = unsafe { Mmap::map(&file) }.with_context(|| path.display().to_string())?;
-            source.list(&path, &map, unused)?;
-            source.files.push((path, map));
+            source.add(path, "", unused)?;
+        }
+        for dense in &modules.dense {
+            let path = folder.join(&dense.path).join("model.safetensors");
+            source.add(path, &format!("{}/", dense.path), &[])?;
         }
         let index = folder.join("model.safetensors.index.json");
         if index.is_file() && !folder.join("model.safetensors").is_file() {
@@ -66,7 +66,19 @@ impl Source {
         Ok(source)
     }
 
-    fn list(&mut self, path: &Path, map: &[u8], unused: &[&str]) -> Result<()> {
+    /// Maps a file whose tensors' names get `before` in front.
+    fn add(&mut self, path: PathBuf, before: &str, unused: &[&str]) -> Result<()> {
+        let at = || path.display().to_string();
+        let file = File::open(&path).with_context(at)?;
+        // SAFETY: the map is read-only and private, and every tensor's place is checked against its length below. A file that is changed
+        // while it is converted is outside what a process can prevent.
+        let map = unsafe { Mmap::map(&file) }.with_context(at)?;
+        self.list(&path, &map, before, unused)?;
+        self.files.push((path, map));
+        Ok(())
+    }
+
+    fn list(&mut self, path: &Path, map: &[u8], before: &str, unused: &[&str]) -> Result<()> {
         let at = || path.display().to_string();
         let tensors = SafeTensors::deserialize(map).with_context(at)?;
         for (full, view) in tensors.iter() {
@@ -92,7 +104,9 @@ impl Source {
                 format: format_by_name(format).with_context(|| format!("no format {format}"))?,
             };
             ensure!(
-                self.tensors.insert(name.to_owned(), stored).is_none(),
+                self.tensors
+                    .insert(format!("{before}{name}"), stored)
+                    .is_none(),
                 "{}: tensor {name} stands twice",
                 at()
             );

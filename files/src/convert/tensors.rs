@@ -7,7 +7,7 @@ use dram_core::model::folder::{Family, Fields, Shape};
 use dram_core::quant::Format;
 
 use super::naming::Size;
-use super::planner::Planner;
+use super::planner::{EncoderHead, Planner};
 use super::source::{Source, Stored};
 use crate::source_row;
 use crate::write::{Payload, Plan};
@@ -61,9 +61,10 @@ impl<'a> Tensors<'a> {
         family: Family,
         fields: &'a Fields,
         shape: &'a Shape,
+        encoder: &EncoderHead,
         format: &'static Format,
     ) -> Result<Self> {
-        let (plans, makes) = Planner::new(source, family, fields, shape, format).run()?;
+        let (plans, makes) = Planner::new(source, family, fields, shape, format).run(encoder)?;
         Ok(Tensors {
             source,
             plans,

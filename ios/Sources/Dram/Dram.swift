@@ -70,7 +70,7 @@ public final class DramModel: Sendable {
         return try await offPool { DramSession(try native.session(options: options)) }
     }
 
-    /// Opens an embedding model (`info.isEncoder`) for texts of at most `context` tokens.
+    /// Opens an embedding model or a reranker (`info.isEncoder`, `info.isReranker`) for texts of at most `context` tokens.
     ///
     /// - Throws: `DramError.OutOfMemory` as `session`, `.InvalidRequest` when the model generates.
     public func encoder(context: UInt32? = nil, threads: UInt32? = nil) async throws -> DramEncoder {
@@ -274,7 +274,7 @@ public final class DramSession: Sendable {
     }
 }
 
-/// Turns texts into vectors whose dot product says how alike the texts are. Calls wait for each other.
+/// Turns texts into vectors whose dot product says how alike the texts are, or ranks documents. Calls wait for each other.
 public final class DramEncoder: Sendable {
     private let native: NativeEncoder
 
@@ -295,6 +295,14 @@ public final class DramEncoder: Sendable {
     public func embed(_ text: String, prompt: String = "", dimension: UInt32? = nil) async throws -> [Float] {
         let native = native
         return try await offPool { try native.embed(text: text, prompt: prompt, dimension: dimension) }
+    }
+
+    /// How well each document answers the query: a reranker's scores, in their order, the greater the better.
+    ///
+    /// - Throws: `DramError.InvalidRequest` when the query and a document have more tokens than `context`, or the model is no reranker.
+    public func rank(query: String, documents: [String]) async throws -> [Float] {
+        let native = native
+        return try await offPool { try native.rank(query: query, documents: documents) }
     }
 
     /// As for a session.

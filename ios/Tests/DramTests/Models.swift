@@ -9,6 +9,7 @@ enum Models {
     /// A LoRA adapter of `slow`.
     static let adapter = slow.deletingLastPathComponent().appendingPathComponent("slow-adapter.gguf")
     static let encoder = slow.deletingLastPathComponent().appendingPathComponent("encoder.gguf")
+    static let reranker = slow.deletingLastPathComponent().appendingPathComponent("reranker.gguf")
 
     private static func file(_ variable: String) -> URL {
         guard let path = ProcessInfo.processInfo.environment[variable] else {

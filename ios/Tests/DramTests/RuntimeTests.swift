@@ -230,6 +230,17 @@ final class RuntimeTests: XCTestCase {
         XCTAssertTrue(try model.promptTokens(asks(true)).contains(end))
     }
 
+    func testARerankerScoresDocuments() async throws {
+        let model = try await DramModel.open(Models.reranker)
+        XCTAssertTrue(model.info.isReranker)
+        let encoder = try await model.encoder()
+        let scores = try await encoder.rank(query: "cab", documents: ["a cab", "a dog or 3", "a cab"])
+        XCTAssertEqual(scores.count, 3)
+        XCTAssertEqual(scores[0], scores[2])
+        XCTAssertNotEqual(scores[0], scores[1])
+        await refused(.invalidRequest) { _ = try await encoder.embed("a cab") }
+    }
+
     func testAnEncoderTurnsTextsIntoVectors() async throws {
         let model = try await DramModel.open(Models.encoder)
         XCTAssertTrue(model.info.isEncoder)

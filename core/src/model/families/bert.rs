@@ -5,7 +5,8 @@ use super::super::keys::Keys;
 use super::super::weights::Names;
 use super::{Architecture, shape};
 use crate::Result;
-use crate::gguf::names::{key, tensor};
+use crate::gguf::names::key;
+use crate::gguf::names::tensor::{self, weight};
 use crate::kernels::RopeLayout;
 
 pub(super) const FAMILY: Architecture = Architecture {
@@ -33,13 +34,19 @@ fn config(keys: &Keys<'_>) -> Result<Config> {
     for scope in shape.scopes_mut() {
         scope.rotation = Rotation::None;
     }
+    let ranks = keys.file.get_tensor(&weight(tensor::CLS_OUTPUT)).is_some();
+    let pooling = match shape.pooling {
+        // The converter names none for rerankers.
+        None if ranks => Pooling::Rank,
+        // Sentence encoders that name none were trained with the mean.
+        named => named.unwrap_or(Pooling::Mean),
+    };
     Ok(Config {
         norm: NormKind::Layer,
         norm_epsilon: keys.positive(key::LAYER_NORM_EPSILON, None)?,
         activation: Activation::Gelu,
         causal: false,
-        // Sentence encoders that name none were trained with the mean.
-        pooling: shape.pooling.or(Some(Pooling::Mean)),
+        pooling: Some(pooling),
         ..shape
     })
 }
@@ -51,7 +58,11 @@ mod folder {
     use crate::model::folder::*;
 
     pub(super) const FOLDER: Folder = Folder {
-        classes: &["BertModel", "BertForMaskedLM"],
+        classes: &[
+            "BertModel",
+            "BertForMaskedLM",
+            "BertForSequenceClassification",
+        ],
         accepts: |_| true,
         model_type: "bert",
         activations: &["gelu"],
@@ -82,6 +93,8 @@ mod folder {
                 Dim::Width,
             ),
             vector("embeddings.LayerNorm", tensor::TOKEN_EMBD_NORM, Dim::Width),
+            matrix("pooler.dense", tensor::CLS, Dim::Width, Dim::Width).when_classifying(),
+            matrix("classifier", tensor::CLS_OUTPUT, Dim::Labels, Dim::Width).when_classifying(),
         ],
         layer: "encoder.layer",
         parts: &[every(&[
@@ -123,7 +136,7 @@ mod folder {
             ),
             vector("output.LayerNorm", tensor::LAYER_OUTPUT_NORM, Dim::Width),
         ])],
-        // Heads for training; a sentence's vector is pooled otherwise.
+        // Heads for training; a sentence's vector is pooled otherwise, but that of a classifier.
         unused: &[
             "pooler.",
             "cls.predictions",
@@ -148,6 +161,16 @@ mod folder {
             "tokenizer.ggml.token_type_count",
             shape.token_types as u32, // at most `MAX_LENGTH`
         );
+        let labels = fields["id2label"].as_object().into_iter().flatten();
+        let mut labels: Vec<_> = labels
+            .filter_map(|(id, name)| Some((id, name.as_str()?)))
+            .collect();
+        labels.sort_unstable();
+        // Two of them with the usual names are transformers' default.
+        if !matches!(labels[..], [] | [(_, "LABEL_0"), _]) {
+            let names = labels.iter().map(|(_, name)| (*name).to_owned());
+            entries.own(key::CLASSIFIER_LABELS, names.collect::<Vec<_>>());
+        }
         Ok(())
     }
 }

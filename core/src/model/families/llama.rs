@@ -56,6 +56,7 @@ mod folder {
         parts: &[ATTENTION, FEED_FORWARD, NORMS],
         qkv_bias: Need::If("attention_bias", true),
         unused: &[],
+        dense: false,
         shifted_norms: false,
         pre: "llama-bpe",
     };

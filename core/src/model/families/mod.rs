@@ -5,12 +5,14 @@ mod bert;
 mod gemma2;
 mod gemma3;
 mod gemma4;
+mod gemma_embedding;
 mod granite;
 mod granitehybrid;
 mod granitemoe;
 mod lfm2;
 mod lfm2moe;
 mod llama;
+mod modern_bert;
 mod olmo2;
 mod olmoe;
 mod phi3;
@@ -71,6 +73,8 @@ pub(super) static ARCHITECTURES: &[Architecture] = &[
     lfm2::FAMILY,
     lfm2moe::FAMILY,
     bert::FAMILY,
+    gemma_embedding::FAMILY,
+    modern_bert::FAMILY,
 ];
 
 /// The decoder that most families vary: RMS norms, SwiGLU, rotated queries and keys, every layer sees all positions before it.

@@ -124,8 +124,10 @@ pub(crate) fn lengths(fields: &Fields, shape: &Shape, entries: &mut Entries) -> 
     entries.number(key::EMBEDDING_LENGTH, shape.width)?;
     entries.number(key::FEED_FORWARD_LENGTH, shape.feed_forward)?;
     entries.number(key::HEAD_COUNT, shape.heads)?;
-    // BERT's own folders have no such thing.
-    if entries.architecture() != "bert" || fields.opt_number("num_key_value_heads")?.is_some() {
+    // The folders of BERT and ModernBERT have no such thing.
+    if !entries.architecture().ends_with("bert")
+        || fields.opt_number("num_key_value_heads")?.is_some()
+    {
         entries.number(key::HEAD_COUNT_KV, shape.kv_heads)?;
     }
     Ok(())

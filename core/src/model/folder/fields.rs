@@ -46,6 +46,8 @@ pub struct Shape {
     pub state_groups: usize,
     pub state_length: usize,
     pub state_values: usize,
+    /// What a classifier tells apart.
+    pub labels: usize,
 }
 
 /// RoPE as newer folders keep it in `rope_parameters` and older ones beside `rope_scaling`.
@@ -255,8 +257,18 @@ impl Fields {
             state_groups: of(Kind::StateSpace, "mamba_n_groups")?,
             state_length: of(Kind::StateSpace, "mamba_d_state")?,
             state_values: of(Kind::StateSpace, "mamba_expand")? * width,
+            labels: self["id2label"]
+                .as_object()
+                .map_or(2, |labels| labels.len()),
             layers,
         })
+    }
+
+    /// Whether the folder's class classifies texts, as rerankers do.
+    #[must_use]
+    pub fn classifies(&self) -> bool {
+        let class = self["architectures"][0].as_str();
+        class.is_some_and(|class| class.ends_with("ForSequenceClassification"))
     }
 
     /// The rotary embedding.

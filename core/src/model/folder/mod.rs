@@ -84,6 +84,8 @@ pub struct Folder {
     pub qkv_bias: Need,
     /// Beginnings of names of tensors that are left out: nothing reads them.
     pub unused: &'static [&'static str],
+    /// Whether dense modules of sentence-transformers are part of it. A folder of another family that has some is refused.
+    pub dense: bool,
     /// Norms add 1 to their weights, which the file holds with it.
     pub shifted_norms: bool,
     /// The name for a pre-tokenizer that has several.
@@ -118,6 +120,17 @@ impl Family {
             interleaved: architecture.layout == RopeLayout::Interleaved,
             architecture,
         }
+    }
+
+    /// Beginnings of names of tensors that are left out of a folder with these fields: of those that nothing reads there.
+    #[must_use]
+    pub fn left_out(self, fields: &Fields) -> Vec<&'static str> {
+        let is_read = |start: &str| {
+            let mut parts = self.top.iter().filter(|part| part.need.holds(fields));
+            parts.any(|part| part.from.starts_with(start))
+        };
+        let unused = self.unused.iter().copied();
+        unused.filter(|start| !is_read(start)).collect()
     }
 
     /// The groups of weights that a layer has.

@@ -143,6 +143,8 @@ pub enum Dim {
     StateHeads,
     /// Groups of a state space's heads, counted.
     StateGroups,
+    /// What a classifier tells apart.
+    Labels,
     One,
 }
 
@@ -158,6 +160,10 @@ pub enum Need {
     If(&'static str, bool),
     /// When this field is not false.
     Unless(&'static str),
+    /// When the folder's class classifies texts.
+    Classifies,
+    /// In layers after the first.
+    AfterFirst,
 }
 
 impl Need {
@@ -165,11 +171,12 @@ impl Need {
     #[must_use]
     pub fn holds(self, fields: &Fields) -> bool {
         match self {
-            Need::Always => true,
+            Need::Always | Need::AfterFirst => true,
             Need::IfAny(field) => fields.any(field),
             Need::IfNone(field) => !fields.any(field),
             Need::If(field, value) => fields.flag(field) == value,
             Need::Unless(field) => fields[field] != false,
+            Need::Classifies => fields.classifies(),
         }
     }
 }
@@ -214,6 +221,7 @@ impl Dim {
             Dim::StateValues => shape.state_values,
             Dim::StateHeads => shape.state_heads,
             Dim::StateGroups => shape.state_groups,
+            Dim::Labels => shape.labels,
             Dim::One => 1,
         }
     }
@@ -355,6 +363,20 @@ impl Part {
     pub(crate) const fn when_none(self, field: &'static str) -> Part {
         Part {
             need: Need::IfNone(field),
+            ..self
+        }
+    }
+
+    pub(crate) const fn when_classifying(self) -> Part {
+        Part {
+            need: Need::Classifies,
+            ..self
+        }
+    }
+
+    pub(crate) const fn after_first(self) -> Part {
+        Part {
+            need: Need::AfterFirst,
             ..self
         }
     }

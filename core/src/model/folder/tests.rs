@@ -22,6 +22,8 @@ fn a_family_says_the_same_to_the_runtime_and_of_the_folder() {
             feed_forward_sum_norm,
             gate,
             output_scale,
+            first_mixer_norm: _,
+            norm_biases: _,
             unused: _,
         } = architecture.names;
         let read = [

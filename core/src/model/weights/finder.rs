@@ -1,6 +1,7 @@
 //! Looks tensors up by name and checks their shapes.
 
-use super::{Linear, Matrix, Norm};
+use super::{Classifier, Linear, Matrix, Norm};
+use crate::gguf::names::tensor::{self, weight};
 use crate::gguf::{self, Tensor};
 use crate::{Error, Result, quant};
 use std::collections::HashSet;
@@ -105,6 +106,27 @@ impl<'a> Finder<'a> {
         self.get(&format!("{name}.bias"))
             .map(|tensor| self.shaped(tensor, &[rows]))
             .transpose()
+    }
+
+    /// Those of these matrices that are there; each multiplies what the one before gives, the first one `cols` values.
+    pub(super) fn chain(&mut self, names: &[&str], mut cols: usize) -> Result<Vec<Linear>> {
+        let mut all = Vec::new();
+        for name in names {
+            if let Some(tensor) = self.file.get_tensor(&format!("{name}.weight")) {
+                all.push(self.linear(name, tensor.rows(), cols)?);
+                cols = tensor.rows();
+            }
+        }
+        Ok(all)
+    }
+
+    /// What a reranker makes a score of a vector `[d]` with.
+    pub(super) fn classifier(&mut self, d: usize) -> Result<Classifier> {
+        let labels = self.file.get_tensor(&weight(tensor::CLS_OUTPUT));
+        Ok(Classifier {
+            dense: self.chain(&[tensor::CLS], d)?.pop(),
+            output: self.linear(tensor::CLS_OUTPUT, labels.map_or(1, |t| t.rows()), d)?,
+        })
     }
 
     /// Three matrices that lie in one tensor, row after row, or else each in its own.

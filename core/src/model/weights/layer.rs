@@ -24,12 +24,13 @@ pub(super) fn layer(
 ) -> Result<Layer> {
     let d = config.embedding_length;
     let prefix = format!("blk.{}", before.len());
-    let biased = config.norm == NormKind::Layer;
+    let biased = config.norm == NormKind::Layer && names.norm_biases;
     let mut norm = |name: Option<&str>| {
         name.map(|name| find.norm(&format!("{prefix}.{name}"), &[d], biased))
             .transpose()
     };
-    let mixer_norm = norm(names.mixer_norm)?;
+    let has_mixer_norm = names.first_mixer_norm || !before.is_empty();
+    let mixer_norm = norm(names.mixer_norm.filter(|_| has_mixer_norm))?;
     let mixer_post_norm = norm(names.mixer_post_norm)?;
     let mixer_sum_norm = norm(names.mixer_sum_norm)?;
     let feed_forward_norm = if config.parallel {

@@ -10,7 +10,7 @@ mod turns;
 pub(super) use finder::Finder;
 pub(crate) use names::Names;
 
-use super::config::{Config, Experts, LinearAttention, NormKind, Scope};
+use super::config::{Config, Experts, LinearAttention, NormKind, Pooling, Scope};
 use crate::gguf;
 use crate::gguf::names::tensor::{self, weight};
 use crate::kernels::Weight;
@@ -180,6 +180,13 @@ pub(crate) struct SharedExpertWeights {
     pub(crate) gate: Option<Linear>, // [1, embedding]
 }
 
+/// What a reranker makes a score with: `output · tanh(dense · vector)`.
+#[derive(Clone, Debug)]
+pub(crate) struct Classifier {
+    pub(crate) dense: Option<Linear>, // [embedding, embedding]
+    pub(crate) output: Linear,        // [labels, embedding]
+}
+
 /// Every tensor the forward pass reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Weights {
@@ -191,6 +198,9 @@ pub(crate) struct Weights {
     pub(crate) layers: Vec<Layer>, // [layers]
     pub(crate) output_norm: Option<Norm>,
     pub(crate) output: Matrix, // [vocabulary, embedding]
+    /// What an encoder multiplies the vector of a text with, one after the other: `[any, embedding]`, `[any, any]`
+    pub(crate) dense: Vec<Linear>,
+    pub(crate) classifier: Option<Classifier>,
     /// Turns per position of each pair, for each of the config's rotary embeddings
     pub(crate) turns: Vec<Turns>,
 }
@@ -205,7 +215,7 @@ impl Weights {
     ) -> Result<Weights> {
         let mut find = Finder::new(file);
         let d = config.embedding_length;
-        let biased = config.norm == NormKind::Layer;
+        let biased = config.norm == NormKind::Layer && names.norm_biases;
         let embedding = find.matrix(&weight(tensor::TOKEN_EMBD), config.vocabulary, d)?;
         let token_types = names.token_types.and_then(|name| find.get(&weight(name)));
         let token_types = token_types
@@ -226,6 +236,12 @@ impl Weights {
             Some(length) => Some(token_input(&mut find, config, length)?),
             None => None,
         };
+        let (mut dense, mut classifier) = (Vec::new(), None);
+        match config.pooling {
+            Some(Pooling::Rank) => classifier = Some(find.classifier(d)?),
+            Some(_) => dense = find.chain(&[tensor::DENSE_2, tensor::DENSE_3], d)?,
+            None => {}
+        }
         let turns = turns(&mut find, config)?;
         let mut layers = Vec::with_capacity(config.layers.len());
         for spec in &config.layers {
@@ -258,6 +274,8 @@ impl Weights {
                 layers,
                 output_norm,
                 output,
+                dense,
+                classifier,
                 turns,
             }
             .in_order()),

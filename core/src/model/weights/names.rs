@@ -15,6 +15,8 @@ pub(crate) struct Names {
     pub(crate) output_norm: Option<&'static str>,
     /// Norm of what the mixer reads.
     pub(crate) mixer_norm: Option<&'static str>,
+    /// The first layer has it too.
+    pub(crate) first_mixer_norm: bool,
     /// Norm of what the mixer adds.
     pub(crate) mixer_post_norm: Option<&'static str>,
     /// Norm of the residual stream after the mixer's result was added.
@@ -29,6 +31,8 @@ pub(crate) struct Names {
     pub(crate) gate: Option<&'static str>,
     /// What multiplies the residual stream after a layer, which a file may lack.
     pub(crate) output_scale: Option<&'static str>,
+    /// Norms that subtract the mean have a bias.
+    pub(crate) norm_biases: bool,
     /// Parts of names of tensors that may lie in a file and change nothing.
     pub(crate) unused: &'static [&'static str],
 }
@@ -41,6 +45,7 @@ impl Names {
         embedding_norm: None,
         output_norm: Some(tensor::OUTPUT_NORM),
         mixer_norm: Some(tensor::ATTN_NORM),
+        first_mixer_norm: true,
         mixer_post_norm: None,
         mixer_sum_norm: None,
         feed_forward_norm: Some(tensor::FFN_NORM),
@@ -48,6 +53,7 @@ impl Names {
         feed_forward_sum_norm: None,
         gate: Some(tensor::FFN_GATE),
         output_scale: None,
+        norm_biases: true,
         // Old converters wrote the inverse frequencies that everybody computes.
         unused: &["attn_rot_embd", tensor::ROPE_FREQS, "attn.rope.freqs"],
     };

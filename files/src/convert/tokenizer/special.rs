@@ -218,7 +218,8 @@ pub(super) fn set(
         let stated = by_processor.or_else(|| files.config[format!("add_{role}_token")].as_bool());
         // The runtime's usual for a unigram model is T5's EOS.
         let nothing = vocabulary.model == "t5" && files.json.is_some() && role != "sep";
-        let adds = stated.or(nothing.then_some(false));
+        let usual = (keys.architecture() == "modern-bert").then_some(true);
+        let adds = stated.or(nothing.then_some(false)).or(usual);
         if let Some(adds) = adds {
             keys.set(&format!("tokenizer.ggml.add_{role}_token"), adds);
         }

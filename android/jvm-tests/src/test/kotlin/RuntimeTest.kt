@@ -228,6 +228,19 @@ class RuntimeTest {
     }
 
     @Test
+    fun `a reranker scores documents`() = runBlocking {
+        val model = open(File(slow.parentFile, "reranker.gguf"))
+        assertTrue(model.info.isReranker)
+        val encoder = model.encoder().kept()
+        val scores = encoder.rank("cab", listOf("a cab", "a dog or 3", "a cab"))
+        assertEquals(3, scores.size)
+        assertEquals(scores[0], scores[2])
+        assertTrue(scores[0] != scores[1])
+        assertFailsWith<DramException.InvalidRequest> { encoder.embed("a cab") }
+        Unit
+    }
+
+    @Test
     fun `an encoder embeds texts`() = runBlocking {
         val model = open(File(slow.parentFile, "encoder.gguf"))
         assertTrue(model.info.isEncoder)

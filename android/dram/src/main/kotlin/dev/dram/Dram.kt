@@ -66,7 +66,7 @@ public class DramModel private constructor(internal val native: NativeModel) : A
     }
 
     /**
-     * Opens an embedding model (`info.isEncoder`) for texts of at most [context] tokens.
+     * Opens an embedding model or a reranker (`info.isEncoder`, `info.isReranker`) for texts of at most [context] tokens.
      *
      * @throws DramException.OutOfMemory as [session]
      * @throws DramException.InvalidRequest when the model generates
@@ -286,7 +286,7 @@ public class RejectedAnswerException(
     },
 )
 
-/** Turns texts into vectors whose dot product says how alike the texts are. Calls wait for each other. */
+/** Turns texts into vectors whose dot product says how alike the texts are, or ranks documents. Calls wait for each other. */
 public class DramEncoder internal constructor(private val native: NativeEncoder) : AutoCloseable {
     /** Most tokens that a text may have. */
     public val context: Int = native.context().toInt()
@@ -302,6 +302,13 @@ public class DramEncoder internal constructor(private val native: NativeEncoder)
      */
     public suspend fun embed(text: String, prompt: String = "", dimension: Int? = null): FloatArray =
         blocking { native.embed(text, prompt, dimension?.toUInt()).toFloatArray() }
+
+    /**
+     * How well each of [documents] answers [query]: a reranker's scores, in their order, the greater the better.
+     *
+     * @throws DramException.InvalidRequest when the query and a document have more tokens than [context], or the model is no reranker
+     */
+    public suspend fun rank(query: String, documents: List<String>): List<Float> = blocking { native.rank(query, documents) }
 
     /** As [DramSession.setAdapters]. */
     public suspend fun setAdapters(adapters: List<ScaledAdapter>): Unit = blocking { native.setAdapters(adapters) }
