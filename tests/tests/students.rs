@@ -125,6 +125,7 @@ fn decoder(case: &Case, vocabulary: usize) -> Decoder {
         head_dim: 64,
         feed_forward_length: 256,
         context_length: 64,
+        tied_embeddings: !matches!(case.architecture, "olmo2" | "stablelm"),
         ..Config::default()
     };
     let mut config = Config::of_family(case.architecture, shape).unwrap();
@@ -162,6 +163,8 @@ fn every_family_has_a_case() {
     }
     let error = Config::of_family("lfm2", Config::default()).unwrap_err();
     assert!(error.to_string().contains("qwen3"), "{error}");
+    let error = Config::of_family("olmo2", Config::default()).unwrap_err();
+    assert!(error.to_string().contains("tied_embeddings"), "{error}");
 }
 
 #[test]
