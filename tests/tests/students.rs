@@ -142,6 +142,13 @@ fn decoder(case: &Case, vocabulary: usize) -> Decoder {
             Role::Linear => {}
         }
     }
+    // As where they are tied, a token's likeliest successor is often itself: random logits would leave too much undecided.
+    let layout = decoder.layout().clone();
+    if let Some(head) = layout.parameters.iter().find(|p| p.role == Role::Head) {
+        let embedding = layout.parameters[0].range.clone();
+        let start = head.range.start;
+        decoder.parameters_mut().copy_within(embedding, start);
+    }
     decoder
 }
 
