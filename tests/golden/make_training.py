@@ -9,6 +9,7 @@ NAME/          config.json and weights in f16, which hold them exactly
 training.tsv   the versions used, then for each case: its name, file, token ids, and the names of its tensors in Hugging Face's order
 training.f32   little-endian f32, case after case: the loss, then for each tensor the norm of its gradient and up to SAMPLES values of it, evenly spread
 """
+import copy
 import pathlib
 from importlib.metadata import version
 
@@ -36,9 +37,10 @@ def main():
     for name in CASES + FOLDERS:
         model = build(name)
         if name in FOLDERS:
-            model.half().save_pretrained(HERE / name)
+            copy.deepcopy(model).half().save_pretrained(HERE / name)
             (HERE / name / "generation_config.json").unlink(missing_ok=True)
-            model.float()
+            for weight in model.parameters():  # not the rotation's frequencies
+                weight.data = weight.data.half().float()
         ids = np.random.default_rng(len(name) + 100).integers(0, VOCABULARY, TOKENS).tolist()
         logits = model(torch.tensor([ids]), use_cache=False).logits[0].float()
         loss = torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(ids[1:]))
