@@ -41,7 +41,8 @@ Examples:
 /// Train a student from a teacher
 ///
 /// The recipe names the teacher (a Hugging Face folder or a GGUF file), the data, the student's shape, the losses and the block formats that the
-/// student is trained for. The default is a million-parameter student of the built-in actions task.
+/// student is trained for. The default is a million-parameter student of the built-in actions task. A student may be of any family with dense layers
+/// that the runtime reads, fresh (architecture) or from a folder (init).
 #[derive(clap::Args)]
 #[command(after_help = OUTPUT, after_long_help = format!("{OUTPUT}\n\n{DISTILL_EXAMPLES}"))]
 pub(crate) struct DistillArgs {
@@ -59,6 +60,12 @@ A recipe:
   train = { steps = 20000, batch = 64, learning_rate = 2e-3 }
   eval = { control = true }                                # also train the student without the teacher, and compare
   quant = { linear = \"q4_0\" }
+
+A student of another family: student = { architecture = \"qwen3\", … }; of the families gemma2, gemma3, granite, llama, olmo2, phi3, qwen2, qwen3,
+smollm3 and stablelm. To round a folder by training, it is its own teacher:
+  teacher = { path = \"Qwen3-0.6B\" }
+  student = { init = \"Qwen3-0.6B\" }
+  quant = { linear = \"q4_0\", start = 0 }
 
 Records, one a line (or in a JSON array, or the rows of a Parquet file; files may be packed with gzip or Zstandard):
   {\"messages\": [{\"role\": …, \"content\": …}, …]}          a conversation; also \"conversations\" of \"from\" and \"value\". Every answer is a target

@@ -11,7 +11,7 @@ use crate::verify::{GateArgs, batches_for};
 
 /// Write a model as GGUF in a block format
 ///
-/// The source is a Hugging Face folder of the llama family (such as the `model` folder that `dram distill` leaves) or a GGUF file. The file gets its
+/// The source is a Hugging Face folder of a family with dense layers (such as the `model` folder that `dram distill` leaves) or a GGUF file. The file gets its
 /// name only after the runtime, opening it, gave the logits that the training code computes for the same rounding (the parity gate).
 #[derive(clap::Args)]
 #[command(after_help = "\

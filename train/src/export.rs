@@ -112,6 +112,7 @@ impl Export<'_> {
     }
 
     fn write(&self, path: &Path, parity: bool) -> Result<()> {
+        self.config.check_file()?;
         let layout = Layout::new(self.config);
         ensure!(
             self.vocabulary.tokens.len() == self.config.vocabulary,

@@ -2,7 +2,7 @@
 //!
 //! | source | logits | hidden states |
 //! | --- | --- | --- |
-//! | Hugging Face folder, `llama` or `mistral` | the project's decoder | yes |
+//! | Hugging Face folder, a family with dense layers ([`crate::student::families`]) | the project's decoder | yes |
 //! | Hugging Face folder, another family | candle-transformers | no |
 //! | GGUF that fits memory as f32 | the project's decoder, dequantised | yes |
 //! | larger GGUF | the runtime, on the file's own blocks | no |
@@ -229,7 +229,7 @@ fn decoder_targets(decoder: &Decoder, batch: &Batch, outputs: &OutputSpec) -> Re
 fn only_logits(name: &str, outputs: &OutputSpec) -> Result<()> {
     ensure!(
         outputs.hidden_layers.is_empty(),
-        "{name} gives logits only: take the hidden-state losses out of the recipe, or use a llama-family teacher that fits memory as f32"
+        "{name} gives logits only: take the hidden-state losses out of the recipe, or use a teacher with dense layers that fits memory as f32"
     );
     Ok(())
 }

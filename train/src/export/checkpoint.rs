@@ -1,4 +1,4 @@
-//! Models to export or to hold a file against: a Hugging Face folder or a GGUF file of the llama family.
+//! Models to export or to hold a file against: a Hugging Face folder or a GGUF file of a family that the decoder computes.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a Hugging Face folder (llama or mistral) or a GGUF file, whose blocks are dequantised. `tokenizer`, a folder with a
+    /// Opens a Hugging Face folder or a GGUF file, whose blocks are dequantised. `tokenizer`, a folder with a
     /// `tokenizer.json` or a GGUF file, is for folders that have none of their own.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::student::Config;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Student {
-    /// Start from this Hugging Face folder or GGUF file, relative to the recipe, instead of at random; its shape replaces the fields below.
+    /// Start from this Hugging Face folder or GGUF file, relative to the recipe, instead of at random; its family and shape replace the fields below.
     pub init: Option<PathBuf>,
     /// The family, by the name that GGUF has for it: "llama", "qwen3", "gemma3" and so on (a wrong name is answered with the list). It decides norms,
     /// biases, rotation, windows and activation, as the family's folders have them by default. Default "llama".

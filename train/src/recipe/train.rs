@@ -56,7 +56,7 @@ pub struct Train {
     pub clip: f64,
     /// Random seed of the initial weights and of the order of the data. Default 0.
     pub seed: u64,
-    /// "f32" or "bf16": what products are computed with, a llama-family teacher's too. bf16 is about 1.5 times as fast where the processor
+    /// "f32" or "bf16": what products are computed with, the teacher's too where it is a model with dense layers. bf16 is about 1.5 times as fast where the processor
     /// has AVX512-BF16, and no faster elsewhere. Default "f32".
     pub precision: Precision,
     /// Parts that a batch is cut into, one thread each. Results depend on it in the last bits, and not on how many threads there are. Default: one

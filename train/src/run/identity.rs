@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::job::Job;
 use crate::identity::{Identity, hash_of, hash_of_values};
-use crate::student::Decoder;
+use crate::student::{Decoder, Options};
 
 /// Fields that do not decide anything, or whose effect is seen elsewhere: paths in contents, lengths in [`super::Sources`], the number of steps in
 /// [`crate::checkpoint::Schedule`].
@@ -70,6 +70,10 @@ pub(super) fn identity(job: &Job<'_>, first: &Decoder) -> Result<Identity> {
             "tied_embeddings": c.tied_embeddings,
         }),
     );
+    if c.family.name != "llama" || c.options != Options::default() {
+        let forward = format!("{} {:?}", c.family.name, c.options);
+        identity.set("student.family", forward);
+    }
     if recipe.student.init.is_some() {
         let parts = [first.parameters(), &c.rope_factors].map(hash_of_values);
         identity.set("student.init's contents", parts.join(" "));

@@ -252,6 +252,7 @@ impl Job<'_> {
         let mut student = match &recipe.student.init {
             Some(path) => {
                 let student = Decoder::load(path).context("[student] init")?;
+                student.config().check_file().context("[student] init")?;
                 // It may have other rows of padding than the data's tokenizer, or the teacher.
                 let mut vocabulary = sources.vocabulary.clone();
                 vocabulary

@@ -228,6 +228,22 @@ impl Config {
         }
     }
 
+    /// Whether a file of it is one that llama.cpp reads too.
+    ///
+    /// # Errors
+    /// When llama.cpp wants an output matrix in the family's files, or wants none.
+    pub fn check_file(&self) -> Result<()> {
+        let always = self.family.always_tied;
+        ensure!(
+            always.is_none_or(|tied| tied == self.tied_embeddings),
+            "tied_embeddings = {}: in files of the {} family, as llama.cpp reads them, it is {}",
+            self.tied_embeddings,
+            self.family.name,
+            !self.tied_embeddings
+        );
+        Ok(())
+    }
+
     /// Number of parameters; tied embeddings count once.
     pub fn parameters(&self) -> usize {
         match self.check() {

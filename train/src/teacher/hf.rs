@@ -37,7 +37,7 @@ enum Model {
 /// Which code computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
-    /// The project's decoder where it knows the family, else candle-transformers.
+    /// The project's decoder where it computes the family, else candle-transformers.
     #[default]
     Auto,
     /// candle-transformers, for comparison.

@@ -70,6 +70,7 @@ pub(super) mod folder {
             ("sliding_window", 4096.0),
         ],
         tied: true,
+        always_tied: Some(true),
         keys,
         parts: &[ATTENTION, FEED_FORWARD, GEMMA_NORMS, POST_NORMS],
         shifted_norms: true,

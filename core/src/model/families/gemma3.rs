@@ -54,6 +54,7 @@ mod folder {
             ("sliding_window", 4096.0),
         ],
         keys,
+        always_tied: None,
         parts: &[ATTENTION, FEED_FORWARD, GEMMA_NORMS, POST_NORMS, HEAD_NORMS],
         unused: &["vision_tower.", "multi_modal_projector."],
         ..gemma2::FAMILY.folder

@@ -45,6 +45,7 @@ mod folder {
         activations: &["silu", "swish"],
         defaults: &[("rope_theta", 10_000.0)],
         tied: false,
+        always_tied: None,
         keys,
         top: TOP,
         layer: "layers",

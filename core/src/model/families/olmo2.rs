@@ -45,6 +45,7 @@ mod folder {
         classes: &["Olmo2ForCausalLM", "Olmo3ForCausalLM"],
         model_type: "olmo2",
         defaults: &[],
+        always_tied: Some(false),
         keys,
         parts: &[
             ATTENTION,

@@ -44,6 +44,7 @@ mod folder {
             ("partial_rotary_factor", 0.25),
             ("layer_norm_eps", 1e-5),
         ],
+        always_tied: Some(false),
         keys,
         parts: &[ATTENTION, FEED_FORWARD, NORMS_AND_HEADS],
         qkv_bias: Need::If("use_qkv_bias", true),

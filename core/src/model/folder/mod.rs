@@ -62,6 +62,8 @@ pub struct Folder {
     pub defaults: &'static [(&'static str, f64)],
     /// Whether a folder that does not say has one matrix for the embeddings and the output.
     pub tied: bool,
+    /// Whether llama.cpp reads only files whose embeddings are the output matrix, or only files with one of its own; `None`: both.
+    pub always_tied: Option<bool>,
     /// The metadata that describe the model, as llama.cpp's converter writes them. Beyond it: Mistral's window, and a base of RoPE or a pattern of windows that
     /// is not the family's usual one, where the converter leaves it out and the runtime reads it. What the runtime could not follow is refused.
     pub keys: fn(&Fields, &Shape, &mut Entries) -> Result<()>,

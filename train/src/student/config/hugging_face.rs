@@ -74,6 +74,7 @@ impl Config {
             config.options.rotated = Some((config.head_dim as f64 * share) as usize / 2 * 2);
         }
         config.check()?;
+        config.check_file()?;
         let mut json = config.to_hugging_face();
         // What the family sees by default, its description says.
         for field in ["sliding_window", "layer_types"] {

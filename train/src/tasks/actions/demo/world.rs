@@ -216,7 +216,7 @@ fn place_teacher(options: &DemoOptions) -> Result<(PathBuf, String)> {
             let teacher = teacher::open(path, options.threads)?;
             let decoder = teacher
                 .decoder()
-                .context("a folder that is to be measured must hold a llama-family model")?;
+                .context("a folder that is to be measured must hold a model that the training decoder computes")?;
             let scheme = Scheme::by_name("f16", "f16", "f16")?;
             Export {
                 name: teacher.name(),
