@@ -194,7 +194,9 @@ fn a_list_of_equal_numbers_is_a_number() {
             let mut file = file.clone();
             file.set(key, Value::I32s(list));
             let message = open(&file).unwrap_err().to_string();
-            assert!(message.contains(key), "{message}");
+            // Each layer may have its own length: then it is the tensor that does not fit.
+            let fits = key.ends_with("feed_forward_length") && message.contains("ffn_gate");
+            assert!(message.contains(key) || fits, "{message}");
         }
     }
 }

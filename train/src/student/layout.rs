@@ -115,7 +115,7 @@ pub(super) fn places(family: Family) -> bool {
     let known = |part: &Part| ORDER.iter().any(|group| group.contains(&part.to));
     let mut inside = family.parts.iter().flat_map(|group| group.parts);
     let top: Vec<&str> = family.top.iter().map(|part| part.to).collect();
-    top == [TOKEN_EMBD, OUTPUT_NORM] && inside.all(known)
+    top == [TOKEN_EMBD, OUTPUT_NORM] && inside.all(known) && !family.dense
 }
 
 impl Layout {
