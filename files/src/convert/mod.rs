@@ -12,6 +12,7 @@ mod rope;
 mod source;
 mod tensors;
 mod tokenizer;
+mod value_heads;
 mod verify;
 
 use std::path::Path;
