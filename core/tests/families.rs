@@ -488,6 +488,10 @@ fn what_a_file_says_wrongly_is_named() {
             ["granitehybrid.ssm.inner_size", "at most 256 values a head"],
         ),
         (
+            with_number("granite-hybrid.gguf", "ssm.state_size", 16, 2048),
+            ["granitehybrid.ssm.state_size", "at most 1024"],
+        ),
+        (
             with_number("granite-hybrid.gguf", "ssm.group_count", 1, 3),
             [
                 "granitehybrid.ssm.time_step_rank",

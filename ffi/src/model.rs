@@ -110,7 +110,7 @@ impl NativeModel {
         contain(|| Ok(NativeSession::new(self.inner.session(options.into())?)))
     }
 
-    /// Opens an embedding model: it has an encoder instead of sessions.
+    /// Opens an embedding model or a reranker: it has an encoder instead of sessions.
     ///
     /// # Errors
     /// As `session`; `InvalidRequest` when the model generates.

@@ -84,7 +84,7 @@ pub struct FormatShare {
 pub struct MemoryNeed {
     /// Mapped from the file: the system may drop and read it again.
     pub mapped: u64,
-    /// Keys and values of the context, of windowed layers those of the window, and what short convolutions keep.
+    /// Keys and values of the context, of windowed layers those of the window, what short convolutions keep, and linear attention's matrices.
     pub kv_cache: u64,
     /// Buffers of the forward pass.
     pub scratch: u64,

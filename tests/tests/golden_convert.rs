@@ -296,6 +296,26 @@ fn what_nothing_reads_is_left_out_and_allowed() {
 }
 
 /// What is wrong with a folder is said, and the file that was there before stays.
+/// The cards of embedding models name the rerankers of their series.
+#[test]
+fn an_embedding_model_is_no_reranker() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = Facts::read()
+        .case("qwen3-embedding")
+        .build(folder.path(), false);
+    let pooling = |card: &str| {
+        std::fs::write(folder.join("README.md"), card).unwrap();
+        let target = folder.with_extension("gguf");
+        Convert::default().run(&folder, &target, &mut |_| {})?;
+        let file = File::open(&target)?;
+        Ok::<_, anyhow::Error>(file.metadata().opt_u32("qwen3.pooling_type")?)
+    };
+    let table = "# Qwen3-Embedding-0.6B\n| Text Reranking | [Qwen3-Reranker-0.6B](x) |\n";
+    assert_eq!(pooling(table).unwrap(), Some(3));
+    let error = pooling("# Qwen3-Reranker-0.6B\n").unwrap_err();
+    assert!(format!("{error:#}").contains("yes"), "{error:#}");
+}
+
 #[test]
 fn bad_folders_are_refused_by_name() {
     type Damage = fn(&mut Case);

@@ -1,8 +1,8 @@
 //! A query and a document as the tokens of one text.
 
-use crate::Result;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
 use std::ops::Range;
 
 /// The template that a reranker's file may have, with a place for the query and one for the document.
@@ -22,6 +22,15 @@ impl Pair {
     pub(super) fn new(model: &Model, query: &str, document: &str) -> Result<Pair> {
         let (metadata, tokenizer) = (model.gguf().metadata(), model.tokenizer());
         if let Some(template) = metadata.opt_str(TEMPLATE)? {
+            let [queries, documents] = PLACES.map(|place| template.matches(place).count());
+            if [queries, documents] != [1, 1] {
+                return Err(Error::BadKey {
+                    file: model.gguf().name().to_owned(),
+                    key: TEMPLATE.into(),
+                    expected: format!("{} once each", PLACES.join(" and ")),
+                    got: format!("{queries} and {documents} of them"),
+                });
+            }
             let ids = fill(tokenizer, template, [query, document]);
             let second = ids.len();
             return Ok(Pair { ids, second });

@@ -183,8 +183,18 @@ impl Keys<'_> {
 
     /// Which layers see only a window, `[layers]`: the file's list, or all but the last of every `period`, which the file may name too.
     pub(crate) fn local_layers(&self, layers: usize, period: usize) -> Result<Vec<bool>> {
+        self.local_layers_but(layers, period, |period| period - 1)
+    }
+
+    /// The same, but for the layer of this number in every period.
+    pub(crate) fn local_layers_but(
+        &self,
+        layers: usize,
+        period: usize,
+        number: fn(usize) -> usize,
+    ) -> Result<Vec<bool>> {
         let key = self.name(key::SLIDING_WINDOW_PATTERN);
-        let every = |period: usize| (0..layers).map(|i| i % period + 1 < period).collect();
+        let every = |period: usize| (0..layers).map(|i| i % period != number(period)).collect();
         match self.file.metadata().get(&key) {
             None => Ok(every(period)),
             Some(Value::Array(list)) if list.kind() == Kind::Bool => {

@@ -11,7 +11,7 @@ use crate::{Error, Result, cpu, sampling, state};
 pub struct Memory {
     /// The file, and those of adapters and of a draft model, mapped. The system may drop these pages under pressure and read them again.
     pub mapped: u64,
-    /// Keys and values for the whole context, and what short convolutions keep. Pages count against the process as the context fills.
+    /// Keys and values for the whole context, what short convolutions keep, and linear attention's matrices. Pages count against the process as the context fills.
     pub kv_cache: u64,
     /// Activations, logits, the sampler's buffers and the sequence's tokens.
     pub scratch: u64,

@@ -96,7 +96,7 @@ impl Overflow<'_> {
         }
     }
 
-    /// Shift for the last `waiting` of the answer's tokens `made`, and for as many `more` as can be.
+    /// Makes room for the last `waiting` of the answer's tokens `made`, and for as many `more` as can be.
     pub(super) fn shift(
         &mut self,
         session: &mut Session,

@@ -70,16 +70,17 @@ pub(crate) struct StateRun<'a> {
 impl RecurrentState {
     pub(super) fn new(config: &Config) -> RecurrentState {
         let layer = |spec: &LinearAttention| {
-            let zeros = vec![0.0; spec.state_length()];
-            let snapshot = Snapshot {
+            // Each from the system: a clone would write its pages.
+            let zeros = || vec![0.0; spec.state_length()];
+            let snapshot = |_| Snapshot {
                 position: None,
-                state: zeros.clone(),
+                state: zeros(),
             };
             LayerState {
                 spec: *spec,
                 end: 0,
-                current: zeros,
-                snapshots: [snapshot.clone(), snapshot],
+                current: zeros(),
+                snapshots: std::array::from_fn(snapshot),
                 log: vec![0.0; LOG * log_row(spec)],
                 first: 0,
             }
@@ -88,13 +89,13 @@ impl RecurrentState {
             .linear_attentions()
             .map(LinearAttention::state_length)
             .sum();
-        let checkpoint = Checkpoint {
+        let checkpoint = |_| Checkpoint {
             position: 0,
             states: vec![0.0; values],
         };
         RecurrentState {
             layers: config.linear_attentions().map(layer).collect(),
-            checkpoints: [checkpoint.clone(), checkpoint],
+            checkpoints: std::array::from_fn(checkpoint),
         }
     }
 

@@ -218,7 +218,12 @@ impl<'a> Planner<'a> {
             }
             Form::Groups(groups) => {
                 let stored = self.required(&format!("{name}.weight"), &[rows])?;
-                let groups = groups.of(self.shape);
+                let groups = groups.of(shape);
+                ensure!(
+                    groups > 0 && rows.is_multiple_of(groups),
+                    "{}: tensor {name}: {rows} values do not divide into {groups} groups",
+                    self.source.place()
+                );
                 let parts = vec![Rows::all(stored, rows / groups)];
                 let shape = vec![rows / groups, groups];
                 return self.push_parts(format!("{target}.weight"), shape, parts);

@@ -9,7 +9,7 @@ use dram_core::model::folder::{Entries, Family, Fields};
 
 use crate::folder::read_json;
 
-/// What the folder's name, its card or `config.json` calls such a model.
+/// What the folder's name, its card's heading or `config.json` calls such a model.
 const NAME: &str = "qwen3-reranker";
 
 /// The prompt that these models were trained with.
@@ -29,11 +29,15 @@ pub(super) fn labels(folder: &Path, family: Family, fields: &Fields) -> Result<O
     let names = [
         own.map(|name| name.to_string_lossy().into_owned()),
         fields["_name_or_path"].as_str().map(str::to_owned),
-        std::fs::read_to_string(folder.join("README.md")).ok(),
     ];
     let mut names = names.into_iter().flatten();
     let is_named = names.any(|name| name.to_lowercase().contains(NAME));
-    if family.name != "qwen3" || !is_named {
+    // The cards of embedding models name it too, in their tables.
+    let card = std::fs::read_to_string(folder.join("README.md")).unwrap_or_default();
+    let title = format!("# {NAME}");
+    let mut lines = card.lines();
+    let is_titled = lines.any(|line| line.to_lowercase().starts_with(&title));
+    if family.name != "qwen3" || !(is_named || is_titled) {
         return Ok(None);
     }
     let path = folder.join("tokenizer.json");

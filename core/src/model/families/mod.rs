@@ -178,6 +178,9 @@ fn kv_heads_by_layer(keys: &Keys<'_>) -> Result<(Vec<usize>, Option<usize>)> {
     Ok((heads, kv_heads))
 }
 
+/// Longest state of a state space's value: models have 128 or 256. The whole state is as long as no tensor, so the file's size does not bound it.
+const MAX_STATE_ROWS: usize = 1024;
+
 /// The linear attention of which the metadata tells.
 fn linear_attention(keys: &Keys<'_>, rule: StateRule) -> Result<LinearAttention> {
     let key_length = keys.length(key::SSM_STATE_SIZE)?;
@@ -191,6 +194,10 @@ fn linear_attention(keys: &Keys<'_>, rule: StateRule) -> Result<LinearAttention>
     if value_length > MAX_STATE_COLS {
         let expected = format!("at most {MAX_STATE_COLS} values a head");
         return Err(keys.bad(&keys.name(length_key), expected, value_length));
+    }
+    if key_length > MAX_STATE_ROWS {
+        let key = keys.name(key::SSM_STATE_SIZE);
+        return Err(keys.bad(&key, format!("at most {MAX_STATE_ROWS}"), key_length));
     }
     if !value_heads.is_multiple_of(key_heads) {
         let key = keys.name(key::SSM_TIME_STEP_RANK);

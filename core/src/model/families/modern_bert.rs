@@ -47,14 +47,7 @@ fn config(keys: &Keys<'_>) -> Result<Config> {
     config.rope = Rope::read(keys, length, config.context_length)?;
     if let Some(window) = keys.nonzero_length(key::SLIDING_WINDOW)? {
         let layers = config.layers.len();
-        let local = match keys.flags(key::SLIDING_WINDOW_PATTERN) {
-            Ok(Some(local)) => local,
-            _ => {
-                let period = keys.opt_length(key::SLIDING_WINDOW_PATTERN)?;
-                let period = period.unwrap_or(PERIOD);
-                (0..layers).map(|layer| layer % period != 0).collect()
-            }
-        };
+        let local = keys.local_layers_but(layers, PERIOD, |_| 0)?;
         // Half of it lies on each side.
         windowed(&mut config, &local, window / 2 + 1, Rotation::Local);
         config.local_rope = Some(config.rope.local(keys, 10_000.0)?);

@@ -123,8 +123,12 @@ impl<'a> Finder<'a> {
     /// What a reranker makes a score of a vector `[d]` with.
     pub(super) fn classifier(&mut self, d: usize) -> Result<Classifier> {
         let labels = self.file.get_tensor(&weight(tensor::CLS_OUTPUT));
+        let dense = match self.get(&weight(tensor::CLS)) {
+            Some(_) => Some(self.linear(tensor::CLS, d, d)?),
+            None => None,
+        };
         Ok(Classifier {
-            dense: self.chain(&[tensor::CLS], d)?.pop(),
+            dense,
             output: self.linear(tensor::CLS_OUTPUT, labels.map_or(1, |t| t.rows()), d)?,
         })
     }

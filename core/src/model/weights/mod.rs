@@ -312,18 +312,28 @@ impl Weights {
 impl Layer {
     /// The matrices that all tokens are multiplied with, in the order of the forward pass.
     fn multiplied(&self) -> impl Iterator<Item = &Matrix> {
-        let mixer = match &self.mixer {
+        let inputs: Vec<_> = match &self.mixer {
             MixerWeights::Attention(a) => {
                 let own = a.key_value.iter();
                 let own = own.flat_map(|own| std::iter::once(&own.key).chain(&own.value));
-                let first = std::iter::once(&a.query).chain(own);
-                first.chain([&a.output]).collect()
+                std::iter::once(&a.query).chain(own).collect()
             }
-            MixerWeights::ShortConv(conv) => vec![&conv.input, &conv.output],
+            MixerWeights::ShortConv(conv) => vec![&conv.input],
             MixerWeights::LinearAttention(a) => {
                 let inner = [&a.gate, &a.input].into_iter().chain(&a.beta);
-                inner.chain([&a.step, &a.output]).collect()
+                inner.chain([&a.step]).collect()
             }
+        };
+        let inputs = inputs.into_iter().map(|linear| &linear.matrix);
+        inputs.chain(self.after_mixing())
+    }
+
+    /// Those of them that read what the mixer found, or come after it.
+    fn after_mixing(&self) -> impl Iterator<Item = &Matrix> {
+        let output = match &self.mixer {
+            MixerWeights::Attention(a) => &a.output,
+            MixerWeights::ShortConv(conv) => &conv.output,
+            MixerWeights::LinearAttention(a) => &a.output,
         };
         let feed_forward: Vec<_> = match &self.feed_forward {
             FeedForwardWeights::Dense(mlp) => mlp.linears().collect(),
@@ -335,7 +345,7 @@ impl Layer {
         };
         let input = self.layer_input.iter();
         let input = input.flat_map(|input| [&input.gate, &input.projection]);
-        let all = mixer.into_iter().chain(feed_forward).chain(input);
+        let all = std::iter::once(output).chain(feed_forward).chain(input);
         all.map(|linear| &linear.matrix)
     }
 

@@ -23,10 +23,13 @@ impl Weights {
         last.map_or(0, |last| last + 1)
     }
 
-    /// Of the matrices that all tokens are multiplied with, those that a prompt needs for its last token only.
+    /// Of the matrices that all tokens are multiplied with, those that a prompt needs for its last token only: once the last state is stored, the others are
+    /// left out.
     pub(crate) fn of_last_token(&self) -> impl Iterator<Item = &Matrix> {
-        let layers = self.layers[self.stateful_layers()..].iter();
-        layers.flat_map(Layer::multiplied).chain([&self.output])
+        let (stateful, rest) = self.layers.split_at(self.stateful_layers());
+        let last = stateful.last().into_iter().flat_map(Layer::after_mixing);
+        let rest = rest.iter().flat_map(Layer::multiplied);
+        last.chain(rest).chain([&self.output])
     }
 
     /// The experts' matrices, each with the share of tokens that are multiplied with it.
