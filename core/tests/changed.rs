@@ -58,6 +58,43 @@ fn is_changed<T>(result: Result<T, Error>, fragment: &str) {
     }
 }
 
+/// A model inside another file, at any place in it.
+#[test]
+fn a_part_of_a_file_is_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = Random::new(Shape::default()).to_gguf();
+    let whole = Model::open(file(&folder, "whole.gguf", &bytes)).unwrap();
+    let (before, after) = (vec![1; 3 * PAGE as usize + 7], [2; 100]);
+    let path = file(&folder, "package", &[&before[..], &bytes, &after].concat());
+    let (offset, length) = (before.len() as u64, bytes.len() as u64);
+    let open = |offset, length| {
+        let file = fs::File::open(&path).unwrap();
+        Model::open_at("package", file, offset, length, &Default::default())
+    };
+    let part = open(offset, length).unwrap();
+    let ids = [3, 1, 4, 1, 5];
+    let [mut a, mut b] = [&whole, &part].map(|model| model.session(options()).unwrap());
+    assert!(a.prefill(&ids).unwrap() == b.prefill(&ids).unwrap());
+    assert_eq!(part.memory(options()).mapped, length);
+
+    let end = offset + length + after.len() as u64;
+    for (offset, length) in [(offset, end), (end + 1, 0), (u64::MAX, 2), (1, u64::MAX)] {
+        let error = open(offset, length).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("{end} bytes of the file")),
+            "{error}"
+        );
+    }
+    for (offset, length) in [(offset, 0), (0, length), (end, 0)] {
+        assert!(matches!(open(offset, length), Err(Error::NotGguf { .. })));
+    }
+    let error = open(offset, length - PAGE).unwrap_err();
+    assert!(error.to_string().contains("package"), "{error}");
+
+    truncate(&path, offset + PAGE);
+    is_changed(generate(&mut b, &mut || {}), "bytes instead of");
+}
+
 /// Every way in which a request begins.
 #[test]
 fn a_change_is_noticed_before_each_request() {

@@ -62,7 +62,7 @@ mod handler {
     pub(in crate::gguf) struct Watch(Option<&'static Place>);
 
     impl Watch {
-        /// Watches the map `bytes`, which must begin a page and outlive this.
+        /// Watches the map `bytes`, whose pages are its alone, and which must outlive this.
         pub(in crate::gguf) fn new(bytes: &[u8]) -> Watch {
             if !WANTED.load(Ordering::Relaxed) {
                 return Watch(None);

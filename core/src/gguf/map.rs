@@ -3,6 +3,7 @@
 use super::faults::Watch;
 use std::fs::{File, Metadata};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -44,19 +45,23 @@ impl State {
 }
 
 impl Map {
-    /// Maps `file`, which must not be empty; it lies at `path`.
-    pub(super) fn new(file: File, path: &Path) -> io::Result<Map> {
+    /// Maps these bytes of `file`, which must hold them and be some; it lies at `path`, where that is known.
+    pub(super) fn new(file: File, path: Option<&Path>, bytes: Range<u64>) -> io::Result<Map> {
         let state = State::of(&file.metadata()?);
+        let length = usize::try_from(bytes.end - bytes.start)
+            .map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        let mut part = memmap2::MmapOptions::new();
+        part.offset(bytes.start).len(length);
         // SAFETY: the map is read-only. That its file is not changed while it is open is outside what a process can ensure: the doc comment asks
         // for it, every offset is checked against the length at the time of mapping, text is checked again when it is read, every bit pattern is a
         // number, and a page that is gone is marked by the watch.
-        let map = unsafe { memmap2::Mmap::map(&file) }?;
+        let map = unsafe { part.map(&file) }?;
         ask_for_huge_pages(&map);
         Ok(Map {
             watch: Watch::new(&map),
             map,
             file,
-            path: std::path::absolute(path).ok(),
+            path: path.and_then(|path| std::path::absolute(path).ok()),
             state,
         })
     }

@@ -100,14 +100,61 @@ impl File {
             return Err(Error::NotGguf { file: name, got });
         }
         let file = std::fs::File::open(path).map_err(io)?;
-        let bytes = if file.metadata().map_err(io)?.len() == 0 {
-            Bytes::Owned(Vec::new()) // an empty file cannot be mapped
-        } else {
-            Bytes::Mapped(Box::new(map::Map::new(file, path).map_err(io)?))
+        let length = file.metadata().map_err(io)?.len();
+        File::mapped(name, file, Some(path), 0..length).map_err(io)?
+    }
+
+    /// Maps `length` bytes of an open file from `offset` on, anywhere in it: a model inside another file, such as an asset that an Android package holds
+    /// uncompressed. Errors call it `name`. As for [`File::open`] the file must not be changed; a model in several files is refused.
+    ///
+    /// # Errors
+    /// As [`File::open`]; [`Error::Corrupt`] when the file has not that many bytes.
+    pub fn open_at(
+        name: impl Into<String>,
+        file: std::fs::File,
+        offset: u64,
+        length: u64,
+    ) -> Result<File> {
+        let name = name.into();
+        let io = |source| Error::Io {
+            path: name.clone().into(),
+            source,
         };
-        let file = reader::read(name, bytes)?;
-        file.check_read()?;
-        Ok(file)
+        let is = file.metadata().map_err(io)?;
+        if !is.is_file() {
+            let got = foreign::not_a_file(Path::new(&name), &is);
+            return Err(Error::NotGguf { file: name, got });
+        }
+        match offset.checked_add(length) {
+            Some(end) if end <= is.len() => {
+                let file = File::mapped(name.clone(), file, None, offset..end).map_err(io)??;
+                split::refuse(file)
+            }
+            _ => Err(Error::Corrupt {
+                file: name,
+                what: "the part of the file that holds the model".into(),
+                expected: format!("at most the {} bytes of the file", is.len()),
+                got: format!("{length} bytes from {offset} on"),
+            }),
+        }
+    }
+
+    /// Maps these bytes of `file` and checks them.
+    fn mapped(
+        name: String,
+        file: std::fs::File,
+        path: Option<&Path>,
+        range: Range<u64>,
+    ) -> std::io::Result<Result<File>> {
+        let bytes = if range.is_empty() {
+            Bytes::Owned(Vec::new()) // nothing cannot be mapped
+        } else {
+            Bytes::Mapped(Box::new(map::Map::new(file, path, range)?))
+        };
+        Ok(reader::read(name, bytes).and_then(|file| {
+            file.check_read()?;
+            Ok(file)
+        }))
     }
 
     /// Checks a file that is already in memory. Errors call it `name`.

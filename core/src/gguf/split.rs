@@ -50,7 +50,7 @@ impl Part {
 pub(super) fn refuse(file: File) -> Result<File> {
     match Part::of(&file)? {
         None => Ok(file),
-        Some(part) => Err(part.error("all parts on a disk", "this one in memory")),
+        Some(part) => Err(part.error("all parts on a disk", "this one alone")),
     }
 }
 

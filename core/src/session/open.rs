@@ -32,6 +32,20 @@ impl Model {
         Model::from_gguf(gguf::File::open(path)?, options)
     }
 
+    /// The model that `length` bytes of an open file hold, from `offset` on: see [`gguf::File::open_at`]. Errors call it `name`.
+    ///
+    /// # Errors
+    /// As [`Model::open_with`] and [`gguf::File::open_at`].
+    pub fn open_at(
+        name: impl Into<String>,
+        file: std::fs::File,
+        offset: u64,
+        length: u64,
+        options: &OpenOptions,
+    ) -> Result<Model> {
+        Model::from_gguf(gguf::File::open_at(name, file, offset, length)?, options)
+    }
+
     /// A model in a file that is already open.
     ///
     /// # Errors
