@@ -11,6 +11,8 @@ use crate::types::{
 };
 use dram_core::MemoryQuery;
 use dram_core::model::Pooling;
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 /// Whether the file of a model that is opened from now on is watched for faults, by a handler for SIGBUS that the first such model installs: see
@@ -18,6 +20,32 @@ use std::sync::Arc;
 #[uniffi::export]
 pub fn handle_map_faults(on: bool) {
     dram_core::gguf::handle_map_faults(on);
+}
+
+impl From<ModelOptions> for dram_core::OpenOptions {
+    fn from(options: ModelOptions) -> Self {
+        dram_core::OpenOptions {
+            memory_limit: options.memory_limit,
+            chat_template: options.chat_template,
+        }
+    }
+}
+
+/// The open file of a descriptor that stays the caller's.
+#[cfg(unix)]
+fn duplicate(descriptor: i32) -> io::Result<File> {
+    use std::os::fd::BorrowedFd;
+    if descriptor < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: it is not −1, and borrowed for this call only; the system refuses one that is not open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    Ok(borrowed.try_clone_to_owned()?.into())
+}
+
+#[cfg(not(unix))]
+fn duplicate(_: i32) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// An open model file. Opening maps it and reads its header, which takes milliseconds; weights are paged in as they are used.
@@ -44,11 +72,29 @@ impl NativeModel {
     #[uniffi::constructor]
     pub fn open(path: String, options: ModelOptions) -> Result<Arc<Self>, DramError> {
         contain(|| {
-            let options = dram_core::OpenOptions {
-                memory_limit: options.memory_limit,
-                chat_template: options.chat_template,
-            };
-            let inner = dram_core::Model::open_with(path, &options)?;
+            let inner = dram_core::Model::open_with(path, &options.into())?;
+            Ok(Arc::new(NativeModel { inner }))
+        })
+    }
+
+    /// Opens the GGUF file that `length` bytes of an open file hold, from `offset` on, such as an asset that an Android package holds uncompressed. The file
+    /// descriptor stays the caller's, who may close it afterwards. Errors call the file `name`. Everything else is as for `open`; a model in
+    /// several files is refused.
+    ///
+    /// # Errors
+    /// As `open`; `FileProblem` when the descriptor is not that of a file with so many bytes.
+    #[uniffi::constructor]
+    pub fn open_at(
+        name: String,
+        descriptor: i32,
+        offset: u64,
+        length: u64,
+        options: ModelOptions,
+    ) -> Result<Arc<Self>, DramError> {
+        contain(|| {
+            let file = duplicate(descriptor)
+                .map_err(|error| DramError::FileProblem(format!("{name}: {error}")))?;
+            let inner = dram_core::Model::open_at(name, file, offset, length, &options.into())?;
             Ok(Arc::new(NativeModel { inner }))
         })
     }

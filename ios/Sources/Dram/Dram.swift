@@ -43,6 +43,21 @@ public final class DramModel: Sendable {
         return try await offPool { DramModel(try NativeModel.open(path: url.path, options: options)) }
     }
 
+    /// Opens the GGUF file that `length` bytes of an open file hold, from `offset` on. The file stays the caller's, who may close it afterwards.
+    /// Errors call it `name`. Everything else is as for `open(_:)`; a model in several files is refused.
+    ///
+    /// - Throws: `DramError.FileProblem` also when the file has not that many bytes.
+    public static func open(
+        _ file: FileHandle, name: String, offset: UInt64, length: UInt64, memoryLimit: UInt64? = nil, chatTemplate: String? = nil
+    ) async throws -> DramModel {
+        let options = ModelOptions(memoryLimit: memoryLimit, chatTemplate: chatTemplate)
+        return try await offPool {
+            DramModel(
+                try NativeModel.openAt(
+                    name: name, descriptor: file.fileDescriptor, offset: offset, length: length, options: options))
+        }
+    }
+
     /// How to sample this model where nobody says how: as its file says, else as the makers of its family recommend, else with a
     /// temperature of 0.7. A request without sampling takes the likeliest token always.
     ///

@@ -18,6 +18,26 @@ final class DramTests: XCTestCase {
         XCTAssertEqual(model.memory(context: 128).kvCache, 2 * model.memory(context: 64).kvCache)
     }
 
+    func testAPartOfAFileIsAModel() async throws {
+        let bytes = try Data(contentsOf: Models.student)
+        let url = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID()).package")
+        try (Data(count: 5000) + bytes + Data(count: 10)).write(to: url)
+        defer { try? FileManager.default.removeItem(at: url) }
+        let file = try FileHandle(forReadingFrom: url)
+        let length = UInt64(bytes.count)
+        let model = try await DramModel.open(file, name: "package", offset: 5000, length: length)
+        let whole = try await DramModel.open(Models.student)
+        let answer = try await model.session().complete(request(max: 8))
+        let expected = try await whole.session().complete(request(max: 8))
+        XCTAssertEqual(answer.text, expected.text)
+        do {
+            _ = try await DramModel.open(file, name: "package", offset: 5011, length: length)
+            XCTFail("it is not in the file")
+        } catch DramError.FileProblem(let message) {
+            XCTAssertTrue(message.contains("bytes of the file"), message)
+        }
+    }
+
     func testPiecesAddUpToTheAnswer() async throws {
         let session = try await DramModel.open(Models.student).session()
         var text = ""

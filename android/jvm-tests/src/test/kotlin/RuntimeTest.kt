@@ -41,6 +41,28 @@ class RuntimeTest {
     private val said = Prompt.Chat(listOf(ChatMessage(role = "user", content = "set a timer for ten minutes")))
 
     @Test
+    fun `a part of a file is a model`() = runBlocking {
+        val file = File.createTempFile("dram", ".package")
+        try {
+            file.writeBytes(ByteArray(5000) + student.readBytes() + ByteArray(10))
+            file.inputStream().use {
+                val own = File("/proc/self/fd").listFiles().orEmpty()
+                val descriptor = own.first { link -> runCatching { link.canonicalFile == file.canonicalFile }.getOrDefault(false) }.name.toInt()
+                val model = DramModel.openAt("package", descriptor, 5000, student.length()).kept()
+                val answer = model.session().kept().complete(tokens(prompt))
+                assertEquals(session(student).complete(tokens(prompt)).text, answer.text)
+                val error = assertFailsWith<DramException.FileProblem> {
+                    DramModel.openAt("package", descriptor, 5011, student.length())
+                }
+                assertTrue("bytes of the file" in error.message.orEmpty(), error.message)
+                assertFailsWith<DramException.FileProblem> { DramModel.openAt("package", -1, 0, 1) }
+            }
+        } finally {
+            file.delete()
+        }
+    }
+
+    @Test
     fun `an answer has the form that is asked for`() = runBlocking {
         val session = session(student)
         val date = session.complete(GenerationRequest(said, 64u, constraint = Constraint.Regex("[0-9]{4}-[0-9]{2}")))

@@ -108,7 +108,7 @@ public class DramModel private constructor(internal val native: NativeModel) : A
 
     public companion object {
         /**
-         * Opens the GGUF file [file]. An asset has to be copied out of the APK first: it is mapped, which needs a file of its own.
+         * Opens the GGUF file [file].
          * Of a model in several files (`NAME-00001-of-00003.gguf`) any one may be named.
          *
          * The file must stay as it is while the model or one of its sessions lives. To bring an update, write a new file, rename it
@@ -125,9 +125,41 @@ public class DramModel private constructor(internal val native: NativeModel) : A
          * @throws DramException.OutOfMemory when it cannot fit [memoryLimit]
          */
         public suspend fun open(file: File, memoryLimit: Long? = null, chatTemplate: String? = null): DramModel {
-            require(memoryLimit == null || memoryLimit >= 0) { "memoryLimit: expected no less than 0, got $memoryLimit" }
-            val options = ModelOptions(memoryLimit = memoryLimit?.toULong(), chatTemplate = chatTemplate)
+            val options = options(memoryLimit, chatTemplate)
             return blocking { DramModel(NativeModel.open(file.path, options)) }
+        }
+
+        /**
+         * Opens the GGUF file that [length] bytes of an open file hold, from [offset] on: an asset that the package holds uncompressed
+         * (`androidResources { noCompress += "gguf" }`) needs no copy.
+         *
+         * ```
+         * assets.openFd("model.gguf").use {
+         *     DramModel.openAt("model.gguf", it.parcelFileDescriptor.fd, it.startOffset, it.length)
+         * }
+         * ```
+         *
+         * The file [descriptor] stays the caller's, who may close it afterwards. Errors call the file [name]. Everything else is as for
+         * [open]; a model in several files is refused.
+         *
+         * @throws DramException.FileProblem also when the descriptor is not that of a file with so many bytes
+         */
+        public suspend fun openAt(
+            name: String,
+            descriptor: Int,
+            offset: Long,
+            length: Long,
+            memoryLimit: Long? = null,
+            chatTemplate: String? = null,
+        ): DramModel {
+            require(offset >= 0 && length >= 0) { "offset, length: expected no less than 0, got $offset, $length" }
+            val options = options(memoryLimit, chatTemplate)
+            return blocking { DramModel(NativeModel.openAt(name, descriptor, offset.toULong(), length.toULong(), options)) }
+        }
+
+        private fun options(memoryLimit: Long?, chatTemplate: String?): ModelOptions {
+            require(memoryLimit == null || memoryLimit >= 0) { "memoryLimit: expected no less than 0, got $memoryLimit" }
+            return ModelOptions(memoryLimit = memoryLimit?.toULong(), chatTemplate = chatTemplate)
         }
     }
 }
