@@ -373,6 +373,42 @@ mod tests {
         }
     }
 
+    /// Neighbouring heads of a state space share keys; a delta net's take them in turn.
+    #[test]
+    fn heads_read_their_keys() {
+        for (rule, expected) in [
+            (StateRule::GatedDelta, [1.0, 2.0, 1.0, 2.0]),
+            (StateRule::StateSpace, [1.0, 1.0, 2.0, 2.0]),
+        ] {
+            let spec = LinearAttention {
+                rule,
+                kernel: 2,
+                key_heads: 2,
+                value_heads: 4,
+                key_length: 1,
+                value_length: 1,
+            };
+            let (ones, keys) = ([1.0; 4], [1.0, 2.0]);
+            let values = match rule {
+                StateRule::GatedDelta => [&[1.0; 2], &keys[..], &ones].concat(),
+                StateRule::StateSpace => [&ones, &keys[..], &[1.0; 2]].concat(),
+            };
+            let found = [0, 1, 2, 3].map(|head| {
+                let (mut state, mut out) = ([0.0], [0.0]);
+                let token = [&values[..], &[1.0; 8]];
+                take_up(
+                    kernels::selected(),
+                    &spec,
+                    token,
+                    (head, &mut state),
+                    &mut out,
+                );
+                out[0]
+            });
+            assert_eq!(found, expected);
+        }
+    }
+
     /// However a sequence came about, its state is that of a fresh one.
     #[test]
     fn any_way_to_a_sequence_gives_its_state() {
